@@ -1,0 +1,38 @@
+/* What went wrong: a class that decides the retry (design: one table, agent/daemon/schedule.c), the step it
+ * happened in, and a message with the peer's own words. Made where it happens, logged once by the daemon. */
+#pragma once
+
+#include <stdint.h>
+
+#define FAILURE_STEP_MAX 32
+#define FAILURE_MESSAGE_MAX 768
+
+enum failure_class {
+    FAILURE_NETWORK,    /* DNS, TCP, TLS transport: also every unauthenticated refusal */
+    FAILURE_CLOUD_BUSY, /* 429, 5xx, quota */
+    FAILURE_NOT_YET,    /* propagation, just-in-time registration */
+    FAILURE_DENIED,     /* 403, policy, hook */
+    FAILURE_INVALID,    /* 400, 404, 409, configuration, unusable input */
+    FAILURE_CLOCK,      /* dates that cannot be judged with this clock */
+    FAILURE_TPM,        /* the TPM is absent, busy, locked, another one */
+    FAILURE_INTERNAL,   /* a worker that crashed or lied, out of memory, a full disk */
+};
+#define FAILURE_CLASS_COUNT (FAILURE_INTERNAL + 1)
+
+struct failure {
+    enum failure_class class;
+    char step[FAILURE_STEP_MAX];       /* one of the step names of common/step.h */
+    char message[FAILURE_MESSAGE_MAX]; /* UTF-8 without control characters, ends with what to do if that is known */
+    uint32_t retry_after_s;            /* what the server asked for, 0 for nothing */
+};
+
+/* The name on D-Bus, in logs and on the channel: "network", "cloud-busy", ... */
+const char *failure_class_name(enum failure_class class);
+
+/* Returns the class of that name, or -EINVAL. */
+int failure_class_from_name(const char *name);
+
+/* Fills *failure and returns -1, so that callers write `return failure_set(...)`. The text is cut to fit,
+ * and made printable UTF-8 (text_make_printable), whatever a hostile peer put into it. */
+int failure_set(struct failure *failure, enum failure_class class, const char *step, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));

@@ -1,0 +1,34 @@
+/* The vocabulary of jobs on the channel (channel.h): verbs, and the keys of a job and of its result. */
+#pragma once
+
+/* VERB= */
+#define JOB_CHECK "check"               /* + all five files: is this identity usable? no network */
+#define JOB_ENROLL "enroll"             /* + configuration: get a new identity */
+#define JOB_CHECK_CONFIG "check-config" /* + configuration: are the settings and the section of the plugin right? */
+
+/* Keys of a job. */
+#define JOB_KEY_VERB "VERB"
+#define JOB_KEY_GENERATION "GENERATION" /* the number the new identity will get */
+
+/* Keys of progress. */
+#define JOB_KEY_STEP "STEP" /* common/step.h */
+
+/* Keys of a result. */
+#define JOB_KEY_RESULT "RESULT" /* "done" or "failed" */
+#define JOB_KEY_CLASS "CLASS"   /* failed: failure_class_name(), with STEP= and MESSAGE= */
+#define JOB_KEY_MESSAGE "MESSAGE"
+#define JOB_KEY_RETRY_AFTER "RETRY_AFTER" /* failed: seconds that the server asked for, optional */
+#define JOB_KEY_LOST "LOST"               /* check failed: "yes" if this identity can never work again here */
+
+/* Keys of the result of a check that is done: the facts of the identity. Times in seconds since the epoch. The result
+ * of an enroll that is done carries files only (certificate, private-key, root-ca, identity); the check of them tells
+ * the facts. */
+#define JOB_KEY_METHOD "METHOD"
+#define JOB_KEY_THING_NAME "THING_NAME" /* may be "" */
+#define JOB_KEY_CERTIFICATE_ID "CERTIFICATE_ID"
+#define JOB_KEY_KEY_BACKEND "KEY_BACKEND"
+#define JOB_KEY_KEY_ALGORITHM "KEY_ALGORITHM"
+#define JOB_KEY_KEY_ORIGIN "KEY_ORIGIN"
+#define JOB_KEY_NOT_BEFORE "NOT_BEFORE"
+#define JOB_KEY_NOT_AFTER "NOT_AFTER"
+#define JOB_KEY_ENDPOINT "ENDPOINT"

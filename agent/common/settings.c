@@ -1,0 +1,235 @@
+#include "common/settings.h"
+
+#include "common/step.h"
+#include "common/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Each parser stores one value; NULL or what is wrong with it. */
+typedef const char *setting_parser(const char *value, size_t offset, struct settings *settings);
+
+static const char *parse_word(const char *value, char *buffer, size_t size) {
+    if (strlen(value) >= size)
+        return "is too long";
+    memcpy(buffer, value, strlen(value) + 1);
+    return NULL;
+}
+
+static const char *parse_method(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (strpbrk(value, " \t") != NULL)
+        return "must be one method: this version takes no list";
+    if (value[strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-")] != '\0')
+        return "must be the name of a plugin: lower-case letters, digits and hyphens";
+    return parse_word(value, settings->method, sizeof settings->method);
+}
+
+static const char *parse_serial_number(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_word(value, settings->serial_number, sizeof settings->serial_number);
+}
+
+static const char *parse_client_id(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_word(value, settings->client_id, sizeof settings->client_id);
+}
+
+static const char *parse_endpoint(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (strpbrk(value, "/: \t") != NULL)
+        return "must be a host name alone, without scheme, port or path";
+    return parse_word(value, settings->endpoint, sizeof settings->endpoint);
+}
+
+static const char *parse_port(const char *value, size_t offset, struct settings *settings) {
+    uint64_t port = 0;
+    (void)offset;
+    if (text_to_u64(value, &port) < 0 || port == 0 || port > UINT16_MAX)
+        return "must be a port number, 1 to 65535";
+    settings->port = (uint16_t)port;
+    return NULL;
+}
+
+static const char *parse_root_ca(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return value[0] == '/' ? parse_word(value, settings->root_ca, sizeof settings->root_ca)
+                           : "must be an absolute path";
+}
+
+static const char *parse_proxy(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (strncmp(value, "http://", 7) != 0)
+        return "must be http://HOST:PORT";
+    return parse_word(value, settings->proxy, sizeof settings->proxy);
+}
+
+static const char *parse_minimum_tls(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (strcmp(value, "1.2") == 0)
+        settings->minimum_tls = SETTING_TLS_1_2;
+    else if (strcmp(value, "1.3") == 0)
+        settings->minimum_tls = SETTING_TLS_1_3;
+    else
+        return "must be 1.2 or 1.3";
+    return NULL;
+}
+
+static const char *parse_backend(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (strcmp(value, "tpm2") == 0)
+        settings->key_backend = SETTING_KEY_TPM2;
+    else if (strcmp(value, "file") == 0)
+        settings->key_backend = SETTING_KEY_FILE;
+    else
+        return "must be tpm2 or file";
+    return NULL;
+}
+
+static const char *parse_tcti(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_word(value, settings->tcti, sizeof settings->tcti);
+}
+
+int settings_parse_span(const char *text, uint64_t *ret_ms) {
+    static const struct {
+        const char *unit;
+        uint64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"min", 60 * 1000}, {"h", 3600 * 1000}, {"d", 86400 * 1000}};
+    const uint64_t limit_ms = 365ULL * 86400 * 1000;
+    char digits[16];
+    size_t length = strspn(text, "0123456789");
+    uint64_t number;
+    if (length == 0 || length >= sizeof digits)
+        return -EINVAL;
+    memcpy(digits, text, length);
+    digits[length] = '\0';
+    int r = text_to_u64(digits, &number);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (strcmp(text + length, units[i].unit) == 0) {
+            if (number > limit_ms / units[i].ms)
+                return -ERANGE;
+            *ret_ms = number * units[i].ms;
+            return 0;
+        }
+    return -EINVAL;
+}
+
+/* offset: the failure class. */
+static const char *parse_retry(const char *value, size_t offset, struct settings *settings) {
+    static const char wrong[] = "must be two time spans, the first wait and the longest one, like 2s 15min";
+    char text[64], *rest = text;
+    struct retry_range range;
+    if (parse_word(value, text, sizeof text) != NULL)
+        return wrong;
+    const char *base = strsep(&rest, " "), *cap = rest != NULL ? rest + strspn(rest, " ") : "";
+    if (settings_parse_span(base, &range.base_ms) < 0 || settings_parse_span(cap, &range.cap_ms) < 0 ||
+        range.base_ms == 0 || range.cap_ms < range.base_ms)
+        return wrong;
+    settings->retry[offset] = range;
+    return NULL;
+}
+
+/* The retry defaults: a lost network heals by itself and costs the cloud nothing; a busy cloud must be left alone
+ * (RegisterThing allows an account about 10 per second); what needs an operator is asked rarely. */
+static const struct {
+    const char *section, *key, *otherwise; /* the default, NULL: required */
+    setting_parser *parse;
+    size_t offset;
+} known[] = {
+    {"Agent", "Methods", NULL, parse_method, 0},
+    {"Agent", "SerialNumber", "auto", parse_serial_number, 0},
+    {"Agent", "ClientId", "", parse_client_id, 0},
+    {"Cloud", "Endpoint", NULL, parse_endpoint, 0},
+    {"Cloud", "Port", "8883", parse_port, 0},
+    {"Cloud", "RootCA", NULL, parse_root_ca, 0},
+    {"Cloud", "Proxy", "", parse_proxy, 0},
+    {"Cloud", "MinimumTLS", "1.2", parse_minimum_tls, 0},
+    {"Key", "Backend", "tpm2", parse_backend, 0},
+    {"Key", "TCTI", "device:/dev/tpmrm0", parse_tcti, 0},
+    {"Retry", "Network", "2s 15min", parse_retry, FAILURE_NETWORK},
+    {"Retry", "CloudBusy", "10s 1h", parse_retry, FAILURE_CLOUD_BUSY},
+    {"Retry", "NotYet", "1s 5min", parse_retry, FAILURE_NOT_YET},
+    {"Retry", "Denied", "60s 1h", parse_retry, FAILURE_DENIED},
+    {"Retry", "Invalid", "5min 1h", parse_retry, FAILURE_INVALID},
+    {"Retry", "Clock", "10s 10min", parse_retry, FAILURE_CLOCK},
+    {"Retry", "TPM", "5s 10min", parse_retry, FAILURE_TPM},
+    {"Retry", "Internal", "5s 15min", parse_retry, FAILURE_INTERNAL},
+};
+#define KNOWN_COUNT (sizeof known / sizeof *known)
+
+static int read_setting(const struct configuration *configuration, size_t i, struct settings *settings,
+                        struct failure *failure) {
+    const struct configuration_entry *entry = configuration_find(configuration, known[i].section, known[i].key);
+    const char *value = entry != NULL ? entry->value : known[i].otherwise;
+    if (value == NULL)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "%s= is missing in section [%s] of enrolld.conf", known[i].key, known[i].section);
+    const char *wrong = *value != '\0' ? known[i].parse(value, known[i].offset, settings) : NULL;
+    if (wrong == NULL)
+        return 0;
+    return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s:%u: %s= %s, but it is \"%s\"", entry->file,
+                       entry->line, known[i].key, wrong, value);
+}
+
+int settings_read(const struct configuration *configuration, struct settings *ret, struct failure *failure) {
+    struct settings settings = {0};
+    for (size_t i = 0; i < KNOWN_COUNT; i++)
+        if (read_setting(configuration, i, &settings, failure) < 0)
+            return -1;
+    *ret = settings;
+    return 0;
+}
+
+static bool section_is_known(const char *section) {
+    for (size_t i = 0; i < KNOWN_COUNT; i++)
+        if (strcmp(known[i].section, section) == 0)
+            return true;
+    return false;
+}
+
+static bool key_is_known(const struct configuration_entry *entry) {
+    for (size_t i = 0; i < KNOWN_COUNT; i++)
+        if (strcmp(known[i].section, entry->section) == 0 && strcmp(known[i].key, entry->key) == 0)
+            return true;
+    return false;
+}
+
+void settings_warn_unknown(const struct configuration *configuration, const struct settings *settings,
+                           void (*warn)(const char *text, void *data), void *data) {
+    for (size_t i = 0; i < configuration->count; i++) {
+        const struct configuration_entry *entry = &configuration->entries[i];
+        char text[512];
+        if (key_is_known(entry) || strcmp(entry->section, settings->method) == 0)
+            continue;
+        if (section_is_known(entry->section))
+            snprintf(text, sizeof text, "%s:%u: unknown key %s= in section [%s] is ignored", entry->file, entry->line,
+                     entry->key, entry->section);
+        else
+            snprintf(text, sizeof text,
+                     "%s:%u: %s= is ignored: section [%s] is neither enrolld's nor that of the method in use",
+                     entry->file, entry->line, entry->key, entry->section);
+        warn(text, data);
+    }
+}
+
+void settings_enumerate(const struct configuration *configuration,
+                        void (*row)(const struct setting_row *row, void *data), void *data) {
+    for (size_t i = 0; i < KNOWN_COUNT; i++) {
+        const struct configuration_entry *entry = configuration_find(configuration, known[i].section, known[i].key);
+        struct setting_row r = {known[i].section, known[i].key, known[i].otherwise != NULL ? known[i].otherwise : "",
+                                NULL, 0};
+        if (entry != NULL)
+            r = (struct setting_row){entry->section, entry->key, entry->value, entry->file, entry->line};
+        row(&r, data);
+    }
+    for (size_t i = 0; i < configuration->count; i++) {
+        const struct configuration_entry *entry = &configuration->entries[i];
+        struct setting_row r = {entry->section, entry->key, entry->value, entry->file, entry->line};
+        if (!section_is_known(entry->section) && configuration_find(configuration, entry->section, entry->key) == entry)
+            row(&r, data);
+    }
+}

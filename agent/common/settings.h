@@ -1,0 +1,59 @@
+/* What the keys of [Agent], [Cloud], [Key] and [Retry] mean: one table of key, type, default and help, read by the
+ * daemon, the worker and --check-config alike. Sections of plugins belong to the plugins. */
+#pragma once
+
+#include "common/configuration.h"
+#include "common/failure.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SETTINGS_METHOD_MAX 64
+#define SETTINGS_HOST_MAX 254 /* RFC 1035: 253 characters */
+
+enum setting_key_backend { SETTING_KEY_TPM2, SETTING_KEY_FILE };
+enum setting_minimum_tls { SETTING_TLS_1_2, SETTING_TLS_1_3 };
+
+/* One row of the retry table: full jitter between 0 and min(cap, base * 2^attempt). */
+struct retry_range {
+    uint64_t base_ms;
+    uint64_t cap_ms;
+};
+
+struct settings {
+    char method[SETTINGS_METHOD_MAX];              /* [Agent] Methods=, one for now */
+    char serial_number[CONFIGURATION_VALUE_MAX];   /* [Agent] SerialNumber=, the source and not the number */
+    char client_id[256];                           /* [Agent] ClientId=, with specifiers; "" for the defaults */
+    char endpoint[SETTINGS_HOST_MAX];              /* [Cloud] Endpoint= */
+    uint16_t port;                                 /* [Cloud] Port= */
+    char root_ca[CONFIGURATION_VALUE_MAX];         /* [Cloud] RootCA=, a path */
+    char proxy[512];                               /* [Cloud] Proxy=, "" for none */
+    enum setting_minimum_tls minimum_tls;          /* [Cloud] MinimumTLS= */
+    enum setting_key_backend key_backend;          /* [Key] Backend= */
+    char tcti[256];                                /* [Key] TCTI= */
+    struct retry_range retry[FAILURE_CLASS_COUNT]; /* [Retry] Network= ... */
+};
+
+/* Reads all known keys; what is missing or empty gets its default. Class `invalid` with file and line for a value that
+ * cannot be. Required keys that are missing (Methods, Endpoint, RootCA) are named. */
+int settings_read(const struct configuration *configuration, struct settings *ret, struct failure *failure);
+
+/* Calls `warn` with "FILE:LINE: unknown key ..." for each unknown key of a known section, and for each section that is
+ * neither known nor the section of a method in Methods=. */
+void settings_warn_unknown(const struct configuration *configuration, const struct settings *settings,
+                           void (*warn)(const char *text, void *data), void *data);
+
+/* Pure: "90s", "1min 30s" is not; one number and one unit of ms, s, min, h, d. -EINVAL, -ERANGE (above 365 days). */
+int settings_parse_span(const char *text, uint64_t *ret_ms);
+
+/* One row for --check-config and `enrollctl config`. */
+struct setting_row {
+    const char *section, *key, *value;
+    const char *file; /* NULL: the default */
+    unsigned line;
+};
+
+/* Enumerates the effective settings: every known key with its value and origin, then the plugins' entries. */
+void settings_enumerate(const struct configuration *configuration,
+                        void (*row)(const struct setting_row *row, void *data), void *data);

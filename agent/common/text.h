@@ -1,0 +1,19 @@
+/* Text that came from elsewhere: bounded, checked, made harmless. Pure functions. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* True if the bytes are well-formed UTF-8 (RFC 3629: no surrogates, no overlong forms) without NUL. */
+bool text_is_utf8(const char *text, size_t size);
+
+/* Replaces in place control characters by a blank and bytes that are not UTF-8 by '?', for logs, the
+ * channel and D-Bus. */
+void text_make_printable(char *text);
+
+/* Decimal digits only, no sign, no blanks; -EINVAL or -ERANGE otherwise, *ret untouched. */
+int text_to_u64(const char *text, uint64_t *ret);
+
+/* 2 * size lower-case digits and a NUL are written to hex. */
+void text_to_hex(const uint8_t *bytes, size_t size, char *hex);
