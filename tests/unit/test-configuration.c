@@ -1,0 +1,258 @@
+#include "common/cleanup.h"
+#include "common/configuration.h"
+#include "common/settings.h"
+#include "harness.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define MINIMAL "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=localhost\nRootCA=/ca.pem\n"
+
+static struct configuration *parse(const char *text) {
+    struct configuration *configuration = configuration_new();
+    struct failure failure = {0};
+    ASSERT_NUMBER(configuration_parse(configuration, text, strlen(text), "test.conf", &failure), 0);
+    ASSERT_TEXT(failure.message, "");
+    return configuration;
+}
+
+static void test_parse(void) {
+    AUTO_CONFIGURATION struct configuration *configuration = parse(
+        "# comment\n; comment\n\n[Agent]\n  Methods = fleet-claim \n[Cloud]\nEndpoint=a\nEndpoint=b # not a comment\n"
+        "[fleet-claim]\nParameter.Line=1=2\nEmpty=\n");
+    ASSERT_TEXT(configuration_get(configuration, "Agent", "Methods", NULL), "fleet-claim");
+    ASSERT_TEXT(configuration_get(configuration, "Cloud", "Endpoint", NULL), "b # not a comment");
+    ASSERT_NUMBER(configuration_find(configuration, "Cloud", "Endpoint")->line, 8);
+    ASSERT_TEXT(configuration_get(configuration, "fleet-claim", "Parameter.Line", NULL), "1=2");
+    ASSERT_TEXT(configuration_get(configuration, "fleet-claim", "Empty", "default"), "default");
+    ASSERT_TEXT(configuration_get(configuration, "agent", "Methods", "none"), "none");
+}
+
+static void test_malformed(void) {
+    static char long_line[400];
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"[Agent]\nMethods\n", "test.conf:2: this is neither [Section] nor Key=Value"},
+        {"[Agent\nMethods=x\n", "test.conf:1: this is neither [Section] nor Key=Value"},
+        {"Methods=x\n", "test.conf:1: a setting needs a [Section] above it and a name"},
+        {"[Agent]\n=x\n", "test.conf:2: a setting needs a [Section] above it and a name"},
+        {"[Agent]\nMethods=\xff\n", "test.conf: this is not UTF-8 text"},
+        {long_line, "test.conf:3: the line is too long"},
+    };
+    snprintf(long_line, sizeof long_line, "[A]\nB=1\nC=%0300d\n", 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        AUTO_CONFIGURATION struct configuration *configuration = configuration_new();
+        struct failure failure = {0};
+        ASSERT_NUMBER(configuration_parse(configuration, cases[i].text, strlen(cases[i].text), "test.conf", &failure),
+                      -1);
+        ASSERT_TEXT(failure.message, cases[i].message);
+        ASSERT_NUMBER(failure.class, FAILURE_INVALID);
+    }
+}
+
+static void test_too_many_entries(void) {
+    AUTO_CONFIGURATION struct configuration *configuration = configuration_new();
+    AUTO_FREE char *text = NULL;
+    size_t size = 0;
+    struct failure failure = {0};
+    FILE *stream = open_memstream(&text, &size);
+    fputs("[A]\n", stream);
+    for (int i = 0; i <= CONFIGURATION_ENTRIES_MAX; i++)
+        fprintf(stream, "K%d=1\n", i);
+    fclose(stream);
+    ASSERT_NUMBER(configuration_parse(configuration, text, size, "test.conf", &failure), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "there are too many settings"));
+}
+
+static void test_serialize(void) {
+    AUTO_CONFIGURATION struct configuration *configuration = parse(MINIMAL "[fleet-claim]\nA=x\ty\nB=\n");
+    AUTO_CONFIGURATION struct configuration *copy = NULL;
+    AUTO_FREE char *text = NULL;
+    size_t size = 0;
+    ASSERT_NUMBER(configuration_serialize(configuration, &text, &size), 0);
+    ASSERT_NUMBER(configuration_deserialize(text, size, &copy), 0);
+    ASSERT_NUMBER((long long)copy->count, (long long)configuration->count);
+    ASSERT_TEXT(configuration_get(copy, "fleet-claim", "A", NULL), "x\ty");
+    ASSERT_NUMBER(configuration_find(copy, "Cloud", "RootCA")->line, 5);
+    ASSERT_TEXT(configuration_find(copy, "Cloud", "RootCA")->file, "test.conf");
+}
+
+static void test_deserialize_malformed(void) {
+    static const char *const bad[] = {"x",
+                                      "x\n",
+                                      "f\t1\ts\tk\n",
+                                      "f\tx\ts\tk\tv\n",
+                                      "f\t1\t\tk\tv\n",
+                                      "f\t1\ts\t\tv\n",
+                                      "f\t1\ts\tk\t\xff\n",
+                                      "f\t9999999\ts\tk\tv\n",
+                                      "f\t1\ts\tk\tv"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct configuration *configuration = NULL;
+        ASSERT_NUMBER(configuration_deserialize(bad[i], strlen(bad[i]), &configuration), -EBADMSG);
+        CU_ASSERT_PTR_NULL(configuration);
+    }
+}
+
+static void write_file(const char *directory, const char *name, const char *text) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "we");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+static void remove_tree(const char *directory) {
+    char command[300];
+    snprintf(command, sizeof command, "rm -rf '%s'", directory);
+    CU_ASSERT_EQUAL(system(command), 0);
+}
+
+/* The file, then its drop-ins by name; the last one wins, an empty value restores the default. */
+static void test_drop_ins(void) {
+    char directory[] = "/tmp/enrolld-test-XXXXXX", path[256], drop_ins[300];
+    AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    struct failure failure = {0};
+    CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/enrolld.conf", directory);
+    snprintf(drop_ins, sizeof drop_ins, "%s.d", path);
+    CU_ASSERT_EQUAL(mkdir(drop_ins, 0700), 0);
+    write_file(directory, "enrolld.conf", MINIMAL "Port=1000\n");
+    write_file(drop_ins, "20-b.conf", "[Cloud]\nPort=\n");
+    write_file(drop_ins, "10-a.conf", "[Cloud]\nPort=2000\nEndpoint=other\n");
+    write_file(drop_ins, "30-c.txt", "[Cloud]\nEndpoint=ignored\n");
+    ASSERT_NUMBER(configuration_load(path, &configuration, &failure), 0);
+    ASSERT_TEXT(configuration_get(configuration, "Cloud", "Endpoint", NULL), "other");
+    CU_ASSERT_PTR_NULL(configuration_find(configuration, "Cloud", "Port"));
+    write_file(drop_ins, "40-d.conf", "nonsense\n");
+    AUTO_CONFIGURATION struct configuration *broken = NULL;
+    ASSERT_NUMBER(configuration_load(path, &broken, &failure), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "/enrolld.conf.d/40-d.conf:1: "));
+    remove_tree(directory);
+    ASSERT_NUMBER(configuration_load(path, &broken, &failure), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "No such file"));
+}
+
+static void test_settings_defaults(void) {
+    AUTO_CONFIGURATION struct configuration *configuration = parse(MINIMAL);
+    struct settings settings;
+    struct failure failure = {0};
+    ASSERT_NUMBER(settings_read(configuration, &settings, &failure), 0);
+    ASSERT_TEXT(settings.method, "fleet-claim");
+    ASSERT_TEXT(settings.serial_number, "auto");
+    ASSERT_NUMBER(settings.port, 8883);
+    ASSERT_NUMBER(settings.key_backend, SETTING_KEY_TPM2);
+    ASSERT_TEXT(settings.tcti, "device:/dev/tpmrm0");
+    ASSERT_NUMBER((long long)settings.retry[FAILURE_NETWORK].base_ms, 2000);
+    ASSERT_NUMBER((long long)settings.retry[FAILURE_DENIED].cap_ms, 3600 * 1000);
+    ASSERT_NUMBER((long long)settings.retry[FAILURE_INTERNAL].cap_ms, 15 * 60 * 1000);
+}
+
+static void test_settings_bad(void) {
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"[Cloud]\nEndpoint=x\nRootCA=/x\n", "Methods= is missing in section [Agent] of enrolld.conf"},
+        {"[Agent]\nMethods=x\n[Cloud]\nRootCA=/x\n", "Endpoint= is missing in section [Cloud] of enrolld.conf"},
+        {"[Agent]\nMethods=x\n[Cloud]\nEndpoint=x\n", "RootCA= is missing in section [Cloud] of enrolld.conf"},
+        {MINIMAL "Port=0\n", "test.conf:6: Port= must be a port number, 1 to 65535, but it is \"0\""},
+        {MINIMAL "Port=65536\n", "test.conf:6: Port= must be a port number, 1 to 65535, but it is \"65536\""},
+        {MINIMAL "RootCA=ca.pem\n", "test.conf:6: RootCA= must be an absolute path, but it is \"ca.pem\""},
+        {MINIMAL "Endpoint=https://x\n",
+         "test.conf:6: Endpoint= must be a host name alone, without scheme, port or path, but it is \"https://x\""},
+        {MINIMAL "MinimumTLS=1.1\n", "test.conf:6: MinimumTLS= must be 1.2 or 1.3, but it is \"1.1\""},
+        {MINIMAL "Proxy=proxy:8080\n", "test.conf:6: Proxy= must be http://HOST:PORT, but it is \"proxy:8080\""},
+        {MINIMAL "[Key]\nBackend=disk\n", "test.conf:7: Backend= must be tpm2 or file, but it is \"disk\""},
+        {MINIMAL "[Agent]\nMethods=jitp fleet-claim\n",
+         "test.conf:7: Methods= must be one method: this version takes no list, but it is \"jitp fleet-claim\""},
+        {MINIMAL "[Agent]\nMethods=../x\n",
+         "test.conf:7: Methods= must be the name of a plugin: lower-case letters, digits "
+         "and hyphens, but it is \"../x\""},
+        {MINIMAL "[Retry]\nNetwork=2s\n",
+         "test.conf:7: Network= must be two time spans, the first wait and the longest one, "
+         "like 2s 15min, but it is \"2s\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        AUTO_CONFIGURATION struct configuration *configuration = parse(cases[i].text);
+        struct settings settings = {.port = 7};
+        struct failure failure = {0};
+        ASSERT_NUMBER(settings_read(configuration, &settings, &failure), -1);
+        ASSERT_TEXT(failure.message, cases[i].message);
+        ASSERT_TEXT(failure.step, "configuration");
+        ASSERT_NUMBER(settings.port, 7);
+    }
+}
+
+static void test_spans(void) {
+    static const struct {
+        const char *text;
+        long long ms;
+    } good[] = {{"1ms", 1}, {"90s", 90000}, {"15min", 900000}, {"1h", 3600000}, {"365d", 31536000000}, {"0s", 0}};
+    static const char *const bad[] = {
+        "", "5", "s", "5 s", "-5s", "5sec", "1min30s", "99999999999999999999s", "366d", "18446744073709551615d"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        uint64_t ms = 7;
+        ASSERT_NUMBER(settings_parse_span(good[i].text, &ms), 0);
+        ASSERT_NUMBER((long long)ms, good[i].ms);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        uint64_t ms = 7;
+        CU_ASSERT_TRUE(settings_parse_span(bad[i], &ms) < 0);
+        ASSERT_NUMBER((long long)ms, 7);
+    }
+}
+
+static void collect_warning(const char *text, void *data) {
+    char *all = data;
+    snprintf(all + strlen(all), 1024 - strlen(all), "%s|", text);
+}
+
+static void test_unknown_keys(void) {
+    AUTO_CONFIGURATION struct configuration *configuration =
+        parse(MINIMAL "Prot=1\n[fleet-claim]\nAnything=1\n[Cluod]\nPort=2\n");
+    struct settings settings;
+    struct failure failure = {0};
+    char warnings[1024] = "";
+    ASSERT_NUMBER(settings_read(configuration, &settings, &failure), 0);
+    settings_warn_unknown(configuration, &settings, collect_warning, warnings);
+    ASSERT_TEXT(warnings,
+                "test.conf:6: unknown key Prot= in section [Cloud] is ignored|"
+                "test.conf:10: Port= is ignored: section [Cluod] is neither enrolld's nor that of the method in use|");
+}
+
+static void collect_row(const struct setting_row *row, void *data) {
+    char *all = data;
+    if (strcmp(row->key, "Port") == 0 || strcmp(row->key, "Endpoint") == 0 || strcmp(row->section, "fleet-claim") == 0)
+        snprintf(all + strlen(all), 1024 - strlen(all), "%s.%s=%s %s:%u|", row->section, row->key, row->value,
+                 row->file != NULL ? row->file : "default", row->line);
+}
+
+static void test_enumerate(void) {
+    AUTO_CONFIGURATION struct configuration *configuration = parse(MINIMAL "[fleet-claim]\nTemplate=a\nTemplate=b\n");
+    char rows[1024] = "";
+    settings_enumerate(configuration, collect_row, rows);
+    ASSERT_TEXT(rows,
+                "Cloud.Endpoint=localhost test.conf:4|Cloud.Port=8883 default:0|fleet-claim.Template=b test.conf:8|");
+}
+
+int main(int argc, char **argv) {
+    static const struct unit_test tests[] = {
+        {"parse", test_parse},
+        {"malformed", test_malformed},
+        {"too-many-entries", test_too_many_entries},
+        {"serialize", test_serialize},
+        {"deserialize-malformed", test_deserialize_malformed},
+        {"drop-ins", test_drop_ins},
+        {"settings-defaults", test_settings_defaults},
+        {"settings-bad", test_settings_bad},
+        {"spans", test_spans},
+        {"unknown-keys", test_unknown_keys},
+        {"enumerate", test_enumerate},
+        {NULL, NULL},
+    };
+    return unit_run("configuration", tests, argc, argv);
+}
