@@ -1,0 +1,152 @@
+/* Fleet provisioning by claim: connect with the certificate that the whole batch shares, have the device's own request
+ * signed (CreateCertificateFromCsr), register the thing (RegisterThing). AWS IoT Developer Guide, "Provisioning devices
+ * that don't have device certificates using fleet provisioning". */
+#include "common/cleanup.h"
+#include "messages.h"
+#include "worker/plugin.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define CREATE_TOPIC "$aws/certificates/create-from-csr/json"
+#define TEMPLATE_NAME_MAX 36 /* API reference, TemplateName */
+#define TOPIC_MAX 128
+#define PARAMETERS_MAX 32
+
+static const struct enrolld_option options[] = {
+    {"Template", ENROLLD_OPTION_TEXT, true, "name of the provisioning template"},
+    {"Certificate", ENROLLD_OPTION_FILE, true, "the claim certificate in PEM: /PATH or credential:ID"},
+    {"PrivateKey", ENROLLD_OPTION_FILE, true, "its private key in PEM: /PATH or credential:ID"},
+    {"ClientId", ENROLLD_OPTION_TEXT, false, "MQTT client id of the claim connection, default %s-enroll"},
+    {"Parameter.", ENROLLD_OPTION_PREFIX, false,
+     "Parameter.NAME=: a parameter of the template: text with specifiers, file:/PATH or credential:ID"},
+    {NULL, ENROLLD_OPTION_TEXT, false, NULL},
+};
+
+/* What a rejection means for the next attempt; the documentation lists status codes but no error codes. */
+static enum failure_class classify(const struct rejection *rejection) {
+    int code = rejection->status_code;
+    if (code == 401 || code == 403)
+        return FAILURE_DENIED;
+    if (code == 429 || code >= 500)
+        return FAILURE_CLOUD_BUSY;
+    if (code == 400 && strstr(rejection->error_code, "OwnershipToken") != NULL)
+        return FAILURE_NETWORK; /* it ran out on the way: the next attempt gets a new one */
+    return code >= 400 ? FAILURE_INVALID : FAILURE_CLOUD_BUSY;
+}
+
+static const char *advice(const struct rejection *rejection) {
+    switch (rejection->status_code) {
+    case 403:
+        return "; the pre-provisioning hook did not allow this device, or failed";
+    case 404:
+        return "; is there an enabled template of this name in this account and region?";
+    default:
+        return "";
+    }
+}
+
+static int fail_rejected(const struct enrolld_host *host, const char *operation, const struct enrolld_reply *reply) {
+    struct rejection rejection;
+    rejection_parse(reply->payload, reply->size, &rejection);
+    if (rejection.status_code == 0 && rejection.error_code[0] == '\0')
+        return host->fail(host, FAILURE_CLOUD_BUSY, "%s was rejected without a reason", operation);
+    return host->fail(host, classify(&rejection), "%s was rejected: %d %s: %s%s", operation, rejection.status_code,
+                      rejection.error_code, rejection.error_message, advice(&rejection));
+}
+
+static int make_topic(const struct enrolld_host *host, char topic[TOPIC_MAX]) {
+    const char *name = host->option(host, "Template");
+    size_t length = strlen(name);
+    if (length > TEMPLATE_NAME_MAX ||
+        strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != length)
+        return host->fail(host, FAILURE_INVALID,
+                          "Template=%.80s is no template name: up to 36 of the characters a-z A-Z 0-9 _ -", name);
+    snprintf(topic, TOPIC_MAX, "$aws/provisioning-templates/%s/provision/json", name);
+    return 0;
+}
+
+/* All four reply topics in one SUBSCRIBE saves a round trip; nothing is published before they stand. */
+static int subscribe(const struct enrolld_host *host, const char *provision_topic) {
+    char accepted[TOPIC_MAX + 16], rejected[TOPIC_MAX + 16];
+    const char *filters[] = {CREATE_TOPIC "/accepted", CREATE_TOPIC "/rejected", accepted, rejected};
+    snprintf(accepted, sizeof accepted, "%s/accepted", provision_topic);
+    snprintf(rejected, sizeof rejected, "%s/rejected", provision_topic);
+    return host->subscribe(host, filters, sizeof filters / sizeof *filters);
+}
+
+static int create_certificate(const struct enrolld_host *host, struct created_certificate *created) {
+    struct enrolld_reply reply;
+    host->step(host, STEP_CERTIFICATE);
+    AUTO_FREE char *request = create_from_csr_request(host->request_pem(host));
+    if (request == NULL)
+        return host->fail(host, FAILURE_INTERNAL, "out of memory");
+    if (host->exchange(host, CREATE_TOPIC, request, strlen(request), &reply) < 0)
+        return -1;
+    if (!reply.accepted)
+        return fail_rejected(host, "CreateCertificateFromCsr", &reply);
+    const char *wrong = created_certificate_parse(reply.payload, reply.size, created);
+    if (wrong != NULL)
+        return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to CreateCertificateFromCsr cannot be used: %s", wrong);
+    return host->take_certificate(host, created->certificate_pem, created->certificate_id);
+}
+
+/* NULL when there are too many parameters, or no memory for them. */
+static char *make_register_request(const struct enrolld_host *host, const char *ownership_token) {
+    struct parameter parameters[PARAMETERS_MAX + 1];
+    size_t count = 0, position = 0;
+    while (count <= PARAMETERS_MAX &&
+           host->next_option(host, "Parameter.", &position, &parameters[count].name, &parameters[count].value))
+        count++;
+    return count <= PARAMETERS_MAX ? register_thing_request(ownership_token, parameters, count) : NULL;
+}
+
+static int register_thing(const struct enrolld_host *host, const char *topic, const char *ownership_token) {
+    struct enrolld_reply reply;
+    struct registered_thing registered = {0};
+    host->step(host, STEP_REGISTER);
+    char *request = make_register_request(host, ownership_token);
+    if (request == NULL)
+        return host->fail(host, FAILURE_INVALID, "there are more than %d keys Parameter.NAME=", PARAMETERS_MAX);
+    int r = host->exchange(host, topic, request, strlen(request), &reply);
+    explicit_bzero(request, strlen(request));
+    free(request);
+    if (r < 0)
+        return -1;
+    if (!reply.accepted)
+        return fail_rejected(host, "RegisterThing", &reply);
+    const char *wrong = registered_thing_parse(reply.payload, reply.size, &registered);
+    if (wrong != NULL)
+        return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to RegisterThing cannot be used: %s", wrong);
+    r = host->take_thing(host, registered.thing_name, registered.device_configuration);
+    registered_thing_clear(&registered);
+    return r;
+}
+
+static int enroll(const struct enrolld_host *host) {
+    char topic[TOPIC_MAX];
+    struct created_certificate created = {0};
+    host->step(host, STEP_CLAIM);
+    if (make_topic(host, topic) < 0)
+        return -1;
+    if (host->connect(host, host->option(host, "ClientId"), host->option(host, "Certificate"),
+                      host->option(host, "PrivateKey")) < 0)
+        return -1;
+    if (subscribe(host, topic) < 0)
+        return -1;
+    int r = create_certificate(host, &created);
+    if (r == 0)
+        r = register_thing(host, topic, created.ownership_token);
+    created_certificate_clear(&created);
+    host->disconnect(host);
+    return r;
+}
+
+__attribute__((visibility("default"))) extern const struct enrolld_plugin enrolld_plugin;
+const struct enrolld_plugin enrolld_plugin = {
+    .abi = ENROLLD_PLUGIN_ABI,
+    .size = sizeof(struct enrolld_plugin),
+    .name = "fleet-claim",
+    .options = options,
+    .enroll = enroll,
+};
