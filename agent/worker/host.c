@@ -1,0 +1,168 @@
+#include "common/cleanup.h"
+#include "common/text.h"
+#include "worker/deadline.h"
+#include "worker/enrollment.h"
+#include "worker/report.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static struct enrollment *enrollment_of(const struct enrolld_host *host) {
+    return (struct enrollment *)host;
+}
+
+static void host_step(const struct enrolld_host *host, const char *step) {
+    struct enrollment *enrollment = enrollment_of(host);
+    enrollment->step = step;
+    if (enrollment->mqtt != NULL)
+        mqtt_set_step(enrollment->mqtt, step);
+    report_step(step);
+}
+
+static int host_fail(const struct enrolld_host *host, enum failure_class class, const char *format, ...) {
+    struct enrollment *enrollment = enrollment_of(host);
+    char text[FAILURE_MESSAGE_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return failure_set(enrollment->failure, class, enrollment->step, "%s", text);
+}
+
+static const char *host_option(const struct enrolld_host *host, const char *name) {
+    return options_get(enrollment_of(host)->options, name);
+}
+
+static bool host_next_option(const struct enrolld_host *host, const char *prefix, size_t *position, const char **name,
+                             const char **value) {
+    return options_next(enrollment_of(host)->options, prefix, position, name, value);
+}
+
+static const char *host_request_pem(const struct enrolld_host *host) {
+    return enrollment_of(host)->request_pem;
+}
+
+void host_disconnect(struct enrollment *enrollment) {
+    mqtt_reply_clear(&enrollment->reply);
+    enrollment->mqtt = mqtt_free(enrollment->mqtt);
+    enrollment->client_key = key_free(enrollment->client_key);
+}
+
+int host_connect(struct enrollment *enrollment, const char *client_id, const char *certificate_pem, struct key *key,
+                 const char *step, struct failure *failure) {
+    const struct settings *settings = enrollment->settings;
+    const struct mqtt_settings connection = {
+        .endpoint = settings->endpoint,
+        .port = settings->port,
+        .proxy = settings->proxy[0] != '\0' ? settings->proxy : NULL,
+        .client_id = client_id,
+        .tls =
+            {
+                .root_ca_pem = enrollment->root_ca_pem,
+                .root_ca_size = enrollment->root_ca_size,
+                .certificate_pem = certificate_pem,
+                .certificate_size = strlen(certificate_pem),
+                .key = key,
+                .minimum = settings->minimum_tls == SETTING_TLS_1_3 ? TLS_VERSION_1_3 : TLS_VERSION_1_2,
+            },
+        .step = step,
+        .connect_timeout_s = CONNECT_TIMEOUT_S,
+    };
+    /* The signature inside the handshake may wait for the TPM, where no poll(2) deadline reaches. */
+    deadline_start(CONNECT_TIMEOUT_S + 60, FAILURE_TPM, step, "the TPM's signature for the TLS handshake");
+    int r = mqtt_connect(&connection, &enrollment->mqtt, failure);
+    deadline_stop();
+    return r;
+}
+
+static int host_plugin_connect(const struct enrolld_host *host, const char *client_id, const char *certificate_pem,
+                               const char *private_key_pem) {
+    struct enrollment *enrollment = enrollment_of(host);
+    const struct key_settings software = {.backend = KEY_BACKEND_FILE};
+    char default_id[SERIAL_MAX + 16];
+    bool lost;
+    host_disconnect(enrollment);
+    snprintf(default_id, sizeof default_id, "%s-enroll", enrollment->serial_number);
+    if (key_load(&software, private_key_pem, strlen(private_key_pem), &enrollment->client_key, &lost,
+                 enrollment->failure) < 0) {
+        snprintf(enrollment->failure->step, sizeof enrollment->failure->step, "%s", enrollment->step);
+        return -1;
+    }
+    return host_connect(enrollment, client_id != NULL ? client_id : default_id, certificate_pem, enrollment->client_key,
+                        enrollment->step, enrollment->failure);
+}
+
+static int host_subscribe(const struct enrolld_host *host, const char *const *filters, size_t count) {
+    struct enrollment *enrollment = enrollment_of(host);
+    return mqtt_subscribe(enrollment->mqtt, filters, count, SUBSCRIBE_TIMEOUT_S, enrollment->failure);
+}
+
+static int host_exchange(const struct enrolld_host *host, const char *topic, const char *payload, size_t size,
+                         struct enrolld_reply *reply) {
+    struct enrollment *enrollment = enrollment_of(host);
+    mqtt_reply_clear(&enrollment->reply);
+    if (mqtt_request(enrollment->mqtt, topic, payload, size, EXCHANGE_TIMEOUT_S, &enrollment->reply,
+                     enrollment->failure) < 0)
+        return -1;
+    *reply = (struct enrolld_reply){.accepted = enrollment->reply.outcome == MQTT_ACCEPTED,
+                                    .payload = enrollment->reply.payload,
+                                    .size = enrollment->reply.size};
+    return 0;
+}
+
+static void host_plugin_disconnect(const struct enrolld_host *host) {
+    host_disconnect(enrollment_of(host));
+}
+
+static int host_take_certificate(const struct enrolld_host *host, const char *certificate_pem,
+                                 const char *certificate_id) {
+    struct enrollment *enrollment = enrollment_of(host);
+    struct certificate certificate;
+    size_t size = strlen(certificate_pem), key_size = 0;
+    if (certificate_parse(certificate_pem, size, enrollment->step, &certificate, enrollment->failure) < 0)
+        return -1;
+    const uint8_t *public_key = key_public_der(enrollment->key, &key_size);
+    if (!certificate_has_key(&certificate, public_key, key_size))
+        return host_fail(host, FAILURE_INVALID,
+                         "the certificate %.16s... was issued for another key than this device's", certificate.id);
+    if (strcmp(certificate.id, certificate_id) != 0)
+        return host_fail(host, FAILURE_INVALID, "the certificate's id is %.16s..., but the cloud calls it %.64s",
+                         certificate.id, certificate_id);
+    free(enrollment->certificate_pem);
+    enrollment->certificate_pem = strdup(certificate_pem);
+    enrollment->certificate = certificate;
+    return enrollment->certificate_pem != NULL ? 0 : host_fail(host, FAILURE_INTERNAL, "out of memory");
+}
+
+static int host_take_thing(const struct enrolld_host *host, const char *thing_name, const char *device_configuration) {
+    struct enrollment *enrollment = enrollment_of(host);
+    size_t length = strlen(thing_name);
+    if (length >= sizeof enrollment->thing_name ||
+        strspn(thing_name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-") != length)
+        return host_fail(host, FAILURE_INVALID, "the cloud's thing name \"%.140s\" is not one", thing_name);
+    memcpy(enrollment->thing_name, thing_name, length + 1);
+    free(enrollment->device_configuration);
+    enrollment->device_configuration = device_configuration != NULL ? strdup(device_configuration) : NULL;
+    enrollment->has_thing = true;
+    if (device_configuration != NULL && enrollment->device_configuration == NULL)
+        return host_fail(host, FAILURE_INTERNAL, "out of memory");
+    return 0;
+}
+
+void host_open(struct enrollment *enrollment) {
+    enrollment->host = (struct enrolld_host){
+        .size = sizeof(struct enrolld_host),
+        .step = host_step,
+        .fail = host_fail,
+        .option = host_option,
+        .next_option = host_next_option,
+        .request_pem = host_request_pem,
+        .connect = host_plugin_connect,
+        .subscribe = host_subscribe,
+        .exchange = host_exchange,
+        .disconnect = host_plugin_disconnect,
+        .take_certificate = host_take_certificate,
+        .take_thing = host_take_thing,
+    };
+}

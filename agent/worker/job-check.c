@@ -1,0 +1,178 @@
+#include "common/cleanup.h"
+#include "common/configuration.h"
+#include "common/job.h"
+#include "common/memfd.h"
+#include "common/settings.h"
+#include "common/step.h"
+#include "worker/certificate.h"
+#include "worker/deadline.h"
+#include "worker/identity.h"
+#include "worker/jobs.h"
+#include "worker/key.h"
+#include "worker/report.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/timex.h>
+#include <time.h>
+
+/* A discrete TPM may take long to load a key while it tests itself. */
+#define KEY_TIMEOUT_S 60
+
+struct check {
+    char *certificate_pem, *private_pem, *root_ca_pem, *identity_json;
+    size_t certificate_size, private_size, root_ca_size, identity_size;
+    struct certificate certificate;
+    struct identity identity;
+    struct key *key;
+};
+
+static void check_clear(struct check *check) {
+    if (check->private_pem != NULL)
+        explicit_bzero(check->private_pem, check->private_size);
+    free(check->certificate_pem);
+    free(check->private_pem);
+    free(check->root_ca_pem);
+    free(check->identity_json);
+    identity_clear(&check->identity);
+    check->key = key_free(check->key);
+}
+
+int job_read_file(const struct message *job, enum file_role role, char **ret_text, size_t *ret_size,
+                  struct failure *failure) {
+    char *text = NULL;
+    size_t size = 0;
+    if (job->files[role] < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the job came without its file %s",
+                           file_role_name(role));
+    int r = memfd_read(job->files[role], &text, &size);
+    if (r < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_VERIFY, "the file %s cannot be read: %s",
+                           file_role_name(role), strerror(-r));
+    *ret_text = text;
+    *ret_size = size;
+    return 0;
+}
+
+int job_read_configuration(const struct message *job, struct configuration **ret_configuration,
+                           struct settings *ret_settings, struct failure *failure) {
+    AUTO_FREE char *text = NULL;
+    AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    size_t size = 0;
+    if (job_read_file(job, FILE_CONFIGURATION, &text, &size, failure) < 0)
+        return -1;
+    int r = configuration_deserialize(text, size, &configuration);
+    if (r < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the job's configuration is unreadable: %s",
+                           strerror(-r));
+    if (settings_read(configuration, ret_settings, failure) < 0)
+        return -1;
+    *ret_configuration = TAKE_POINTER(configuration);
+    return 0;
+}
+
+static int read_files(const struct message *job, struct check *check, struct failure *failure) {
+    if (job_read_file(job, FILE_CERTIFICATE, &check->certificate_pem, &check->certificate_size, failure) < 0 ||
+        job_read_file(job, FILE_PRIVATE_KEY, &check->private_pem, &check->private_size, failure) < 0 ||
+        job_read_file(job, FILE_ROOT_CA, &check->root_ca_pem, &check->root_ca_size, failure) < 0)
+        return -1;
+    return job_read_file(job, FILE_IDENTITY, &check->identity_json, &check->identity_size, failure);
+}
+
+/* What the files say, without the TPM: if that is broken, no later time will mend it. */
+static int check_documents(struct check *check, struct failure *failure) {
+    if (certificate_parse(check->certificate_pem, check->certificate_size, STEP_VERIFY, &check->certificate, failure) <
+        0)
+        return -1;
+    if (certificate_count(check->certificate_pem, check->certificate_size, STEP_VERIFY, failure) < 0 ||
+        certificate_count(check->root_ca_pem, check->root_ca_size, STEP_VERIFY, failure) < 0)
+        return -1;
+    if (identity_parse(check->identity_json, check->identity_size, &check->identity, failure) < 0)
+        return -1;
+    if (strcmp(check->identity.certificate_id, check->certificate.id) != 0)
+        return failure_set(failure, FAILURE_INVALID, STEP_VERIFY,
+                           "identity.json speaks of another certificate than certificate.pem");
+    return 0;
+}
+
+static int check_key(struct check *check, const struct settings *settings, bool *lost, struct failure *failure) {
+    const struct key_settings key_settings = {.tcti = settings->tcti};
+    size_t size = 0;
+    deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_VERIFY, "loading the device key");
+    int r = key_load(&key_settings, check->private_pem, check->private_size, &check->key, lost, failure);
+    deadline_stop();
+    if (r < 0)
+        return -1;
+    const uint8_t *public_key = key_public_der(check->key, &size);
+    if (!certificate_has_key(&check->certificate, public_key, size)) {
+        *lost = true;
+        return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "the certificate does not belong to the key");
+    }
+    deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_VERIFY, "a test signature of the device key");
+    r = key_test(check->key, failure);
+    deadline_stop();
+    return r;
+}
+
+static void format_date(int64_t seconds, char text[24]) {
+    struct tm parts;
+    time_t time = (time_t)seconds;
+    if (gmtime_r(&time, &parts) == NULL || strftime(text, 24, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
+        snprintf(text, 24, "%lld", (long long)seconds);
+}
+
+/* A clock that nobody has set yet never declares an identity expired. */
+static int check_dates(const struct certificate *certificate, bool *lost, struct failure *failure) {
+    struct timex clock = {0};
+    char date[24];
+    int64_t now = (int64_t)time(NULL);
+    if (adjtimex(&clock) < 0 || (clock.status & STA_UNSYNC) != 0)
+        return 0;
+    if (now > certificate->not_after) {
+        *lost = true;
+        format_date(certificate->not_after, date);
+        return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "the certificate expired on %s", date);
+    }
+    format_date(certificate->not_before, date);
+    if (now < certificate->not_before)
+        return failure_set(failure, FAILURE_CLOCK, STEP_VERIFY, "the certificate is not valid before %s", date);
+    return 0;
+}
+
+static int fill_facts(const struct check *check, struct message *result, struct failure *failure) {
+    const struct identity *identity = &check->identity;
+    const char *algorithm = key_algorithm_name(key_get_algorithm(check->key));
+    int r = message_add(result, JOB_KEY_METHOD, identity->method);
+    r = r < 0 ? r : message_add(result, JOB_KEY_THING_NAME, identity->thing_name);
+    r = r < 0 ? r : message_add(result, JOB_KEY_CERTIFICATE_ID, check->certificate.id);
+    r = r < 0 ? r : message_add(result, JOB_KEY_KEY_BACKEND, key_backend_name(key_get_backend(check->key)));
+    r = r < 0 ? r : message_add(result, JOB_KEY_KEY_ALGORITHM, algorithm);
+    r = r < 0 ? r : message_add(result, JOB_KEY_KEY_ORIGIN, identity->key_origin);
+    r = r < 0 ? r : message_add_number(result, JOB_KEY_NOT_BEFORE, (uint64_t)check->certificate.not_before);
+    r = r < 0 ? r : message_add_number(result, JOB_KEY_NOT_AFTER, (uint64_t)check->certificate.not_after);
+    r = r < 0 ? r : message_add(result, JOB_KEY_ENDPOINT, identity->endpoint);
+    return r == 0 ? 0 : failure_set(failure, FAILURE_INTERNAL, STEP_VERIFY, "the result is too large");
+}
+
+int job_check(struct message *job, struct message *result, bool *lost, struct failure *failure) {
+    AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    struct settings settings;
+    struct check check = {0};
+    *lost = false;
+    if (job_read_configuration(job, &configuration, &settings, failure) < 0)
+        return -1;
+    report_step(STEP_VERIFY);
+    int r = read_files(job, &check, failure);
+    if (r == 0) {
+        r = check_documents(&check, failure);
+        *lost = r < 0;
+    }
+    if (r == 0)
+        r = check_key(&check, &settings, lost, failure);
+    if (r == 0)
+        r = check_dates(&check.certificate, lost, failure);
+    if (r == 0)
+        r = fill_facts(&check, result, failure);
+    check_clear(&check);
+    return r;
+}

@@ -1,0 +1,29 @@
+/* The jobs of the worker. Each takes a job message (files and fields, see common/job.h), and fills the message of its
+ * result. */
+#pragma once
+
+#include "common/channel.h"
+#include "common/failure.h"
+
+#include <stdbool.h>
+
+/* Is this identity usable? No network. The job has all five files. On failure *lost tells whether the identity can
+ * never work again here; otherwise it is kept and checked again. */
+int job_check(struct message *job, struct message *result, bool *lost, struct failure *failure);
+
+/* Gets a new identity by the configured method. The job has the configuration and GENERATION=. */
+int job_enroll(struct message *job, struct message *result, struct failure *failure);
+
+/* Judges the configuration, the plugin's section included, without touching key or network. */
+int job_check_configuration(struct message *job, struct message *result, struct failure *failure);
+
+/* Reads the file of a role from a job; it must be text. The caller frees *ret_text and wipes it if it is secret. */
+int job_read_file(const struct message *job, enum file_role role, char **ret_text, size_t *ret_size,
+                  struct failure *failure);
+
+struct configuration;
+struct settings;
+
+/* The configuration that came with the job, and the settings in it. */
+int job_read_configuration(const struct message *job, struct configuration **ret_configuration,
+                           struct settings *ret_settings, struct failure *failure);

@@ -1,0 +1,87 @@
+#include "worker/lockdown.h"
+
+#include "common/step.h"
+
+#include <seccomp.h>
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+/* The leak detector of the address sanitizer stops the process by ptrace(2) when it ends. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UNDER_SANITIZER true
+#endif
+#endif
+#if !defined(UNDER_SANITIZER) && defined(__SANITIZE_ADDRESS__)
+#define UNDER_SANITIZER true
+#endif
+#ifndef UNDER_SANITIZER
+#define UNDER_SANITIZER false
+#endif
+
+static const int forbidden[] = {
+    SCMP_SYS(execve),
+    SCMP_SYS(execveat),
+    SCMP_SYS(process_vm_readv),
+    SCMP_SYS(process_vm_writev),
+    SCMP_SYS(bpf),
+    SCMP_SYS(perf_event_open),
+    SCMP_SYS(userfaultfd),
+    SCMP_SYS(add_key),
+    SCMP_SYS(request_key),
+    SCMP_SYS(keyctl),
+    SCMP_SYS(init_module),
+    SCMP_SYS(finit_module),
+    SCMP_SYS(delete_module),
+    SCMP_SYS(kexec_load),
+    SCMP_SYS(mount),
+    SCMP_SYS(umount2),
+    SCMP_SYS(pivot_root),
+    SCMP_SYS(chroot),
+    SCMP_SYS(unshare),
+    SCMP_SYS(setns),
+    SCMP_SYS(reboot),
+    SCMP_SYS(swapon),
+    SCMP_SYS(swapoff),
+    SCMP_SYS(clock_settime),
+    SCMP_SYS(settimeofday),
+    SCMP_SYS(sethostname),
+    SCMP_SYS(open_by_handle_at),
+    SCMP_SYS(personality),
+    SCMP_SYS(pidfd_getfd),
+    SCMP_SYS(io_uring_setup),
+    SCMP_SYS(fanotify_init),
+    SCMP_SYS(quotactl),
+};
+
+int lockdown_begin(struct failure *failure) {
+    const struct rlimit none = {0, 0};
+    umask(0077);
+    if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+        (!UNDER_SANITIZER && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0))
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the worker cannot lock itself down: %s",
+                           strerror(errno));
+    return 0;
+}
+
+int lockdown_finish(struct failure *failure) {
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    int r = filter != NULL ? 0 : -ENOMEM;
+    for (size_t i = 0; r == 0 && i < sizeof forbidden / sizeof *forbidden; i++)
+        r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), forbidden[i], 0);
+    if (r == 0 && !UNDER_SANITIZER)
+        r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ptrace), 0);
+    if (r == 0)
+        r = seccomp_load(filter);
+    seccomp_release(filter);
+    if (r < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER,
+                           "the worker cannot lock itself down: %s (the kernel needs CONFIG_SECCOMP_FILTER)",
+                           strerror(-r));
+    return 0;
+}

@@ -1,0 +1,12 @@
+/* What a worker gives up before the first byte from the network, whoever started it. The units take away far more;
+ * this is what holds without them too. */
+#pragma once
+
+#include "common/failure.h"
+
+/* At the very start: no core dumps, not readable by other processes of the user, no new privileges, private files. */
+int lockdown_begin(struct failure *failure);
+
+/* Before the network: no other program can be started, no other process looked into, no kernel module, mount, key ring,
+ * BPF or performance event reached; what is written grows to 64 KiB at most. */
+int lockdown_finish(struct failure *failure);

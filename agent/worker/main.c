@@ -1,0 +1,247 @@
+/* enrolld-worker: does one job, then ends. Started by a socket unit or by the daemon it finds its channel at descriptor
+ * 3; started by a person it takes the job from its command line. */
+#include "common/cleanup.h"
+#include "common/configuration.h"
+#include "common/job.h"
+#include "common/memfd.h"
+#include "common/step.h"
+#include "worker/jobs.h"
+#include "worker/lockdown.h"
+#include "worker/report.h"
+
+#include <curl/curl.h>
+#include <mosquitto.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+/* How long a daemon may take to say what it wants. */
+#define JOB_TIMEOUT_MS 10000
+
+static const struct {
+    enum file_role role;
+    const char *name;
+} identity_files[] = {
+    {FILE_CERTIFICATE, "certificate.pem"},
+    {FILE_PRIVATE_KEY, "private.pem"},
+    {FILE_ROOT_CA, "root-ca.pem"},
+    {FILE_IDENTITY, "identity.json"},
+};
+#define IDENTITY_FILE_COUNT (sizeof identity_files / sizeof *identity_files)
+
+struct arguments {
+    const char *verb; /* NULL: the channel tells */
+    const char *configuration;
+    const char *directory;
+};
+
+static int usage(FILE *stream) {
+    fprintf(stream, "Usage: enrolld-worker check        [--config=FILE] [--directory=DIR]\n"
+                    "       enrolld-worker enroll       [--config=FILE] --directory=DIR\n"
+                    "       enrolld-worker check-config [--config=FILE]\n"
+                    "Does one job of enrolld by hand.\n\n"
+                    "  --config=FILE    the configuration; its drop-ins are FILE.d/*.conf\n"
+                    "  --directory=DIR  check: the identity (default: current in the state directory)\n"
+                    "                   enroll: where to write the new one, must not exist\n"
+                    "  --version, --help\n");
+    return stream == stdout ? EXIT_SUCCESS : 2;
+}
+
+/* A hang-up of the daemon is this process's SIGTERM, however stuck it is: the daemon runs as another user and can
+ * only close the channel (fcntl(2), F_SETSIG). */
+static int watch_channel(int fd) {
+    struct pollfd hangup = {.fd = fd, .events = POLLRDHUP};
+    if (fcntl(fd, F_SETOWN, getpid()) < 0 || fcntl(fd, F_SETSIG, SIGTERM) < 0 ||
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_ASYNC) < 0)
+        return -errno;
+    if (poll(&hangup, 1, 0) > 0 && (hangup.revents & (POLLHUP | POLLRDHUP)) != 0)
+        return -ECONNRESET;
+    return 0;
+}
+
+static int receive_job(int fd, struct message *job, struct failure *failure) {
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    const char *reason = "nothing came";
+    int r = poll(&ready, 1, JOB_TIMEOUT_MS) > 0 ? channel_receive(fd, 0, job, &reason) : -ETIMEDOUT;
+    if (r == 1 && job->type == MESSAGE_JOB)
+        return 0;
+    if (r == 1)
+        message_clear(job);
+    return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "no job on the channel: %s",
+                       r == -EBADMSG ? reason
+                       : r == 1      ? "it is another message"
+                       : r == 0      ? "it is closed"
+                                     : strerror(-r));
+}
+
+static int attach_file(struct message *job, enum file_role role, const char *directory, const char *name,
+                       struct failure *failure) {
+    AUTO_FREE char *path = NULL;
+    if (asprintf(&path, "%s/%s", directory, name) < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "%s: %s", path, strerror(errno));
+    return message_attach(job, role, fd);
+}
+
+static int attach_configuration(struct message *job, const char *path, struct failure *failure) {
+    AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    AUTO_FREE char *text = NULL;
+    size_t size = 0;
+    if (configuration_load(path, &configuration, failure) < 0)
+        return -1;
+    int fd = configuration_serialize(configuration, &text, &size);
+    if (fd == 0)
+        fd = memfd_create_sealed("configuration", text, size);
+    if (fd < 0)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "the configuration cannot be handed on: %s",
+                           strerror(-fd));
+    return message_attach(job, FILE_CONFIGURATION, fd);
+}
+
+/* The job of a person: the same message as from the daemon. */
+static int make_job(const struct arguments *arguments, struct message *job, struct failure *failure) {
+    AUTO_FREE char *current = NULL;
+    const char *state = getenv("STATE_DIRECTORY");
+    message_init(job, MESSAGE_JOB);
+    if (message_add(job, JOB_KEY_VERB, arguments->verb) < 0 || message_add_number(job, JOB_KEY_GENERATION, 1) < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of room");
+    if (attach_configuration(job, arguments->configuration, failure) < 0)
+        return -1;
+    if (strcmp(arguments->verb, JOB_CHECK) != 0)
+        return 0;
+    if (asprintf(&current, "%s/current", state != NULL ? state : "/var/lib/enrolld") < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
+    const char *directory = arguments->directory != NULL ? arguments->directory : current;
+    for (size_t i = 0; i < IDENTITY_FILE_COUNT; i++)
+        if (attach_file(job, identity_files[i].role, directory, identity_files[i].name, failure) < 0)
+            return -1;
+    return 0;
+}
+
+/* Writes the files of a result for a person; the daemon does this with more care, in its store. */
+static int write_files(struct message *result, const char *directory, struct failure *failure) {
+    if (mkdir(directory, 0700) < 0)
+        return failure_set(failure, FAILURE_INVALID, STEP_COMMIT, "%s: %s", directory, strerror(errno));
+    for (size_t i = 0; i < IDENTITY_FILE_COUNT; i++) {
+        AUTO_FREE char *path = NULL;
+        AUTO_FREE char *text = NULL;
+        size_t size = 0;
+        if (asprintf(&path, "%s/%s", directory, identity_files[i].name) < 0)
+            return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT, "out of memory");
+        if (job_read_file(result, identity_files[i].role, &text, &size, failure) < 0)
+            return -1;
+        AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0 || write(fd, text, size) != (ssize_t)size || fsync(fd) < 0)
+            return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT, "%s: %s", path, strerror(errno));
+        explicit_bzero(text, size);
+    }
+    return 0;
+}
+
+static int run_job(struct message *job, struct message *result, bool *lost, struct failure *failure) {
+    const char *verb = message_get(job, JOB_KEY_VERB);
+    message_init(result, MESSAGE_RESULT);
+    if (verb != NULL && strcmp(verb, JOB_CHECK) == 0)
+        return job_check(job, result, lost, failure);
+    if (verb != NULL && strcmp(verb, JOB_ENROLL) == 0)
+        return job_enroll(job, result, failure);
+    if (verb != NULL && strcmp(verb, JOB_CHECK_CONFIG) == 0)
+        return job_check_configuration(job, result, failure);
+    return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "this worker knows no job of that name");
+}
+
+static int work(const struct arguments *arguments, bool *lost, struct failure *failure) {
+    bool by_hand = arguments->verb != NULL;
+    struct message job, result;
+    message_init(&job, MESSAGE_JOB);
+    message_init(&result, MESSAGE_RESULT);
+    int r = lockdown_begin(failure);
+    if (r == 0)
+        r = by_hand ? make_job(arguments, &job, failure) : receive_job(CHANNEL_WORKER_FD, &job, failure);
+    if (r == 0 && !by_hand && (r = watch_channel(CHANNEL_WORKER_FD)) < 0)
+        r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the channel cannot be watched: %s", strerror(-r));
+    if (r == 0)
+        r = run_job(&job, &result, lost, failure);
+    if (r == 0 && by_hand && strcmp(arguments->verb, JOB_ENROLL) == 0)
+        r = write_files(&result, arguments->directory, failure);
+    if (r == 0 && (r = report_done(&result)) < 0)
+        r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the result cannot be sent: %s", strerror(-r));
+    message_clear(&result);
+    message_clear(&job);
+    return r;
+}
+
+/* Returns -1 to go on, else the exit code. */
+static int read_arguments(int argc, char **argv, struct arguments *arguments) {
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"directory", required_argument, NULL, 'd'},
+        {"version", no_argument, NULL, 'V'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
+        switch (option) {
+        case 'c':
+            arguments->configuration = optarg;
+            break;
+        case 'd':
+            arguments->directory = optarg;
+            break;
+        case 'V':
+            printf("enrolld-worker %s\n", PACKAGE_VERSION);
+            return EXIT_SUCCESS;
+        case 'h':
+            return usage(stdout);
+        default:
+            return usage(stderr);
+        }
+    arguments->verb = optind < argc ? argv[optind] : NULL;
+    if (argc - optind > 1)
+        return usage(stderr);
+    if (arguments->verb == NULL)
+        return argc == 1 ? -1 : usage(stderr);
+    bool enrolls = strcmp(arguments->verb, JOB_ENROLL) == 0;
+    if (!enrolls && strcmp(arguments->verb, JOB_CHECK) != 0 && strcmp(arguments->verb, JOB_CHECK_CONFIG) != 0)
+        return usage(stderr);
+    return enrolls && arguments->directory == NULL ? usage(stderr) : -1;
+}
+
+static bool has_channel(void) {
+    int type = 0;
+    socklen_t size = sizeof type;
+    return getsockopt(CHANNEL_WORKER_FD, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
+}
+
+int main(int argc, char **argv) {
+    struct arguments arguments = {0};
+    struct failure failure = {0};
+    bool lost = false;
+    int r = read_arguments(argc, argv, &arguments);
+    if (r >= 0)
+        return r;
+    if (arguments.verb == NULL && !has_channel()) {
+        fprintf(stderr, "enrolld-worker: no channel at descriptor %d; see --help for the jobs it does by hand\n",
+                CHANNEL_WORKER_FD);
+        return 2;
+    }
+    report_open(arguments.verb == NULL ? CHANNEL_WORKER_FD : -1);
+    setenv("TSS2_LOG", "all+NONE", 0); /* it logs expected errors, and authorization values at its highest level */
+    mosquitto_lib_init();
+    curl_global_init(CURL_GLOBAL_NOTHING);
+    r = work(&arguments, &lost, &failure);
+    if (r < 0)
+        report_failure(&failure, lost);
+    curl_global_cleanup();
+    mosquitto_lib_cleanup();
+    return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,183 @@
+#include "worker/options.h"
+
+#include "common/cleanup.h"
+#include "common/memfd.h"
+#include "common/step.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+struct option_value {
+    char *name;
+    char *value;
+};
+
+struct options {
+    struct option_value *values;
+    size_t count;
+};
+
+static const struct enrolld_option *find_option(const struct enrolld_plugin *plugin, const char *key) {
+    for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++) {
+        size_t length = strlen(option->name);
+        bool family = option->type == ENROLLD_OPTION_PREFIX;
+        if (family ? strncmp(option->name, key, length) == 0 && key[length] != '\0' : strcmp(option->name, key) == 0)
+            return option;
+    }
+    return NULL;
+}
+
+int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+                  struct failure *failure) {
+    for (size_t i = 0; i < configuration->count; i++) {
+        const struct configuration_entry *entry = &configuration->entries[i];
+        if (strcmp(entry->section, plugin->name) == 0 && find_option(plugin, entry->key) == NULL)
+            return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                               "%s:%u: the method %s knows no key %s=", entry->file, entry->line, plugin->name,
+                               entry->key);
+    }
+    for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)
+        if (option->required && configuration_find(configuration, plugin->name, option->name) == NULL)
+            return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                               "%s= is missing in section [%s] of enrolld.conf", option->name, plugin->name);
+    return 0;
+}
+
+static int read_path(const char *path, char **ret) {
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    char *text = NULL;
+    size_t size = 0;
+    if (fd < 0)
+        return -errno;
+    int r = memfd_read(fd, &text, &size);
+    if (r < 0)
+        return r;
+    if (strlen(text) != size) { /* a NUL inside: no text */
+        explicit_bzero(text, size);
+        free(text);
+        return -EINVAL;
+    }
+    *ret = text;
+    return 0;
+}
+
+/* credential:ID is a file of that name in the directory that systemd made for this service alone. */
+static int read_credential(const char *id, char **ret) {
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    AUTO_FREE char *path = NULL;
+    if (directory == NULL)
+        return -ENOENT;
+    if (*id == '\0' || *id == '.' || strchr(id, '/') != NULL)
+        return -EINVAL;
+    return asprintf(&path, "%s/%s", directory, id) < 0 ? -ENOMEM : read_path(path, ret);
+}
+
+static int read_secret(const struct configuration_entry *entry, const char *source, char **ret,
+                       struct failure *failure) {
+    int r = -EINVAL;
+    if (strncmp(source, "credential:", 11) == 0)
+        r = read_credential(source + 11, ret);
+    else if (source[0] == '/')
+        r = read_path(source, ret);
+    if (r == 0)
+        return 0;
+    return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s:%u: %s=%.200s cannot be read: %s", entry->file,
+                       entry->line, entry->key, source,
+                       r == -EINVAL ? "it is no absolute path, no credential:ID, or no text" : strerror(-r));
+}
+
+static void trim_end(char *text) {
+    size_t length = strlen(text);
+    while (length > 0 && (text[length - 1] == '\n' || text[length - 1] == '\r'))
+        text[--length] = '\0';
+}
+
+static int read_value(const struct configuration_entry *entry, enum enrolld_option_type type,
+                      const struct specifier_values *values, char **ret, struct failure *failure) {
+    switch (type) {
+    case ENROLLD_OPTION_TEXT:
+        return specifier_expand(entry->value, values, entry->key, ret, failure);
+    case ENROLLD_OPTION_FILE:
+        return read_secret(entry, entry->value, ret, failure);
+    case ENROLLD_OPTION_PREFIX: {
+        const char *file = strncmp(entry->value, "file:", 5) == 0 ? entry->value + 5 : entry->value;
+        if (file == entry->value && strncmp(entry->value, "credential:", 11) != 0)
+            return specifier_expand(entry->value, values, entry->key, ret, failure);
+        if (read_secret(entry, file, ret, failure) < 0)
+            return -1;
+        trim_end(*ret);
+        return 0;
+    }
+    }
+    return -1;
+}
+
+static int add_value(struct options *options, const struct configuration_entry *entry, enum enrolld_option_type type,
+                     const struct specifier_values *values, struct failure *failure) {
+    struct option_value *grown = realloc(options->values, (options->count + 1) * sizeof *grown);
+    char *name = strdup(entry->key);
+    if (grown != NULL)
+        options->values = grown;
+    if (grown == NULL || name == NULL) {
+        free(name);
+        return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
+    }
+    options->values[options->count++] = (struct option_value){.name = name};
+    return read_value(entry, type, values, &options->values[options->count - 1].value, failure);
+}
+
+int options_read(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+                 const struct specifier_values *values, struct options **ret, struct failure *failure) {
+    if (options_check(configuration, plugin, failure) < 0)
+        return -1;
+    struct options *options = calloc(1, sizeof *options);
+    if (options == NULL)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
+    for (size_t i = 0; i < configuration->count; i++) {
+        const struct configuration_entry *entry = &configuration->entries[i];
+        if (strcmp(entry->section, plugin->name) != 0 ||
+            configuration_find(configuration, entry->section, entry->key) != entry)
+            continue;
+        if (add_value(options, entry, find_option(plugin, entry->key)->type, values, failure) < 0) {
+            options_free(options);
+            return -1;
+        }
+    }
+    *ret = options;
+    return 0;
+}
+
+const char *options_get(const struct options *options, const char *name) {
+    for (size_t i = 0; i < options->count; i++)
+        if (strcmp(options->values[i].name, name) == 0)
+            return options->values[i].value;
+    return NULL;
+}
+
+bool options_next(const struct options *options, const char *prefix, size_t *position, const char **name,
+                  const char **value) {
+    size_t length = strlen(prefix);
+    for (; *position < options->count; (*position)++)
+        if (strncmp(options->values[*position].name, prefix, length) == 0) {
+            *name = options->values[*position].name + length;
+            *value = options->values[(*position)++].value;
+            return true;
+        }
+    return false;
+}
+
+struct options *options_free(struct options *options) {
+    if (options == NULL)
+        return NULL;
+    for (size_t i = 0; i < options->count; i++) {
+        if (options->values[i].value != NULL)
+            explicit_bzero(options->values[i].value, strlen(options->values[i].value));
+        free(options->values[i].value);
+        free(options->values[i].name);
+    }
+    free(options->values);
+    free(options);
+    return NULL;
+}

@@ -1,0 +1,28 @@
+/* The section of a plugin: checked against the plugin's option table, specifiers expanded, files and credentials
+ * read. All before the first byte from the network, so that a bad value costs nothing in the cloud. */
+#pragma once
+
+#include "common/configuration.h"
+#include "common/failure.h"
+#include "worker/plugin.h"
+#include "worker/specifier.h"
+
+struct options;
+
+/* Class `invalid` with FILE:LINE for a key that the plugin does not know, a missing one, a bad specifier, or a file or
+ * credential that cannot be read (at most 64 KiB). Credentials come from $CREDENTIALS_DIRECTORY (systemd.exec(5)). */
+int options_read(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+                 const struct specifier_values *values, struct options **ret, struct failure *failure);
+
+/* Only the names are judged, and that required ones are there: for check-config. */
+int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+                  struct failure *failure);
+
+const char *options_get(const struct options *options, const char *name);
+
+/* As enrolld_host.next_option. */
+bool options_next(const struct options *options, const char *prefix, size_t *position, const char **name,
+                  const char **value);
+
+/* Wipes the values. Accepts NULL, returns NULL. */
+struct options *options_free(struct options *options);

@@ -1,0 +1,67 @@
+#include "worker/plugin-loader.h"
+
+#include "common/cleanup.h"
+#include "common/step.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* In a directory with the sticky bit, like /tmp, others cannot replace an entry that is not theirs. */
+static bool is_safe(const struct stat *status) {
+    bool own = status->st_uid == 0 || status->st_uid == geteuid();
+    bool others_write = (status->st_mode & (S_IWGRP | S_IWOTH)) != 0;
+    return own && (!others_write || (S_ISDIR(status->st_mode) && (status->st_mode & S_ISVTX) != 0));
+}
+
+static int check_path(const char *path, struct failure *failure) {
+    char part[PATH_MAX];
+    for (const char *slash = path; slash != NULL; slash = strchr(slash + 1, '/')) {
+        const char *end = strchr(slash + 1, '/');
+        size_t length = end != NULL ? (size_t)(end - path) : strlen(path);
+        struct stat status;
+        memcpy(part, path, length);
+        part[length] = '\0';
+        if (stat(part, &status) < 0)
+            return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s: %s", part, strerror(errno));
+        if (!is_safe(&status))
+            return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                               "%s can be changed by others than root: no plugin is loaded from there", part);
+    }
+    return 0;
+}
+
+static int judge(const struct enrolld_plugin *plugin, const char *name, const char *path, struct failure *failure) {
+    if (plugin->abi != ENROLLD_PLUGIN_ABI || plugin->size != sizeof *plugin)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "%s was built for another version of enrolld (plugin interface %u, here %u)", path,
+                           plugin->abi, (unsigned)ENROLLD_PLUGIN_ABI);
+    if (plugin->name == NULL || strcmp(plugin->name, name) != 0 || plugin->options == NULL || plugin->enroll == NULL)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s is not the plugin %s", path, name);
+    return 0;
+}
+
+int plugin_load(const char *name, const struct enrolld_plugin **ret, struct failure *failure) {
+    const char *directory = getenv("ENROLLD_PLUGIN_DIR");
+    AUTO_FREE char *path = NULL;
+    char resolved[PATH_MAX];
+    if (asprintf(&path, "%s/%s.so", directory != NULL ? directory : PLUGINS_DIR, name) < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
+    if (realpath(path, resolved) == NULL)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "Methods=%s: there is no plugin %s (%s)", name,
+                           path, strerror(errno));
+    if (check_path(resolved, failure) < 0)
+        return -1;
+    void *handle = dlopen(resolved, RTLD_NOW | RTLD_LOCAL);
+    const struct enrolld_plugin *plugin = handle != NULL ? dlsym(handle, "enrolld_plugin") : NULL;
+    if (plugin == NULL)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s cannot be loaded: %s", resolved,
+                           dlerror());
+    if (judge(plugin, name, resolved, failure) < 0)
+        return -1;
+    *ret = plugin;
+    return 0;
+}

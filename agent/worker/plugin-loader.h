@@ -1,0 +1,10 @@
+/* The one place that knows dlopen. A plugin is trusted code with the worker's rights, so what is loaded must be
+ * as hard to replace as the worker itself. */
+#pragma once
+
+#include "common/failure.h"
+#include "worker/plugin.h"
+
+/* Loads NAME.so from $ENROLLD_PLUGIN_DIR or the directory of the installation; it stays loaded until exit. Each part of
+ * the path must belong to root or to the worker's own user and be writable by nobody else. Class `invalid`. */
+int plugin_load(const char *name, const struct enrolld_plugin **ret, struct failure *failure);

@@ -1,0 +1,65 @@
+#include "common/cleanup.h"
+#include "worker/enrollment.h"
+#include "worker/report.h"
+#include "worker/specifier.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* How long a new certificate may be refused before that is an answer: policies are cached in the cloud "up to a few
+ * minutes" (AWS IoT Developer Guide, "AWS IoT Core policies"), a new certificate is normally usable at once. */
+#define PROPAGATION_S 120
+
+static int64_t now_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return now.tv_sec;
+}
+
+/* The ids to try in turn. The agent's own id never throws the application out; a policy that only allows the thing's
+ * name as client id, as many do, leaves no other choice, and at the first enrolment no application is online yet. */
+static int list_client_ids(const struct enrollment *enrollment, char *ids[2], struct failure *failure) {
+    const struct specifier_values values = {
+        .serial_number = enrollment->serial_number,
+        .thing_name = enrollment->thing_name[0] != '\0' ? enrollment->thing_name : NULL,
+    };
+    const char *configured = enrollment->settings->client_id;
+    const char *first = configured[0] != '\0' ? configured : values.thing_name != NULL ? "%t-enrolld" : "%s-enrolld";
+    if (specifier_expand(first, &values, "ClientId", &ids[0], failure) < 0)
+        return -1;
+    if (configured[0] == '\0' && values.thing_name != NULL)
+        return specifier_expand("%t", &values, "ClientId", &ids[1], failure);
+    return 0;
+}
+
+/* AWS IoT takes one CONNECT per second and client id, so the first wait is already longer than that. */
+static int wait_before(unsigned attempt) {
+    static const int seconds[] = {2, 2, 4, 8, 15};
+    size_t last = sizeof seconds / sizeof *seconds - 1;
+    return poll(NULL, 0, 1000 * seconds[attempt < last ? attempt : last]);
+}
+
+int prove_identity(struct enrollment *enrollment) {
+    AUTO_FREE char *own_id = NULL;
+    AUTO_FREE char *thing_id = NULL;
+    char *ids[2] = {NULL, NULL};
+    int r = list_client_ids(enrollment, ids, enrollment->failure);
+    own_id = ids[0];
+    thing_id = ids[1];
+    if (r < 0)
+        return -1;
+    report_step(STEP_PROVE);
+    int64_t end = now_s() + PROPAGATION_S;
+    for (unsigned attempt = 0;; attempt++) {
+        const char *id = attempt % 2 == 1 && thing_id != NULL ? thing_id : own_id;
+        r = host_connect(enrollment, id, enrollment->certificate_pem, enrollment->key, STEP_PROVE, enrollment->failure);
+        if (r == 0)
+            snprintf(enrollment->client_id, sizeof enrollment->client_id, "%s", id);
+        host_disconnect(enrollment);
+        if (r == 0 || enrollment->failure->class != FAILURE_DENIED || now_s() >= end)
+            return r;
+        wait_before(attempt);
+    }
+}

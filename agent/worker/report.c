@@ -1,0 +1,95 @@
+#include "worker/report.h"
+
+#include "common/cleanup.h"
+#include "common/job.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static int channel = -1;
+
+/* The last words of a job that is stuck, ready to be sent by a signal handler. */
+static char stuck_words[CHANNEL_MESSAGE_MAX + 1];
+static size_t stuck_size;
+
+void report_open(int fd) {
+    channel = fd;
+}
+
+void report_step(const char *step) {
+    struct message message;
+    if (channel < 0) {
+        printf("%s ...\n", step);
+        fflush(stdout);
+        return;
+    }
+    message_init(&message, MESSAGE_PROGRESS);
+    if (message_add(&message, JOB_KEY_STEP, step) == 0)
+        (void)channel_send(channel, &message); /* a daemon that is gone has hung up: SIGTERM is on its way */
+}
+
+static void print_fields(const struct message *message) {
+    for (size_t i = 0; i < message->field_count; i++)
+        printf("%-16s %s\n", message->text + message->fields[i].key, message->text + message->fields[i].value);
+}
+
+int report_done(struct message *result) {
+    int r = 0;
+    if (channel < 0)
+        print_fields(result);
+    else {
+        r = message_add(result, JOB_KEY_RESULT, "done");
+        if (r == 0)
+            r = channel_send(channel, result);
+    }
+    message_clear(result);
+    return r;
+}
+
+static void fill_failure(struct message *message, const struct failure *failure, int lost) {
+    message_init(message, MESSAGE_RESULT);
+    (void)message_add(message, JOB_KEY_RESULT, "failed");
+    (void)message_add(message, JOB_KEY_CLASS, failure_class_name(failure->class));
+    (void)message_add(message, JOB_KEY_STEP, failure->step);
+    (void)message_add(message, JOB_KEY_MESSAGE, failure->message);
+    if (failure->retry_after_s > 0)
+        (void)message_add_number(message, JOB_KEY_RETRY_AFTER, failure->retry_after_s);
+    if (lost)
+        (void)message_add(message, JOB_KEY_LOST, "yes");
+}
+
+void report_failure(const struct failure *failure, int lost) {
+    struct message message;
+    if (channel < 0) {
+        fprintf(stderr, "failed (%s) at step %s: %s\n", failure_class_name(failure->class), failure->step,
+                failure->message);
+        return;
+    }
+    fill_failure(&message, failure, lost);
+    (void)channel_send(channel, &message);
+}
+
+void report_prepare_stuck(const struct failure *failure) {
+    struct message message;
+    int files[FILE_ROLE_COUNT];
+    size_t count = 0;
+    if (channel < 0) {
+        int n = snprintf(stuck_words, sizeof stuck_words, "failed (%s) at step %s: %s\n",
+                         failure_class_name(failure->class), failure->step, failure->message);
+        stuck_size = n > 0 ? (size_t)n : 0;
+        return;
+    }
+    fill_failure(&message, failure, 0);
+    int n = message_encode(&message, stuck_words, sizeof stuck_words, files, &count);
+    stuck_size = n > 0 ? (size_t)n : 0;
+}
+
+void report_stuck(void) {
+    ssize_t n;
+    if (channel < 0)
+        n = write(STDERR_FILENO, stuck_words, stuck_size);
+    else
+        n = send(channel, stuck_words, stuck_size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)n; /* the process ends now; without its words the daemon still sees that */
+}

@@ -1,0 +1,22 @@
+/* Where a worker's words go: over the channel to the daemon, or to a person's terminal. */
+#pragma once
+
+#include "common/channel.h"
+#include "common/failure.h"
+
+/* -1: no channel, a person reads. */
+void report_open(int channel);
+
+void report_step(const char *step);
+
+/* The result of a job that is done; clears the message. For a person: its fields, one a line. Returns 0 or a negative
+ * errno. */
+int report_done(struct message *result);
+
+/* The result of a job that failed. `lost`: the identity can never work again here. */
+void report_failure(const struct failure *failure, int lost);
+
+/* Says that the job has been stuck in `step` for too long, from a signal handler: everything was prepared by
+ * report_prepare_stuck(). */
+void report_prepare_stuck(const struct failure *failure);
+void report_stuck(void);

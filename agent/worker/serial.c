@@ -1,0 +1,124 @@
+#include "worker/serial.h"
+
+#include "common/cleanup.h"
+#include "common/step.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <string.h>
+#include <strings.h>
+
+#define DEVICE_TREE "/sys/firmware/devicetree/base/serial-number"
+#define DMI "/sys/class/dmi/id/product_serial"
+#define MACHINE_ID "/etc/machine-id"
+
+/* What boards carry when nobody wrote a serial number; matched without regard to case. */
+static const char *const placeholders[] = {
+    "To be filled by O.E.M.",
+    "Default string",
+    "System Serial Number",
+    "Not Specified",
+    "Not Applicable",
+    "Not Available",
+    "None",
+    "Unknown",
+    "Empty",
+    "INVALID",
+    "O.E.M.",
+    "OEM",
+    "N/A",
+    "Serial",
+    "0123456789",
+    "123456789",
+    "1234567890",
+    "00000000-0000-0000-0000-000000000000",
+};
+
+static bool is_placeholder(const char *serial) {
+    for (size_t i = 0; i < sizeof placeholders / sizeof *placeholders; i++)
+        if (strcasecmp(serial, placeholders[i]) == 0)
+            return true;
+    return false;
+}
+
+const char *serial_judge(const char *serial) {
+    static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-";
+    size_t length = strlen(serial);
+    if (length == 0)
+        return "it is empty";
+    if (is_placeholder(serial))
+        return "it is a placeholder that the maker of the board never replaced";
+    if (length > 1 && strspn(serial, (const char[]){serial[0], '\0'}) == length)
+        return "it is one character repeated, a placeholder";
+    if (length >= SERIAL_MAX)
+        return "it is longer than the 128 characters of an AWS IoT thing name";
+    if (strspn(serial, legal) != length)
+        return "it has characters that AWS IoT does not allow in a thing name (allowed: a-z A-Z 0-9 : _ -)";
+    return NULL;
+}
+
+static void trim(char *text) {
+    size_t length = strlen(text), start = strspn(text, " \t\r\n");
+    while (length > start && strchr(" \t\r\n", text[length - 1]) != NULL)
+        length--;
+    memmove(text, text + start, length - start);
+    text[length - start] = '\0';
+}
+
+/* The files of sysfs have no size to go by; the device tree's text ends with NUL. */
+static int read_text(const char *path, char *text, size_t size) {
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return -errno;
+    ssize_t n = read(fd, text, size - 1);
+    if (n < 0)
+        return -errno;
+    text[n] = '\0';
+    trim(text);
+    return 0;
+}
+
+static int accept_serial(const char *text, const char *origin, char ret[SERIAL_MAX], struct failure *failure) {
+    const char *wrong = serial_judge(text);
+    if (wrong != NULL)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "the serial number \"%.140s\" from %s cannot be used: %s; set SerialNumber= in [Agent]",
+                           text, origin, wrong);
+    memcpy(ret, text, strlen(text) + 1);
+    return 0;
+}
+
+static int from_file(const char *path, char ret[SERIAL_MAX], struct failure *failure) {
+    char text[512];
+    int r = read_text(path, text, sizeof text);
+    if (r < 0)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "the serial number cannot be read from %s: %s; set SerialNumber= in [Agent]", path,
+                           strerror(-r));
+    return accept_serial(text, path, ret, failure);
+}
+
+/* The first source that is there decides: a device tree with a placeholder is an error and not a reason to take
+ * another number, which would be another thing. */
+static int from_hardware(char ret[SERIAL_MAX], struct failure *failure) {
+    return from_file(access(DEVICE_TREE, F_OK) == 0 ? DEVICE_TREE : DMI, ret, failure);
+}
+
+int serial_resolve(const char *source, char ret[SERIAL_MAX], struct failure *failure) {
+    if (strcmp(source, "auto") == 0)
+        return from_hardware(ret, failure);
+    if (strcmp(source, "devicetree") == 0)
+        return from_file(DEVICE_TREE, ret, failure);
+    if (strcmp(source, "dmi") == 0)
+        return from_file(DMI, ret, failure);
+    if (strcmp(source, "machine-id") == 0)
+        return from_file(MACHINE_ID, ret, failure);
+    if (strncmp(source, "file:/", 6) == 0)
+        return from_file(source + 5, ret, failure);
+    if (strncmp(source, "literal:", 8) == 0)
+        return accept_serial(source + 8, "SerialNumber=literal:", ret, failure);
+    return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                       "SerialNumber=%.100s is not auto, devicetree, dmi, machine-id, file:/PATH or literal:TEXT",
+                       source);
+}

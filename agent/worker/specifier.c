@@ -1,0 +1,65 @@
+#include "worker/specifier.h"
+
+#include "common/cleanup.h"
+#include "common/step.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *machine_id(char *buffer, size_t size) {
+    FILE *file = fopen("/etc/machine-id", "re");
+    if (file == NULL)
+        return NULL;
+    char *line = fgets(buffer, (int)size, file);
+    fclose(file);
+    if (line == NULL)
+        return NULL;
+    line[strcspn(line, "\n")] = '\0';
+    /* "uninitialized" on an image that was never booted: machine-id(5) */
+    return strlen(line) == 32 ? line : NULL;
+}
+
+static const char *value_of(char letter, const struct specifier_values *values, char *buffer, size_t size) {
+    switch (letter) {
+    case '%':
+        return "%";
+    case 's':
+        return values->serial_number;
+    case 't':
+        return values->thing_name;
+    case 'm':
+        return machine_id(buffer, size);
+    case 'H':
+        return gethostname(buffer, size) == 0 ? buffer : NULL;
+    default:
+        return NULL;
+    }
+}
+
+int specifier_expand(const char *text, const struct specifier_values *values, const char *name, char **ret,
+                     struct failure *failure) {
+    AUTO_FREE char *expanded = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&expanded, &size);
+    if (stream == NULL)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
+    for (; *text != '\0'; text++) {
+        char buffer[HOST_NAME_MAX + 1] = "";
+        if (*text != '%') {
+            fputc(*text, stream);
+            continue;
+        }
+        const char *value = value_of(*++text, values, buffer, sizeof buffer);
+        if (value == NULL) {
+            fclose(stream);
+            return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                               "%s=: %%%c is no specifier, or has no value here", name, *text != '\0' ? *text : ' ');
+        }
+        fputs(value, stream);
+    }
+    if (fclose(stream) != 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
+    *ret = TAKE_POINTER(expanded);
+    return 0;
+}

@@ -1,0 +1,14 @@
+/* Specifiers in values of the configuration: %s and the like. */
+#pragma once
+
+#include "common/failure.h"
+
+struct specifier_values {
+    const char *serial_number; /* %s */
+    const char *thing_name;    /* %t, NULL while it is unknown */
+};
+
+/* Replaces %s (serial number), %t (thing name), %m (machine id), %H (host name) and %%. The caller frees *ret. Class
+ * `invalid`, step STEP_CONFIGURATION, for another letter or one that has no value yet; `name` is what to blame. */
+int specifier_expand(const char *text, const struct specifier_values *values, const char *name, char **ret,
+                     struct failure *failure);

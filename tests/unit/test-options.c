@@ -1,0 +1,127 @@
+#include "worker/options.h"
+
+#include "common/cleanup.h"
+#include "harness.h"
+#include "worker/plugin-loader.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const struct enrolld_option table[] = {
+    {"Template", ENROLLD_OPTION_TEXT, true, ""},
+    {"Certificate", ENROLLD_OPTION_FILE, false, ""},
+    {"Parameter.", ENROLLD_OPTION_PREFIX, false, ""},
+    {NULL, ENROLLD_OPTION_TEXT, false, NULL},
+};
+static const struct enrolld_plugin plugin = {.name = "method", .options = table};
+static const struct specifier_values values = {.serial_number = "SN"};
+
+static char directory[] = "/tmp/enrolld-test-XXXXXX";
+
+static struct options *read_options(const char *text, struct failure *failure) {
+    AUTO_CONFIGURATION struct configuration *configuration = configuration_new();
+    struct options *options = NULL;
+    CU_ASSERT_EQUAL(configuration_parse(configuration, text, strlen(text), "test.conf", failure), 0);
+    (void)options_read(configuration, &plugin, &values, &options, failure);
+    return options;
+}
+
+static void write_file(const char *name, const char *data, size_t size) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    FILE *file = fopen(path, "we");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(file);
+    fwrite(data, 1, size, file);
+    fclose(file);
+}
+
+static void test_values(void) {
+    struct failure failure = {0};
+    char text[400];
+    write_file("claim.pem", "PEM\n", 4);
+    write_file("secret", "hidden\n", 7);
+    setenv("CREDENTIALS_DIRECTORY", directory, 1);
+    snprintf(text, sizeof text,
+             "[method]\nTemplate=old\nTemplate=t-%%s\nCertificate=%s/claim.pem\nParameter.A=1 %%s\n"
+             "Parameter.B=credential:secret\nParameter.C=file:%s/secret\n",
+             directory, directory);
+    struct options *options = read_options(text, &failure);
+    ASSERT_TEXT(failure.message, "");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(options);
+    ASSERT_TEXT(options_get(options, "Template"), "t-SN");
+    ASSERT_TEXT(options_get(options, "Certificate"), "PEM\n");
+    CU_ASSERT_PTR_NULL(options_get(options, "Nonsense"));
+    const char *name = NULL, *value = NULL;
+    char all[128] = "";
+    for (size_t position = 0; options_next(options, "Parameter.", &position, &name, &value);)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s=%s;", name, value);
+    ASSERT_TEXT(all, "A=1 SN;B=hidden;C=hidden;");
+    options_free(options);
+}
+
+static void refused(const char *text, const char *message) {
+    struct failure failure = {0};
+    struct options *options = read_options(text, &failure);
+    CU_ASSERT_PTR_NULL(options);
+    options_free(options);
+    ASSERT_TEXT(failure.message, message);
+    ASSERT_NUMBER(failure.class, FAILURE_INVALID);
+}
+
+static void test_refused(void) {
+    char text[300], message[400];
+    setenv("CREDENTIALS_DIRECTORY", directory, 1);
+    refused("[method]\nTemplate=x\nTemplat=y\n", "test.conf:3: the method method knows no key Templat=");
+    refused("[method]\nTemplate=x\nParameter.=y\n", "test.conf:3: the method method knows no key Parameter.=");
+    refused("[method]\nCertificate=/x\n", "Template= is missing in section [method] of enrolld.conf");
+    refused("[method]\nTemplate=%t\n", "Template=: %t is no specifier, or has no value here");
+    refused("[method]\nTemplate=x\nCertificate=/nonexistent\n",
+            "test.conf:3: Certificate=/nonexistent cannot be read: No such file or directory");
+    refused("[method]\nTemplate=x\nCertificate=relative.pem\n",
+            "test.conf:3: Certificate=relative.pem cannot be read: it is no "
+            "absolute path, no credential:ID, or no text");
+    refused("[method]\nTemplate=x\nCertificate=credential:../x\n",
+            "test.conf:3: Certificate=credential:../x cannot be read: it is no absolute path, no credential:ID, or no "
+            "text");
+    refused("[method]\nTemplate=x\nCertificate=credential:absent\n",
+            "test.conf:3: Certificate=credential:absent cannot be read: No such file or directory");
+    write_file("binary", "a\0b", 3);
+    snprintf(text, sizeof text, "[method]\nTemplate=x\nCertificate=%s/binary\n", directory);
+    snprintf(message, sizeof message,
+             "test.conf:3: Certificate=%s/binary cannot be read: it is no absolute path, no credential:ID, or no text",
+             directory);
+    refused(text, message);
+}
+
+/* What a stranger may write is never loaded, whatever it is called. */
+static void test_plugin_path(void) {
+    const struct enrolld_plugin *loaded = NULL;
+    struct failure failure = {0};
+    setenv("ENROLLD_PLUGIN_DIR", directory, 1);
+    ASSERT_NUMBER(plugin_load("absent", &loaded, &failure), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "Methods=absent: there is no plugin "));
+    write_file("junk.so", "junk", 4);
+    ASSERT_NUMBER(plugin_load("junk", &loaded, &failure), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "cannot be loaded"));
+    CU_ASSERT_EQUAL(chmod(directory, 0777), 0);
+    ASSERT_NUMBER(plugin_load("junk", &loaded, &failure), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "can be changed by others than root"));
+    CU_ASSERT_EQUAL(chmod(directory, 0700), 0);
+    CU_ASSERT_PTR_NULL(loaded);
+}
+
+int main(int argc, char **argv) {
+    static const struct unit_test tests[] = {
+        {"values", test_values},
+        {"refused", test_refused},
+        {"plugin-path", test_plugin_path},
+        {NULL, NULL},
+    };
+    char command[64];
+    if (mkdtemp(directory) == NULL)
+        return EXIT_FAILURE;
+    int r = unit_run("options", tests, argc, argv);
+    snprintf(command, sizeof command, "rm -rf '%s'", directory);
+    return system(command) == 0 ? r : EXIT_FAILURE;
+}
