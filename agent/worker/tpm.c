@@ -1,0 +1,78 @@
+#include "worker/tpm.h"
+
+#include "common/step.h"
+
+#include <tss2/tss2_rc.h>
+#include <tss2/tss2_tctildr.h>
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The TCTI loader keeps the reason to itself, but for a device node it can be asked again. */
+static const char *device_error(const char *tcti) {
+    static const char prefix[] = "device:";
+    if (strncmp(tcti, prefix, strlen(prefix)) != 0 || access(tcti + strlen(prefix), R_OK | W_OK) == 0)
+        return NULL;
+    return strerror(errno);
+}
+
+int tpm_open(const char *tcti, struct tpm *ret, struct failure *failure) {
+    struct tpm tpm = {0};
+    TSS2_RC code = Tss2_TctiLdr_Initialize(tcti, &tpm.tcti);
+    if (code != TSS2_RC_SUCCESS) {
+        const char *reason = device_error(tcti);
+        return failure_set(failure, FAILURE_TPM, STEP_KEY,
+                           "no TPM at %s (%s): is the driver loaded, may this user open it?", tcti,
+                           reason != NULL ? reason : Tss2_RC_Decode(code));
+    }
+    code = Esys_Initialize(&tpm.esys, tpm.tcti, NULL);
+    if (code != TSS2_RC_SUCCESS) {
+        Tss2_TctiLdr_Finalize(&tpm.tcti);
+        return tpm_fail(failure, STEP_KEY, "opening the TPM", code);
+    }
+    *ret = tpm;
+    return 0;
+}
+
+void tpm_close(struct tpm *tpm) {
+    if (tpm->esys != NULL)
+        Esys_Finalize(&tpm->esys);
+    if (tpm->tcti != NULL)
+        Tss2_TctiLdr_Finalize(&tpm->tcti);
+}
+
+/* The number of the handle, session or parameter taken out of a format-one response code. */
+static TPM2_RC base_code(TPM2_RC code) {
+    return code & TPM2_RC_FMT1 ? code & (TPM2_RC_FMT1 | 0x3f) : code;
+}
+
+static const char *advice(TSS2_RC code) {
+    switch (base_code(code & ~TSS2_RC_LAYER_MASK)) {
+    case TPM2_RC_LOCKOUT:
+        return ": the TPM is in dictionary attack lockout, wait or run tpm2_dictionarylockout --clear-lockout";
+    case TPM2_RC_OBJECT_MEMORY:
+    case TPM2_RC_OBJECT_HANDLES:
+        return ": another program left objects in the TPM, use the resource manager (/dev/tpmrm0) or run "
+               "tpm2_flushcontext --transient-object";
+    case TPM2_RC_BAD_AUTH:
+    case TPM2_RC_AUTH_FAIL:
+        return ": it has a password; make a parent for enrolld without one at 0x81000001 (noda, empty authorization)";
+    case TPM2_RC_FAILURE:
+        return ": the TPM is in failure mode, restart the device";
+    case TPM2_RC_INITIALIZE:
+        return ": the firmware has not started the TPM";
+    }
+    return "";
+}
+
+int tpm_fail(struct failure *failure, const char *step, const char *what, TSS2_RC code) {
+    return failure_set(failure, FAILURE_TPM, step, "%s: %s (0x%x)%s", what, Tss2_RC_Decode(code), code,
+                       (code & TSS2_RC_LAYER_MASK) == TSS2_TPM_RC_LAYER ? advice(code) : "");
+}
+
+bool tpm_is_final(TSS2_RC code) {
+    if ((code & TSS2_RC_LAYER_MASK) != TSS2_TPM_RC_LAYER || !(code & TPM2_RC_FMT1))
+        return false;
+    return (code & TPM2_RC_P) || !(code & TPM2_RC_S);
+}

@@ -1,0 +1,214 @@
+#include "common/cleanup.h"
+#include "harness.h"
+#include "scratch.h"
+#include "swtpm.h"
+#include "tpm-probe.h"
+#include "worker/key-backend.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define DEADLINE_S 20
+
+/* One connection of `openssl s_server` on a unix socket, which demands a client certificate of our CA and sends each
+ * line back reversed. */
+static pid_t start_server(const char *version) {
+    char program[512];
+    pid_t pid = fork();
+    if (pid != 0)
+        return pid;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    snprintf(program, sizeof program,
+             "cd %s && exec openssl s_server -unix socket -unlink -Verify 2 -verify_return_error -CAfile ca.pem "
+             "-cert ca.pem -key ca.key %s -rev -naccept 1 -quiet >server.log 2>&1 </dev/null",
+             scratch_directory(), version);
+    execl("/bin/sh", "sh", "-c", program, NULL);
+    _exit(127);
+}
+
+static int connect_server(void) {
+    const struct timespec pause = {.tv_nsec = 5000000};
+    const struct timeval timeout = {.tv_sec = DEADLINE_S};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    time_t deadline = time(NULL) + DEADLINE_S;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s/socket", scratch_directory());
+    while (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        if (time(NULL) > deadline) {
+            printf("# no server: %s\n", strerror(errno));
+            close(fd);
+            return -1;
+        }
+        nanosleep(&pause, NULL);
+    }
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
+    return fd;
+}
+
+static int make_ca(void) {
+    return scratch_run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key "
+                       "-subj /CN=localhost -days 30 -out ca.pem");
+}
+
+/* A certificate of our CA for the key, in client.pem. */
+static void issue(struct key *key) {
+    AUTO_FREE char *request = NULL;
+    struct failure failure = {0};
+    if (key_make_request(key, "gateway", &request, &failure) < 0)
+        ASSERT_TEXT(failure.message, "");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(request);
+    ASSERT_NUMBER(scratch_write("request.pem", request, strlen(request)), 0);
+    ASSERT_NUMBER(scratch_run("openssl x509 -req -in request.pem -CA ca.pem -CAkey ca.key -days 30 -out client.pem"),
+                  0);
+}
+
+/* The certificate may come before or after the key. */
+static WOLFSSL_CTX *make_context(struct key *key, bool key_first) {
+    char certificate[8192], ca[8192];
+    struct failure failure = {0};
+    size_t size = scratch_read("client.pem", certificate, sizeof certificate);
+    size_t ca_size = scratch_read("ca.pem", ca, sizeof ca);
+    WOLFSSL_CTX *context = wolfSSL_CTX_new(wolfTLS_client_method());
+    wolfSSL_CTX_set_verify(context, WOLFSSL_VERIFY_PEER, NULL);
+    ASSERT_NUMBER(wolfSSL_CTX_load_verify_buffer(context, (byte *)ca, (long)ca_size, WOLFSSL_FILETYPE_PEM), 1);
+    if (key_first)
+        ASSERT_NUMBER(key_use_in_tls(key, context, &failure), 0);
+    ASSERT_NUMBER(wolfSSL_CTX_use_certificate_chain_buffer(context, (byte *)certificate, (long)size), 1);
+    if (!key_first)
+        ASSERT_NUMBER(key_use_in_tls(key, context, &failure), 0);
+    ASSERT_TEXT(failure.message, "");
+    return context;
+}
+
+/* Returns true if the handshake worked and the server echoed. */
+static bool talk(WOLFSSL_CTX *context, const char *version, char *ret_version, size_t size) {
+    char reply[8] = "";
+    pid_t server = start_server(version);
+    AUTO_CLOSE int fd = connect_server();
+    WOLFSSL *tls = wolfSSL_new(context);
+    wolfSSL_set_fd(tls, fd);
+    int r = wolfSSL_connect(tls);
+    if (r != WOLFSSL_SUCCESS)
+        printf("# handshake: %d\n", wolfSSL_get_error(tls, r));
+    snprintf(ret_version, size, "%s", wolfSSL_get_version(tls));
+    bool works = r == WOLFSSL_SUCCESS && wolfSSL_write(tls, "abc\n", 4) == 4 &&
+                 wolfSSL_read(tls, reply, sizeof reply - 1) == 4 && strcmp(reply, "cba\n") == 0;
+    wolfSSL_free(tls);
+    kill(server, SIGTERM);
+    waitpid(server, NULL, 0);
+    return works;
+}
+
+static void expect_works(struct key *key) {
+    static const struct { const char *option, *name; } versions[] = {{"-tls1_2", "TLSv1.2"}, {"-tls1_3", "TLSv1.3"}};
+    issue(key);
+    for (size_t i = 0; i < 2; i++) {
+        for (int key_first = 0; key_first <= 1; key_first++) {
+            char version[32] = "";
+            WOLFSSL_CTX *context = make_context(key, key_first != 0);
+            tpm_probe_reset();
+            CU_ASSERT_TRUE(talk(context, versions[i].option, version, sizeof version));
+            ASSERT_TEXT(version, versions[i].name);
+            ASSERT_TEXT(tpm_probe_commands(), key_get_backend(key) == KEY_BACKEND_TPM2 ? "Sign " : "");
+            ASSERT_TEXT(key_last_error(key), NULL);
+            wolfSSL_CTX_free(context);
+        }
+    }
+}
+
+static void test_tpm2(void) {
+    struct swtpm swtpm = {0};
+    CU_ASSERT_EQUAL_FATAL(swtpm_start(&swtpm), 0);
+    struct key_settings settings = {.backend = KEY_BACKEND_TPM2, .tcti = swtpm.tcti};
+    struct key *key = NULL;
+    struct failure failure = {0};
+    ASSERT_NUMBER(key_create(&settings, &key, &failure), 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(key);
+    expect_works(key);
+    key_free(key);
+    swtpm_stop(&swtpm);
+}
+
+/* A renewal holds two: each context signs with its own. */
+static void test_two_keys(void) {
+    struct swtpm swtpm = {0};
+    CU_ASSERT_EQUAL_FATAL(swtpm_start(&swtpm), 0);
+    struct key_settings settings = {.backend = KEY_BACKEND_TPM2, .tcti = swtpm.tcti};
+    struct key *current = NULL, *next = NULL;
+    struct failure failure = {0};
+    ASSERT_NUMBER(key_create(&settings, &current, &failure), 0);
+    ASSERT_NUMBER(key_create(&settings, &next, &failure), 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(current);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(next);
+    expect_works(current);
+    expect_works(next);
+    key_free(current);
+    expect_works(next);
+    key_free(next);
+    swtpm_stop(&swtpm);
+}
+
+static void test_files(void) {
+    static const char *const commands[] = {
+        "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out private.pem",
+        "openssl ecparam -name prime256v1 -genkey -out private.pem",
+        "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out private.pem",
+        "openssl genrsa -traditional -out private.pem 2048",
+        "openssl genrsa -out private.pem 3072",
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        const struct key_settings settings = {.backend = KEY_BACKEND_FILE};
+        char pem[KEY_PEM_MAX];
+        struct key *key = NULL;
+        struct failure failure = {0};
+        bool lost;
+        ASSERT_NUMBER(scratch_run("%s", commands[i]), 0);
+        size_t size = scratch_read("private.pem", pem, sizeof pem);
+        ASSERT_NUMBER(key_load(&settings, pem, size, &key, &lost, &failure), 0);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(key);
+        expect_works(key);
+        key_free(key);
+    }
+}
+
+/* wolfSSL only knows that a callback failed; the key has the TPM's words. */
+static void test_signing_fails(void) {
+    struct swtpm swtpm = {0};
+    CU_ASSERT_EQUAL_FATAL(swtpm_start(&swtpm), 0);
+    struct key_settings settings = {.backend = KEY_BACKEND_TPM2, .tcti = swtpm.tcti};
+    struct key *key = NULL;
+    struct failure failure = {0};
+    char version[32];
+    ASSERT_NUMBER(key_create(&settings, &key, &failure), 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(key);
+    issue(key);
+    WOLFSSL_CTX *context = make_context(key, true);
+    tpm_probe_answer(TPM2_CC_Sign, 0x921);
+    CU_ASSERT_FALSE(talk(context, "-tls1_3", version, sizeof version));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(key_last_error(key));
+    CU_ASSERT_PTR_NOT_NULL(strstr(key_last_error(key), "lockout"));
+    tpm_probe_reset();
+    wolfSSL_CTX_free(context);
+    key_free(key);
+    swtpm_stop(&swtpm);
+}
+
+int main(int argc, char **argv) {
+    static const struct unit_test tests[] = {
+        {"tpm2", test_tpm2}, {"two-keys", test_two_keys}, {"files", test_files}, {"signing-fails", test_signing_fails},
+        {NULL, NULL},
+    };
+    setenv("TSS2_LOG", "all+NONE", 1);
+    signal(SIGPIPE, SIG_IGN);
+    scratch_make();
+    int status = make_ca() == 0 ? unit_run("key-tls", tests, argc, argv) : EXIT_FAILURE;
+    scratch_remove();
+    return status;
+}

@@ -1,0 +1,12 @@
+/* Stands between the code and its TPM: names the commands that pass, and can answer one kind itself. Programs that
+ * use it are linked with -Wl,--wrap=Tss2_TctiLdr_Initialize. */
+#pragma once
+
+#include <tss2/tss2_tpm2_types.h>
+
+/* Forgets the commands and answers none any more. */
+void tpm_probe_reset(void);
+/* From now on every command with this code gets this response code, and the TPM does not see it. */
+void tpm_probe_answer(TPM2_CC command, TPM2_RC answer);
+/* The commands since the last reset: "Create Load ". */
+const char *tpm_probe_commands(void);
