@@ -1,0 +1,179 @@
+#include "access.h"
+
+#include "topic.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* AWS General Reference, AWS IoT Core quotas */
+#define CLIENT_ID_LIMIT 128
+
+static const char *why_not(const struct standin *standin, const struct identity *identity, const char *action,
+                           const char *kind, const char *name) {
+    switch (identity_decide(identity, standin->provisioning.registry, action, kind, name)) {
+    case POLICY_ALLOWED:
+        return NULL;
+    case POLICY_DENIED:
+        return "a policy denies it";
+    case POLICY_NO_STATEMENT:
+        break;
+    }
+    return "no policy allows it";
+}
+
+/* mosquitto has checked notAfter by the system's clock; here counts the one of the rules. */
+static bool within_validity(const struct standin *standin, const X509 *certificate) {
+    time_t now = registry_now(standin->provisioning.registry);
+    return X509_cmp_time(X509_get0_notBefore(certificate), &now) < 0 &&
+           X509_cmp_time(X509_get0_notAfter(certificate), &now) > 0;
+}
+
+static const char *why_no_connection(struct standin *standin, const struct identity *identity) {
+    const char *status = registry_certificate_status(standin->provisioning.registry, identity->certificate_id);
+    if (strlen(identity->client_id) > CLIENT_ID_LIMIT || identity->client_id[0] == '$')
+        return "client id not valid";
+    if (status == NULL)
+        return "certificate not registered";
+    if (strcmp(status, "ACTIVE") != 0)
+        return status;
+    if (!within_validity(standin, identity->certificate))
+        return "certificate not within its validity";
+    return why_not(standin, identity, "iot:Connect", "client", identity->client_id);
+}
+
+static int refuse(const struct standin *standin, struct json_object *event, const char *reason, bool close) {
+    event_text(event, "result", close ? "closed" : "connack");
+    event_text(event, "reason", reason);
+    event_write(standin->events, event);
+    return close ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_AUTH;
+}
+
+static int judge(struct standin *standin, const struct mosquitto *client, const struct identity *identity) {
+    int version = mosquitto_client_protocol_version(client);
+    bool in_time = connection_rate(&standin->connections, identity->client_id, standin_milliseconds());
+    const char *reason = why_no_connection(standin, identity);
+    struct json_object *event = standin_event(reason == NULL ? "connect" : "refused", identity);
+    json_object_object_add(event, "mqtt", json_object_new_int(version));
+    if (reason != NULL)
+        return refuse(standin, event, reason, standin->options.refuse_by_closing || version < 5);
+    if (standin->options.limit_connects && !in_time) {
+        /* AWS says 0x97; a plugin of mosquitto has no way to say it. */
+        json_object_object_add(event, "event", json_object_new_string("refused"));
+        return refuse(standin, event, "more than one CONNECT per second", true);
+    }
+    if (connection_open(&standin->connections, client, identity, version, mosquitto_client_clean_session(client)) ==
+        NULL)
+        return refuse(standin, event, "out of memory", true);
+    event_text(event, "address", identity->source_address);
+    event_write(standin->events, event);
+    return MOSQ_ERR_SUCCESS;
+}
+
+int access_connect(struct standin *standin, struct mosquitto *client) {
+    struct identity identity = {
+        .client_id = mosquitto_client_id(client),
+        .source_address = mosquitto_client_address(client),
+        .certificate = mosquitto_client_certificate(client),
+    };
+    int result = MOSQ_ERR_AUTH;
+    if (identity.client_id != NULL && identity.certificate != NULL &&
+        issuer_certificate_id(identity.certificate, identity.certificate_id))
+        result = judge(standin, client, &identity);
+    X509_free(identity.certificate);
+    return result;
+}
+
+/* With MQTT 3.1.1 AWS IoT closes the connection and says nothing; an unacknowledged PUBLISH has nothing to carry a
+ * reason code, so it ends the connection with MQTT 5 too. */
+static int deny(const struct standin *standin, const struct connection *connection, const char *action,
+                const struct mosquitto_evt_acl_check *check, const char *reason) {
+    struct json_object *event = standin_event("denied", &connection->identity);
+    bool close = connection->mqtt_version < 5 || (check->access == MOSQ_ACL_WRITE && check->qos == 0);
+    event_text(event, "action", action);
+    event_text(event, "topic", check->topic);
+    event_text(event, "reason", reason);
+    event_write(standin->events, event);
+    return close ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_ACL_DENIED;
+}
+
+static const char *why_no_publish(const struct standin *standin, const struct connection *connection,
+                                  const struct mosquitto_evt_acl_check *check) {
+    struct topic_request request;
+    if (!topic_within_limits(check->topic))
+        return "topic too long";
+    switch (topic_classify(check->topic, &request)) {
+    case TOPIC_ORDINARY:
+    case TOPIC_SERVICE:
+        break;
+    case TOPIC_REQUEST:
+        if (request.format == TOPIC_CBOR)
+            return "the stand-in does not speak CBOR";
+        break;
+    case TOPIC_INVALID:
+        return "no such reserved topic";
+    }
+    if (check->retain && check->topic[0] == '$')
+        return "retained message on a reserved topic";
+    const char *reason = why_not(standin, &connection->identity, "iot:Publish", "topic", check->topic);
+    /* a right of its own, beside iot:Publish */
+    if (reason == NULL && check->retain)
+        reason = why_not(standin, &connection->identity, "iot:RetainPublish", "topic", check->topic);
+    return reason;
+}
+
+static int check_publish(const struct standin *standin, const struct connection *connection,
+                         const struct mosquitto_evt_acl_check *check) {
+    const char *reason = why_no_publish(standin, connection, check);
+    return reason == NULL ? MOSQ_ERR_SUCCESS : deny(standin, connection, "publish", check, reason);
+}
+
+static int check_subscribe(const struct standin *standin, struct connection *connection,
+                           const struct mosquitto_evt_acl_check *check) {
+    const char *reason = NULL;
+    if (!topic_within_limits(check->topic))
+        reason = "filter too long";
+    else if (!topic_filter_valid(check->topic))
+        reason = "no such reserved topic";
+    else
+        reason = why_not(standin, &connection->identity, "iot:Subscribe", "topicfilter", check->topic);
+    if (reason == NULL && !connection_subscribe(connection, check->topic, check->qos))
+        reason = "too many subscriptions";
+    if (reason != NULL)
+        return deny(standin, connection, "subscribe", check, reason);
+    struct json_object *event = standin_event("subscribe", &connection->identity);
+    event_text(event, "topic", check->topic);
+    json_object_object_add(event, "qos", json_object_new_int(check->qos));
+    event_write(standin->events, event);
+    return MOSQ_ERR_SUCCESS;
+}
+
+/* What the broker would hand on to subscribers. Requests and replies of the provisioning API never are: replies go
+ * straight to the device that asked. */
+static int check_delivery(const struct standin *standin, const struct connection *connection,
+                          const struct mosquitto_evt_acl_check *check) {
+    if (check->topic[0] == '$' || connection_subscribed(connection, check->topic) < 0)
+        return MOSQ_ERR_ACL_DENIED;
+    const char *reason = why_not(standin, &connection->identity, "iot:Receive", "topic", check->topic);
+    if (reason == NULL)
+        return MOSQ_ERR_SUCCESS;
+    deny(standin, connection, "receive", check, reason);
+    return MOSQ_ERR_ACL_DENIED;
+}
+
+int access_check(struct standin *standin, const struct mosquitto_evt_acl_check *check) {
+    struct connection *connection = connection_find(&standin->connections, check->client);
+    if (connection == NULL)
+        return MOSQ_ERR_ACL_DENIED;
+    switch (check->access) {
+    case MOSQ_ACL_WRITE:
+        return check_publish(standin, connection, check);
+    case MOSQ_ACL_SUBSCRIBE:
+        return check_subscribe(standin, connection, check);
+    case MOSQ_ACL_UNSUBSCRIBE:
+        connection_unsubscribe(connection, check->topic);
+        return MOSQ_ERR_SUCCESS;
+    case MOSQ_ACL_READ:
+        return check_delivery(standin, connection, check);
+    }
+    return MOSQ_ERR_ACL_DENIED;
+}

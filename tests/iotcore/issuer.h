@@ -1,0 +1,48 @@
+/* Certificates: the authorities that issue them and what a signing request must be. Uses OpenSSL, so that the stand-in
+ * shares no cryptographic code with the agent it judges. */
+#pragma once
+
+#include "rejection.h"
+
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+
+#include <stdbool.h>
+#include <time.h>
+
+/* 64 hexadecimal digits and the NUL. */
+#define ISSUER_ID_SIZE 65
+
+enum issuer_profile {
+    ISSUER_AWS,     /* as AWS IoT issues: to 2049-12-31T23:59:59Z, CA:FALSE, digitalSignature, key identifiers */
+    ISSUER_PRIVATE, /* a private CA behind a certificate provider: chosen validity, extended usage clientAuth */
+};
+
+struct issuer {
+    enum issuer_profile profile;
+    double validity_days; /* for ISSUER_PRIVATE; fractions of a day count */
+    EVP_PKEY *key;
+    X509 *certificate;
+};
+
+/* Reads key and certificate of the authority from PEM files. Returns 0, or -1 if one of them can't be used. */
+int issuer_load(struct issuer *issuer, const char *key_path, const char *certificate_path);
+void issuer_clear(struct issuer *issuer);
+
+/* Makes a self-signed authority of the profile for the key. AWS's has the name seen in its certificates: a single
+ * organizational unit that holds all. NULL if it can't be made. */
+X509 *issuer_make_authority(enum issuer_profile profile, EVP_PKEY *key);
+
+/* Issues a certificate for the public key and the subject; valid from two minutes ago. NULL if it can't be made. */
+X509 *issuer_sign(const struct issuer *issuer, const X509_NAME *subject, EVP_PKEY *public_key);
+
+/* Reads a signing request as CreateCertificateFromCsr accepts it: PEM of at most 4096 characters, RSA of 2048 bits or
+ * more, P-256, P-384 or P-521, signed by that key with SHA-256, SHA-384 or SHA-512. Returns NULL with the rejection. */
+X509_REQ *issuer_read_request(const char *pem, size_t size, struct rejection *rejection);
+
+/* AWS IoT's certificate id: the SHA-256 of the DER, in lower-case hexadecimal digits. False if it can't be encoded. */
+bool issuer_certificate_id(const X509 *certificate, char id[ISSUER_ID_SIZE]);
+
+/* PEM from malloc(), or NULL. */
+char *issuer_certificate_pem(X509 *certificate);
+char *issuer_key_pem(const EVP_PKEY *key);

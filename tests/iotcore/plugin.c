@@ -1,0 +1,351 @@
+/* The stand-in for AWS IoT Core as a plugin of the mosquitto broker: options in, the broker's events to the parts that
+ * deal with them. Options (plugin_opt_NAME in mosquitto.conf):
+ *   state             the state directory: registry.json, issuer.key, issuer.pem, hook.json, events, edits/
+ *   issuer            aws or private:DAYS
+ *   refusal           connack or close
+ *   connect_rate      on or off
+ *   direct_reply      off or on
+ *   disconnect_delay  seconds
+ *   token_size        characters of an ownership token */
+#include "access.h"
+#include "broker.h"
+#include "edit.h"
+#include "reply.h"
+#include "standin.h"
+#include "topic.h"
+
+#include "common/cleanup.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* How much of an ordinary message's payload the event tells. */
+#define PAYLOAD_EXCERPT 200
+#define TICK_MILLISECONDS 100
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT int mosquitto_plugin_version(int supported_version_count, const int *supported_versions);
+EXPORT int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userdata, struct mosquitto_opt *options,
+                                 int option_count);
+EXPORT int mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *options, int option_count);
+
+int64_t standin_milliseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+void standin_save(struct standin *standin) {
+    int error = registry_save(standin->provisioning.registry);
+    if (error < 0)
+        mosquitto_log_printf(MOSQ_LOG_ERR, "iotcore: can't write the registry: %s", strerror(-error));
+}
+
+struct json_object *standin_event(const char *name, const struct identity *identity) {
+    struct json_object *event = event_new(name);
+    event_text(event, "clientId", identity->client_id);
+    event_text(event, "certificateId", identity->certificate_id);
+    return event;
+}
+
+static int on_connect(int event, void *event_data, void *userdata) {
+    struct mosquitto_evt_basic_auth *data = event_data;
+    (void)event;
+    return access_connect(userdata, data->client);
+}
+
+static int on_access(int event, void *event_data, void *userdata) {
+    (void)event;
+    return access_check(userdata, event_data);
+}
+
+static void tell_message(const struct standin *standin, const struct connection *connection,
+                         const struct mosquitto_evt_message *message) {
+    struct json_object *event = standin_event("message", &connection->identity);
+    size_t excerpt = message->payloadlen < PAYLOAD_EXCERPT ? message->payloadlen : PAYLOAD_EXCERPT;
+    event_text(event, "topic", message->topic);
+    json_object_object_add(event, "qos", json_object_new_int(message->qos));
+    json_object_object_add(event, "size", json_object_new_int64(message->payloadlen));
+    event_bytes(event, "payload", message->payload != NULL ? message->payload : "", excerpt);
+    event_write(standin->events, event);
+}
+
+static void tell_request(const struct standin *standin, const struct identity *identity,
+                         const struct topic_request *request, const struct provisioning_reply *reply) {
+    struct json_object *event = event_new(topic_operation_name(request->operation));
+    event_text(event, "clientId", identity->client_id);
+    event_text(event, "principal", identity->certificate_id);
+    event_text(event, "result", reply->accepted ? "accepted" : "rejected");
+    if (reply->certificate_id[0] != '\0')
+        event_text(event, "certificateId", reply->certificate_id);
+    event_text(event, "thingName", reply->thing_name);
+    if (request->template_name[0] != '\0')
+        event_text(event, "template", request->template_name);
+    if (!reply->accepted) {
+        json_object_object_add(event, "statusCode", json_object_new_int(reply->rejection.status_code));
+        event_text(event, "errorCode", reply->rejection.error_code);
+        event_text(event, "reason", reply->rejection.message);
+    }
+    event_write(standin->events, event);
+}
+
+static void answer(struct standin *standin, const struct identity *identity, const char *topic,
+                   const struct provisioning_reply *reply, const struct fault *fault) {
+    AUTO_FREE char *reply_topic = NULL;
+    const char *payload = json_object_to_json_string_ext(reply->payload, JSON_C_TO_STRING_NOSLASHESCAPE);
+    unsigned delay = reply->delay_milliseconds;
+    if (asprintf(&reply_topic, "%s/%s", topic, reply->accepted ? "accepted" : "rejected") < 0)
+        return;
+    switch (fault->action) {
+    case FAULT_DROP:
+        return;
+    case FAULT_CLOSE:
+        reply_close(standin, identity);
+        return;
+    case FAULT_REPLACE:
+        payload = fault->payload;
+        break;
+    case FAULT_DUPLICATE:
+        reply_send(standin, identity, reply_topic, payload, delay);
+        break;
+    case FAULT_DELAY:
+        delay += fault->milliseconds;
+        break;
+    case FAULT_NONE:
+    case FAULT_REJECT:
+        break;
+    }
+    reply_send(standin, identity, reply_topic, payload, delay);
+}
+
+static void handle_request(struct standin *standin, const struct connection *connection,
+                           const struct topic_request *request, const struct mosquitto_evt_message *message) {
+    struct provisioning_reply reply = {0};
+    struct fault fault = fault_take(&standin->faults, request->operation);
+    if (fault.action == FAULT_REJECT) {
+        rejection_set(&reply.rejection, fault.status_code, fault.error_code, "Injected fault");
+        reply.payload = provisioning_rejected(&reply.rejection);
+    } else {
+        provisioning_handle(&standin->provisioning, request, message->payload, message->payloadlen, &reply);
+    }
+    if (reply.accepted)
+        standin_save(standin);
+    tell_request(standin, &connection->identity, request, &reply);
+    answer(standin, &connection->identity, message->topic, &reply, &fault);
+    provisioning_reply_clear(&reply);
+    fault_clear(&fault);
+}
+
+/* The broker has checked the right to publish. What the plugin itself sends has no client (mosquitto 2.1). */
+static int on_message(int event, void *event_data, void *userdata) {
+    struct standin *standin = userdata;
+    const struct mosquitto_evt_message *message = event_data;
+    const struct connection *connection =
+        message->client != NULL ? connection_find(&standin->connections, message->client) : NULL;
+    struct topic_request request;
+    (void)event;
+    if (connection == NULL)
+        return MOSQ_ERR_SUCCESS;
+    if (topic_classify(message->topic, &request) == TOPIC_REQUEST)
+        handle_request(standin, connection, &request, message);
+    else
+        tell_message(standin, connection, message);
+    return MOSQ_ERR_SUCCESS;
+}
+
+static int on_disconnect(int event, void *event_data, void *userdata) {
+    struct standin *standin = userdata;
+    const struct mosquitto_evt_disconnect *data = event_data;
+    struct connection *connection = connection_find(&standin->connections, data->client);
+    (void)event;
+    if (connection == NULL)
+        return MOSQ_ERR_SUCCESS;
+    event_write(standin->events, standin_event("disconnect", &connection->identity));
+    connection_close(&standin->connections, connection);
+    return MOSQ_ERR_SUCCESS;
+}
+
+/* "UpdateCertificate": the connections of a certificate that is no longer ACTIVE are ended within a few minutes. Those
+ * that are to end are marked by the queue, so that the broker may call back while it ends them. */
+static void end_refused_connections(struct standin *standin) {
+    int64_t now = standin_milliseconds();
+    for (struct connection *connection = standin->connections.first; connection != NULL;
+         connection = connection->next) {
+        const char *status =
+            registry_certificate_status(standin->provisioning.registry, connection->identity.certificate_id);
+        if (connection->client == NULL || (status != NULL && strcmp(status, "ACTIVE") == 0)) {
+            connection->refused_since = 0;
+            continue;
+        }
+        if (connection->refused_since == 0)
+            connection->refused_since = now;
+        if (now - connection->refused_since < (int64_t)standin->options.disconnect_delay * 1000)
+            continue;
+        reply_close(standin, &connection->identity);
+        connection->refused_since = now;
+    }
+}
+
+static int on_tick(int event, void *event_data, void *userdata) {
+    struct standin *standin = userdata;
+    int64_t now = standin_milliseconds();
+    (void)event;
+    (void)event_data;
+    edit_tick(standin);
+    end_refused_connections(standin);
+    reply_tick(standin);
+    if (now >= standin->next_expiry) {
+        standin->next_expiry = now + 1000;
+        if (registry_expire(standin->provisioning.registry))
+            standin_save(standin);
+    }
+#if LIBMOSQUITTO_VERSION_NUMBER >= 2001000
+    /* From 2.1 on the broker sleeps until somebody needs it. */
+    ((struct mosquitto_evt_tick *)event_data)->next_ms = TICK_MILLISECONDS;
+#endif
+    return MOSQ_ERR_SUCCESS;
+}
+
+static bool option_is(const struct mosquitto_opt *option, const char *key, const char *value) {
+    return strcmp(option->key, key) == 0 && strcmp(option->value, value) == 0;
+}
+
+static bool option_number(const struct mosquitto_opt *option, const char *key, double minimum, double maximum,
+                          const char *prefix, double *ret) {
+    size_t length = strlen(prefix);
+    char *end;
+    if (strcmp(option->key, key) != 0 || strncmp(option->value, prefix, length) != 0)
+        return false;
+    double value = strtod(option->value + length, &end);
+    if (end == option->value + length || *end != '\0' || !(value >= minimum && value <= maximum))
+        return false;
+    *ret = value;
+    return true;
+}
+
+static bool read_option(struct standin *standin, const struct mosquitto_opt *option) {
+    double number;
+    if (strcmp(option->key, "state") == 0 || option_is(option, "issuer", "aws"))
+        return true;
+    if (option_number(option, "issuer", 1e-5, 36500, "private:", &number)) {
+        standin->provisioning.issuer.profile = ISSUER_PRIVATE;
+        standin->provisioning.issuer.validity_days = number;
+    } else if (option_number(option, "token_size", 1, 100000, "", &number))
+        standin->provisioning.token_size = (size_t)number;
+    else if (option_number(option, "disconnect_delay", 0, 3600, "", &number))
+        standin->options.disconnect_delay = (unsigned)number;
+    else if (option_is(option, "refusal", "connack") || option_is(option, "refusal", "close"))
+        standin->options.refuse_by_closing = option_is(option, "refusal", "close");
+    else if (option_is(option, "connect_rate", "on") || option_is(option, "connect_rate", "off"))
+        standin->options.limit_connects = option_is(option, "connect_rate", "on");
+    else if (option_is(option, "direct_reply", "on") || option_is(option, "direct_reply", "off"))
+        standin->options.reply_unsubscribed = option_is(option, "direct_reply", "on");
+    else
+        return false;
+    return true;
+}
+
+static char *state_path(const char *state, const char *name) {
+    char *path = NULL;
+    return asprintf(&path, "%s/%s", state, name) >= 0 ? path : NULL;
+}
+
+static int fail(const char *what, const char *path) {
+    mosquitto_log_printf(MOSQ_LOG_ERR, "iotcore: %s %s: %s", what, path,
+                         errno != 0 ? strerror(errno) : "not as it should be");
+    return -1;
+}
+
+static int open_state(struct standin *standin, const char *state) {
+    AUTO_FREE char *registry = state_path(state, "registry.json"), *events = state_path(state, "events");
+    AUTO_FREE char *key = state_path(state, "issuer.key"), *certificate = state_path(state, "issuer.pem");
+    standin->provisioning.hook_path = state_path(state, "hook.json");
+    standin->edits_path = state_path(state, "edits");
+    if (registry == NULL || events == NULL || key == NULL || certificate == NULL ||
+        standin->provisioning.hook_path == NULL || standin->edits_path == NULL)
+        return fail("out of memory for", state);
+    if ((standin->provisioning.registry = registry_open(registry)) == NULL)
+        return fail("can't read", registry);
+    if (issuer_load(&standin->provisioning.issuer, key, certificate) < 0)
+        return fail("can't use the issuing authority", certificate);
+    if ((standin->events = event_log_open(events)) == NULL)
+        return fail("can't open", events);
+    return 0;
+}
+
+static struct standin *standin_free(struct standin *standin) {
+    reply_clear(standin);
+    connection_close_all(&standin->connections);
+    fault_list_clear(&standin->faults);
+    event_log_close(standin->events);
+    registry_close(standin->provisioning.registry);
+    issuer_clear(&standin->provisioning.issuer);
+    free((char *)standin->provisioning.hook_path);
+    free(standin->edits_path);
+    free(standin);
+    return NULL;
+}
+
+static struct standin *standin_new(const struct mosquitto_opt *options, int option_count) {
+    const char *state = ".";
+    struct standin *standin = calloc(1, sizeof *standin);
+    if (standin == NULL)
+        return NULL;
+    standin->options.limit_connects = true;
+    standin->provisioning.token_size = 470;
+    for (int i = 0; i < option_count; i++) {
+        if (!read_option(standin, &options[i])) {
+            mosquitto_log_printf(MOSQ_LOG_ERR, "iotcore: no such option or value: %s %s", options[i].key,
+                                 options[i].value);
+            return standin_free(standin);
+        }
+        if (strcmp(options[i].key, "state") == 0)
+            state = options[i].value;
+    }
+    return open_state(standin, state) == 0 ? standin : standin_free(standin);
+}
+
+int mosquitto_plugin_version(int supported_version_count, const int *supported_versions) {
+    for (int i = 0; i < supported_version_count; i++)
+        if (supported_versions[i] == MOSQ_PLUGIN_VERSION)
+            return MOSQ_PLUGIN_VERSION;
+    return -1;
+}
+
+static const struct {
+    int event;
+    MOSQ_FUNC_generic_callback function;
+} callbacks[] = {
+    {MOSQ_EVT_BASIC_AUTH, on_connect},    {MOSQ_EVT_ACL_CHECK, on_access}, {MOSQ_EVT_MESSAGE, on_message},
+    {MOSQ_EVT_DISCONNECT, on_disconnect}, {MOSQ_EVT_TICK, on_tick},
+};
+
+int mosquitto_plugin_init(mosquitto_plugin_id_t *identifier, void **userdata, struct mosquitto_opt *options,
+                          int option_count) {
+    struct standin *standin = standin_new(options, option_count);
+    if (standin == NULL)
+        return MOSQ_ERR_INVAL;
+    standin->plugin = identifier;
+    *userdata = standin;
+    for (size_t i = 0; i < sizeof callbacks / sizeof *callbacks; i++)
+        if (mosquitto_callback_register(identifier, callbacks[i].event, callbacks[i].function, NULL, standin) != 0)
+            return MOSQ_ERR_UNKNOWN;
+    event_write(standin->events, event_new("start"));
+    return MOSQ_ERR_SUCCESS;
+}
+
+int mosquitto_plugin_cleanup(void *userdata, struct mosquitto_opt *options, int option_count) {
+    struct standin *standin = userdata;
+    (void)options;
+    (void)option_count;
+    if (standin == NULL)
+        return MOSQ_ERR_SUCCESS;
+    for (size_t i = 0; i < sizeof callbacks / sizeof *callbacks; i++)
+        mosquitto_callback_unregister(standin->plugin, callbacks[i].event, callbacks[i].function, NULL);
+    standin_free(standin);
+    return MOSQ_ERR_SUCCESS;
+}

@@ -1,0 +1,193 @@
+#include "provisioning.h"
+
+#include "common/cleanup.h"
+#include "hook.h"
+#include "json_read.h"
+#include "template.h"
+
+#include <openssl/rand.h>
+#include <openssl/rsa.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* API reference, Parameters: the longest key and value. */
+enum { PARAMETER_NAME_LIMIT = 2048, PARAMETER_VALUE_LIMIT = 4096 };
+
+static inline void cleanup_certificate(X509 **certificate) {
+    X509_free(*certificate);
+}
+
+static inline void cleanup_request(X509_REQ **request) {
+    X509_REQ_free(*request);
+}
+
+static inline void cleanup_key(EVP_PKEY **key) {
+    EVP_PKEY_free(*key);
+}
+
+static inline void cleanup_name(X509_NAME **name) {
+    X509_NAME_free(*name);
+}
+
+void provisioning_reply_clear(struct provisioning_reply *reply) {
+    json_object_put(reply->payload);
+    free(reply->thing_name);
+    *reply = (struct provisioning_reply){0};
+}
+
+struct json_object *provisioning_rejected(const struct rejection *rejection) {
+    struct json_object *payload = json_object_new_object();
+    json_object_object_add(payload, "statusCode", json_object_new_int(rejection->status_code));
+    json_object_object_add(payload, "errorCode", json_object_new_string(rejection->error_code));
+    json_object_object_add(payload, "errorMessage", json_object_new_string(rejection->message));
+    return payload;
+}
+
+static int internal_error(struct rejection *rejection) {
+    return rejection_set(rejection, 500, "InternalError", "The stand-in could not do its work");
+}
+
+/* Characters as in base64, so that nobody takes a token for anything but opaque text. */
+static char *make_token(size_t size) {
+    static const char characters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char *token = malloc(size + 1);
+    if (token == NULL || RAND_bytes((unsigned char *)token, (int)size) != 1) {
+        free(token);
+        return NULL;
+    }
+    for (size_t i = 0; i < size; i++)
+        token[i] = characters[(unsigned char)token[i] % 64];
+    token[size] = '\0';
+    return token;
+}
+
+/* Registers the certificate as PENDING_ACTIVATION and adds it with its ownership token to the reply. */
+static int hand_out(struct provisioning *provisioning, X509 *certificate, struct provisioning_reply *reply) {
+    AUTO_FREE char *pem = issuer_certificate_pem(certificate), *token = make_token(provisioning->token_size);
+    if (pem == NULL || token == NULL || !issuer_certificate_id(certificate, reply->certificate_id))
+        return internal_error(&reply->rejection);
+    registry_certificate_add(provisioning->registry, reply->certificate_id, pem, "PENDING_ACTIVATION");
+    registry_token_add(provisioning->registry, token, reply->certificate_id);
+    json_object_object_add(reply->payload, "certificateId", json_object_new_string(reply->certificate_id));
+    json_object_object_add(reply->payload, "certificatePem", json_object_new_string(pem));
+    json_object_object_add(reply->payload, "certificateOwnershipToken", json_object_new_string(token));
+    return 0;
+}
+
+static int create_from_csr(struct provisioning *provisioning, struct json_object *payload,
+                           struct provisioning_reply *reply) {
+    const char *pem = json_text(payload, "certificateSigningRequest");
+    if (pem == NULL)
+        return rejection_set(&reply->rejection, 400, "InvalidPayload", "No certificateSigningRequest in the payload");
+    __attribute__((cleanup(cleanup_request))) X509_REQ *request =
+        issuer_read_request(pem, strlen(pem), &reply->rejection);
+    if (request == NULL)
+        return -1;
+    __attribute__((cleanup(cleanup_certificate))) X509 *certificate =
+        issuer_sign(&provisioning->issuer, X509_REQ_get_subject_name(request), X509_REQ_get0_pubkey(request));
+    return certificate != NULL ? hand_out(provisioning, certificate, reply) : internal_error(&reply->rejection);
+}
+
+/* The key is RSA of 2048 bits, the subject always the same. */
+static int create_keys(struct provisioning *provisioning, struct provisioning_reply *reply) {
+    __attribute__((cleanup(cleanup_key))) EVP_PKEY *key = EVP_RSA_gen(2048);
+    __attribute__((cleanup(cleanup_name))) X509_NAME *subject = X509_NAME_new();
+    if (key == NULL || subject == NULL ||
+        X509_NAME_add_entry_by_NID(subject, NID_commonName, MBSTRING_UTF8, (const unsigned char *)"AWS IoT Certificate",
+                                   -1, -1, 0) != 1)
+        return internal_error(&reply->rejection);
+    __attribute__((cleanup(cleanup_certificate))) X509 *certificate = issuer_sign(&provisioning->issuer, subject, key);
+    AUTO_FREE char *pem = issuer_key_pem(key);
+    if (certificate == NULL || pem == NULL || hand_out(provisioning, certificate, reply) < 0)
+        return internal_error(&reply->rejection);
+    json_object_object_add(reply->payload, "privateKey", json_object_new_string(pem));
+    return 0;
+}
+
+static int read_parameters(struct json_object *payload, struct json_object **ret, struct rejection *rejection) {
+    struct json_object *given;
+    AUTO_JSON struct json_object *parameters = json_object_new_object();
+    if (json_object_object_get_ex(payload, "parameters", &given) && !json_object_is_type(given, json_type_object))
+        return rejection_set(rejection, 400, "InvalidParameters", "parameters is not a map");
+    if (given != NULL) {
+        json_object_object_foreach(given, name, value) {
+            if (!json_object_is_type(value, json_type_string) || strlen(name) > PARAMETER_NAME_LIMIT ||
+                json_object_get_string_len(value) > PARAMETER_VALUE_LIMIT)
+                return rejection_set(rejection, 400, "InvalidParameters", "Parameter %.128s is no text or too long",
+                                     name);
+            json_object_object_add(parameters, name, json_object_get(value));
+        }
+    }
+    *ret = TAKE_POINTER(parameters);
+    return 0;
+}
+
+static int apply_template(struct provisioning *provisioning, struct json_object *template,
+                          struct json_object *parameters, struct provisioning_reply *reply) {
+    struct template_result result;
+    if (template_resolve(template, parameters, reply->certificate_id, &result, &reply->rejection) < 0)
+        return -1;
+    int error = registry_apply(provisioning->registry, &result, reply->certificate_id, &reply->rejection);
+    if (error == 0) {
+        json_object_object_add(reply->payload, "deviceConfiguration", json_object_get(result.device_configuration));
+        if (result.thing.name != NULL)
+            json_object_object_add(reply->payload, "thingName", json_object_new_string(result.thing.name));
+        reply->thing_name = TAKE_POINTER(result.thing.name);
+    }
+    template_result_clear(&result);
+    return error;
+}
+
+/* Template, token, hook, parameters, resources: in this order, and the token is used up by success only. */
+static int register_thing(struct provisioning *provisioning, const char *template_name, struct json_object *payload,
+                          struct provisioning_reply *reply) {
+    static const char token_code[] = "InvalidCertificateOwnershipToken";
+    AUTO_JSON struct json_object *parameters = NULL;
+    AUTO_JSON struct json_object *template = registry_template(provisioning->registry, template_name);
+    const char *token = json_text(payload, "certificateOwnershipToken");
+    if (template == NULL)
+        return rejection_set(&reply->rejection, 404, "ResourceNotFound", "Provisioning template %s not found",
+                             template_name);
+    if (token == NULL || *token == '\0')
+        return rejection_set(&reply->rejection, 400, token_code, "Certificate ownership token cannot be empty.");
+    const char *certificate_id = registry_token_certificate(provisioning->registry, token);
+    if (certificate_id == NULL)
+        return rejection_set(&reply->rejection, 400, token_code, "Certificate ownership token is not valid.");
+    snprintf(reply->certificate_id, sizeof reply->certificate_id, "%s", certificate_id);
+    if (read_parameters(payload, &parameters, &reply->rejection) < 0 ||
+        hook_ask(provisioning->hook_path, parameters, &reply->delay_milliseconds, &reply->rejection) < 0 ||
+        apply_template(provisioning, template, parameters, reply) < 0)
+        return -1;
+    registry_token_delete(provisioning->registry, token);
+    return 0;
+}
+
+static int perform(struct provisioning *provisioning, const struct topic_request *request, struct json_object *payload,
+                   struct provisioning_reply *reply) {
+    switch (request->operation) {
+    case TOPIC_CREATE_KEYS:
+        return create_keys(provisioning, reply);
+    case TOPIC_CREATE_FROM_CSR:
+        return create_from_csr(provisioning, payload, reply);
+    case TOPIC_REGISTER_THING:
+        return register_thing(provisioning, request->template_name, payload, reply);
+    }
+    return internal_error(&reply->rejection);
+}
+
+void provisioning_handle(struct provisioning *provisioning, const struct topic_request *request, const void *payload,
+                         size_t size, struct provisioning_reply *ret) {
+    struct provisioning_reply reply = {.payload = json_object_new_object()};
+    AUTO_JSON struct json_object *object = size > 0 ? json_parse(payload, size) : json_object_new_object();
+    if (!json_object_is_type(object, json_type_object))
+        rejection_set(&reply.rejection, 400, "InvalidPayload", "The payload is not a JSON object");
+    else
+        reply.accepted = perform(provisioning, request, object, &reply) == 0;
+    if (!reply.accepted) {
+        json_object_put(reply.payload);
+        reply.payload = provisioning_rejected(&reply.rejection);
+    }
+    *ret = reply;
+}

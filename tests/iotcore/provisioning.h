@@ -1,0 +1,36 @@
+/* The provisioning API: CreateKeysAndCertificate, CreateCertificateFromCsr and RegisterThing, from the payload of the
+ * request to that of the reply. Source: AWS IoT Core Developer Guide, "Device provisioning MQTT API". */
+#pragma once
+
+#include "issuer.h"
+#include "registry.h"
+#include "topic.h"
+
+#include <json-c/json.h>
+
+#include <stdbool.h>
+
+struct provisioning {
+    struct registry *registry;
+    struct issuer issuer;
+    const char *hook_path; /* the rules of the pre-provisioning hook, read at each RegisterThing; may be absent */
+    size_t token_size;     /* characters of an ownership token */
+};
+
+struct provisioning_reply {
+    bool accepted;
+    struct json_object *payload;
+    struct rejection rejection;          /* if not accepted */
+    char certificate_id[ISSUER_ID_SIZE]; /* what the request was about, as far as it is known */
+    char *thing_name;                    /* registered by this request, or NULL */
+    unsigned delay_milliseconds;         /* the hook did not answer in time */
+};
+
+void provisioning_reply_clear(struct provisioning_reply *reply);
+
+/* Does what the request asks for; the registry is changed but not saved. Always gives a reply. */
+void provisioning_handle(struct provisioning *provisioning, const struct topic_request *request, const void *payload,
+                         size_t size, struct provisioning_reply *ret);
+
+/* The payload of a rejected reply. */
+struct json_object *provisioning_rejected(const struct rejection *rejection);

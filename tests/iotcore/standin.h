@@ -1,0 +1,41 @@
+/* All that one stand-in for AWS IoT Core keeps: the state directory, its options and what is under way. */
+#pragma once
+
+#include "connection.h"
+#include "event.h"
+#include "fault.h"
+#include "provisioning.h"
+#include "registry.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct standin_options {
+    bool refuse_by_closing;    /* refusal=close: no CONNACK, as AWS does with MQTT 3.1.1 */
+    bool limit_connects;       /* connect_rate=on: one CONNECT per second and client id */
+    bool reply_unsubscribed;   /* direct_reply=on: a reply also reaches a device that didn't subscribe */
+    unsigned disconnect_delay; /* seconds from the end of a certificate to the end of its connections */
+};
+
+struct reply;
+
+struct standin {
+    void *plugin; /* what the broker calls this plugin by */
+    struct standin_options options;
+    struct provisioning provisioning; /* its registry is the stand-in's */
+    struct connection_table connections;
+    struct event_log *events;
+    struct fault_list faults;
+    struct reply *replies;
+    char *edits_path;
+    int64_t next_expiry; /* milliseconds of the monotonic clock */
+};
+
+/* Milliseconds of the monotonic clock. */
+int64_t standin_milliseconds(void);
+
+/* Writes the registry; a failure is logged. */
+void standin_save(struct standin *standin);
+
+/* An event about a connection: client id and certificate id are in it. */
+struct json_object *standin_event(const char *name, const struct identity *identity);
