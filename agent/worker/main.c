@@ -235,6 +235,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     report_open(arguments.verb == NULL ? CHANNEL_WORKER_FD : -1);
+    signal(SIGPIPE, SIG_IGN); /* of libraries that write to a socket whose other end is gone */
     setenv("TSS2_LOG", "all+NONE", 0); /* it logs expected errors, and authorization values at its highest level */
     mosquitto_lib_init();
     curl_global_init(CURL_GLOBAL_NOTHING);
