@@ -49,5 +49,5 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
 void host_disconnect(struct enrollment *enrollment);
 
 /* Connects with the new certificate until it is accepted. A certificate, thing and policy that were just made may
- * need a while to be honoured, so `denied` is asked again for two minutes. */
+ * need a while to be honoured, so whatever can pass is asked again for two minutes. */
 int prove_identity(struct enrollment *enrollment);

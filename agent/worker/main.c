@@ -10,7 +10,6 @@
 #include "worker/report.h"
 
 #include <curl/curl.h>
-#include <mosquitto.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -237,12 +236,10 @@ int main(int argc, char **argv) {
     report_open(arguments.verb == NULL ? CHANNEL_WORKER_FD : -1);
     signal(SIGPIPE, SIG_IGN); /* of libraries that write to a socket whose other end is gone */
     setenv("TSS2_LOG", "all+NONE", 0); /* it logs expected errors, and authorization values at its highest level */
-    mosquitto_lib_init();
     curl_global_init(CURL_GLOBAL_NOTHING);
     r = work(&arguments, &lost, &failure);
     if (r < 0)
         report_failure(&failure, lost);
     curl_global_cleanup();
-    mosquitto_lib_cleanup();
     return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

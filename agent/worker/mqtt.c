@@ -395,18 +395,6 @@ static int puback_check(const struct mqtt *mqtt, const char *topic, const struct
     return fail_with_reason(mqtt, what, puback, failure);
 }
 
-int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t size, unsigned timeout_s,
-                 struct failure *failure) {
-    int64_t deadline_ms = tls_now_ms() + (int64_t)timeout_s * 1000;
-    struct exchange exchange = {0};
-    if (publish(mqtt, &exchange, topic, payload, size, failure) < 0)
-        return -1;
-    mqtt->exchange = &exchange;
-    int result = wait_for(mqtt, &exchange.acknowledged.seen, NULL, "PUBACK", timeout_s, deadline_ms, failure);
-    mqtt->exchange = NULL;
-    return result < 0 ? -1 : puback_check(mqtt, topic, &exchange.acknowledged, failure);
-}
-
 /* The PUBACK only matters if it refuses: the reply may come before it, or without one. */
 static int reply_wait(struct mqtt *mqtt, struct exchange *exchange, unsigned timeout_s, int64_t deadline_ms,
                       struct failure *failure) {

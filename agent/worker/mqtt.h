@@ -56,11 +56,6 @@ void mqtt_reply_clear(struct mqtt_reply *reply);
 int mqtt_request(struct mqtt *mqtt, const char *topic, const void *payload, size_t size, unsigned timeout_s,
                  struct mqtt_reply *ret, struct failure *failure);
 
-/* Publishes with QoS 1 and waits for the PUBACK, for a message that nobody answers. Fails as mqtt_request() does; that
- * nobody is subscribed (0x10) is no failure. */
-int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t size, unsigned timeout_s,
-                 struct failure *failure);
-
 /* Changes the step that failures name from now on. */
 void mqtt_set_step(struct mqtt *mqtt, const char *step);
 

@@ -41,6 +41,24 @@ static int wait_before(unsigned attempt) {
     return poll(NULL, 0, 1000 * seconds[attempt < last ? attempt : last]);
 }
 
+/* AWS IoT may also refuse a certificate that it does not know yet by closing the connection, which looks like the
+ * network's fault; and giving up now would waste a certificate that is registered already. */
+static bool is_worth_waiting(enum failure_class class) {
+    switch (class) {
+    case FAILURE_DENIED:
+    case FAILURE_NETWORK:
+    case FAILURE_CLOUD_BUSY:
+    case FAILURE_NOT_YET:
+        return true;
+    case FAILURE_INVALID:
+    case FAILURE_CLOCK:
+    case FAILURE_TPM:
+    case FAILURE_INTERNAL:
+        return false;
+    }
+    return false;
+}
+
 int prove_identity(struct enrollment *enrollment) {
     AUTO_FREE char *own_id = NULL;
     AUTO_FREE char *thing_id = NULL;
@@ -52,14 +70,16 @@ int prove_identity(struct enrollment *enrollment) {
         return -1;
     report_step(STEP_PROVE);
     int64_t end = now_s() + PROPAGATION_S;
+    const char *id = own_id;
     for (unsigned attempt = 0;; attempt++) {
-        const char *id = attempt % 2 == 1 && thing_id != NULL ? thing_id : own_id;
         r = host_connect(enrollment, id, enrollment->certificate_pem, enrollment->key, STEP_PROVE, enrollment->failure);
         if (r == 0)
             snprintf(enrollment->client_id, sizeof enrollment->client_id, "%s", id);
         host_disconnect(enrollment);
-        if (r == 0 || enrollment->failure->class != FAILURE_DENIED || now_s() >= end)
+        if (r == 0 || !is_worth_waiting(enrollment->failure->class) || now_s() >= end)
             return r;
+        if (enrollment->failure->class == FAILURE_DENIED && thing_id != NULL)
+            id = id == own_id ? thing_id : own_id;
         wait_before(attempt);
     }
 }

@@ -279,15 +279,12 @@ static void test_publish(void) {
     char *large = calloc(1, MQTT_PAYLOAD_MAX + 1);
     CU_ASSERT_FATAL(large != NULL);
     shared_device(&device);
-    assert_done(&device, mqtt_publish(device.mqtt, "req/nothing", "{}", 2, TIMEOUT_S, &device.failure));
-    assert_done(&device, mqtt_publish(device.mqtt, "req/nothing", large, MQTT_PAYLOAD_MAX, TIMEOUT_S, &device.failure));
-    assert_failure(&device.failure,
-                   mqtt_publish(device.mqtt, "req/nothing", large, MQTT_PAYLOAD_MAX + 1, TIMEOUT_S, &device.failure),
-                   "invalid", "has 131073 bytes");
-    assert_failure(&device.failure, mqtt_publish(device.mqtt, "req/#", "{}", 2, TIMEOUT_S, &device.failure), "invalid",
-                   "cannot send the PUBLISH");
-    assert_failure(&device.failure, mqtt_publish(device.mqtt, "forbidden", "{}", 2, TIMEOUT_S, &device.failure),
-                   "denied", "refused the message to forbidden: Not authorized (0x87)");
+    assert_failure(
+        &device.failure,
+        mqtt_request(device.mqtt, "req/nothing", large, MQTT_PAYLOAD_MAX + 1, TIMEOUT_S, &reply, &device.failure),
+        "invalid", "has 131073 bytes");
+    assert_failure(&device.failure, mqtt_request(device.mqtt, "req/#", "{}", 2, TIMEOUT_S, &reply, &device.failure),
+                   "invalid", "cannot send the PUBLISH");
     assert_failure(&device.failure, mqtt_request(device.mqtt, "forbidden", "{}", 2, TIMEOUT_S, &reply, &device.failure),
                    "denied", "refused the message to forbidden: Not authorized (0x87)");
     device_free(&device);
