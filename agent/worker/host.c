@@ -20,7 +20,8 @@ static void host_step(const struct enrolld_host *host, const char *step) {
     report_step(step);
 }
 
-static int host_fail(const struct enrolld_host *host, enum failure_class class, const char *format, ...) {
+__attribute__((format(printf, 3, 4))) static int host_fail(const struct enrolld_host *host, enum failure_class class,
+                                                           const char *format, ...) {
     struct enrollment *enrollment = enrollment_of(host);
     char text[FAILURE_MESSAGE_MAX];
     va_list arguments;
