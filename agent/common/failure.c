@@ -24,7 +24,7 @@ int failure_class_from_name(const char *name) {
     return -EINVAL;
 }
 
-int failure_set(struct failure *failure, enum failure_class class, const char *step, const char *format, ...) {
+void failure_record(struct failure *failure, enum failure_class class, const char *step, const char *format, ...) {
     va_list arguments;
     memset(failure, 0, sizeof *failure);
     failure->class = class;
@@ -33,5 +33,4 @@ int failure_set(struct failure *failure, enum failure_class class, const char *s
     vsnprintf(failure->message, sizeof failure->message, format, arguments);
     va_end(arguments);
     text_make_printable(failure->message);
-    return -1;
 }

@@ -32,7 +32,15 @@ const char *failure_class_name(enum failure_class class);
 /* Returns the class of that name, or -EINVAL. */
 int failure_class_from_name(const char *name);
 
-/* Fills *failure and returns -1, so that callers write `return failure_set(...)`. The text is cut to fit,
- * and made printable UTF-8 (text_make_printable), whatever a hostile peer put into it. */
-int failure_set(struct failure *failure, enum failure_class class, const char *step, const char *format, ...)
+/* Fills *failure. The text is cut to fit, and made printable UTF-8 (text_make_printable), whatever a hostile peer put
+ * into it. */
+void failure_record(struct failure *failure, enum failure_class class, const char *step, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+
+/* The same with the value -1, so that callers write `return failure_set(...)`: a macro, for the compiler and the static
+ * analysers to know that value. */
+#define failure_set(...)                                                                                               \
+    ({                                                                                                                 \
+        failure_record(__VA_ARGS__);                                                                                   \
+        -1;                                                                                                            \
+    })

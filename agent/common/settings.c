@@ -169,7 +169,7 @@ static int read_setting(const struct configuration *configuration, size_t i, str
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "%s= is missing in section [%s] of enrolld.conf", known[i].key, known[i].section);
     const char *wrong = *value != '\0' ? known[i].parse(value, known[i].offset, settings) : NULL;
-    if (wrong == NULL)
+    if (wrong == NULL || entry == NULL) /* the defaults are right */
         return 0;
     return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s:%u: %s= %s, but it is \"%s\"", entry->file,
                        entry->line, known[i].key, wrong, value);

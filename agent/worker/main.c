@@ -170,7 +170,7 @@ static int work(const struct arguments *arguments, bool *lost, struct failure *f
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the channel cannot be watched: %s", strerror(-r));
     if (r == 0)
         r = run_job(&job, &result, lost, failure);
-    if (r == 0 && by_hand && strcmp(arguments->verb, JOB_ENROLL) == 0)
+    if (r == 0 && by_hand && arguments->directory != NULL && strcmp(arguments->verb, JOB_ENROLL) == 0)
         r = write_files(&result, arguments->directory, failure);
     if (r == 0 && (r = report_done(&result)) < 0)
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the result cannot be sent: %s", strerror(-r));
@@ -234,7 +234,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     report_open(arguments.verb == NULL ? CHANNEL_WORKER_FD : -1);
-    signal(SIGPIPE, SIG_IGN); /* of libraries that write to a socket whose other end is gone */
+    signal(SIGPIPE, SIG_IGN);          /* of libraries that write to a socket whose other end is gone */
     setenv("TSS2_LOG", "all+NONE", 0); /* it logs expected errors, and authorization values at its highest level */
     curl_global_init(CURL_GLOBAL_NOTHING);
     r = work(&arguments, &lost, &failure);

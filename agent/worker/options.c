@@ -105,7 +105,7 @@ static int read_value(const struct configuration_entry *entry, enum enrolld_opti
         const char *file = strncmp(entry->value, "file:", 5) == 0 ? entry->value + 5 : entry->value;
         if (file == entry->value && strncmp(entry->value, "credential:", 11) != 0)
             return specifier_expand(entry->value, values, entry->key, ret, failure);
-        if (read_secret(entry, file, ret, failure) < 0)
+        if (read_secret(entry, file, ret, failure) < 0 || *ret == NULL)
             return -1;
         trim_end(*ret);
         return 0;
