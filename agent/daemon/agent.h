@@ -1,0 +1,70 @@
+/* The state machine: derives from the state directory what is to be done, runs one job at a time, waits between
+ * attempts. It never gives up.
+ *
+ *     start ----> checking ----> provisioned
+ *       |           | |  ^
+ *       |           | |  '---- backoff, failed (the identity is kept)
+ *       |      lost | '------------^
+ *       v           v
+ *       '------> enrolling ----> provisioned
+ *                   |  ^
+ *                   v  |
+ *              backoff, failed
+ */
+#pragma once
+
+#include "daemon/bus.h"
+#include "daemon/launch.h"
+#include "daemon/status.h"
+#include "daemon/store.h"
+
+#include <systemd/sd-event.h>
+
+struct agent;
+
+/* Borrowed, and used until agent_free(). */
+struct agent_environment {
+    sd_event *event;
+    struct store *store;
+    int runtime; /* runtime.h, or a negative number for none */
+    struct launch launch;
+    const char *configuration_path;   /* NULL: the usual places */
+    const char *credential_directory; /* the path of `current` */
+};
+
+/* Answers to requests; bus.c has a table of their D-Bus errors. */
+enum agent_answer {
+    ANSWER_YES,
+    ANSWER_ALREADY_PROVISIONED,
+    ANSWER_BUSY,
+    ANSWER_NO_SUCH_JOB,
+    ANSWER_INVALID_CONFIGURATION,
+};
+
+struct agent *agent_new(const struct agent_environment *environment);
+struct agent *agent_free(struct agent *agent);
+
+/* Who is told of changes, NULL for nobody. */
+void agent_set_bus(struct agent *agent, struct bus *bus);
+
+/* Reads the configuration and begins: nothing happens before. */
+void agent_start(struct agent *agent);
+
+/* Cuts the worker off, waits for it a second at most, and ends the event loop with 0. */
+void agent_stop(struct agent *agent);
+
+const struct status *agent_status(const struct agent *agent);
+
+/* Starts an attempt now (an enrolment a second after the last one at the earliest) and forgets how many have failed.
+ * Returns the number of the job, that of the one that runs if an enrolment runs already. While an identity is kept that
+ * could not be checked yet (backoff, failed), it is checked again first, and only enrolled anew if it is lost: a device
+ * must not end with two certificates. ALREADY_PROVISIONED; BUSY: the check at start; INVALID_CONFIGURATION with its
+ * failure. */
+enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct failure *failure);
+
+/* Ends a job; the next attempt comes as after any failure of class `internal`. NO_SUCH_JOB. */
+enum agent_answer agent_cancel(struct agent *agent, uint32_t id);
+
+/* Reads the configuration again; in backoff and failed the next attempt comes at once. On INVALID_CONFIGURATION, with
+ * its failure, the old configuration stays in force. */
+enum agent_answer agent_reload(struct agent *agent, struct failure *failure);

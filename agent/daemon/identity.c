@@ -1,0 +1,57 @@
+#include "daemon/identity.h"
+
+#include "common/job.h"
+#include "common/step.h"
+
+#include <string.h>
+
+/* 9999-12-31T23:59:59Z, "no well-defined expiration date" of RFC 5280 section 4.1.2.5 */
+#define TIME_MAX_S 253402300799ULL
+
+static int wrong_fact(struct failure *failure, const char *key) {
+    return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "its result has no usable %s", key);
+}
+
+static int read_text(const struct message *message, const char *key, bool required, char *ret, size_t size,
+                     struct failure *failure) {
+    const char *value = message_get(message, key);
+    if (value == NULL || strlen(value) >= size || (required && *value == '\0'))
+        return wrong_fact(failure, key);
+    memcpy(ret, value, strlen(value));
+    return 0;
+}
+
+static int read_time(const struct message *message, const char *key, uint64_t *ret_usec, struct failure *failure) {
+    uint64_t seconds;
+    if (message_get_number(message, key, &seconds) < 0 || seconds > TIME_MAX_S)
+        return wrong_fact(failure, key);
+    *ret_usec = seconds * 1000000;
+    return 0;
+}
+
+int identity_from_result(const struct message *message, struct identity *ret, struct failure *failure) {
+    struct identity identity;
+    memset(&identity, 0, sizeof identity);
+    const struct {
+        const char *key;
+        char *text;
+        size_t size;
+        bool required;
+    } texts[] = {
+        {JOB_KEY_METHOD, identity.method, sizeof identity.method, true},
+        {JOB_KEY_THING_NAME, identity.thing_name, sizeof identity.thing_name, false},
+        {JOB_KEY_CERTIFICATE_ID, identity.certificate_id, sizeof identity.certificate_id, false},
+        {JOB_KEY_KEY_BACKEND, identity.key_backend, sizeof identity.key_backend, true},
+        {JOB_KEY_KEY_ALGORITHM, identity.key_algorithm, sizeof identity.key_algorithm, true},
+        {JOB_KEY_KEY_ORIGIN, identity.key_origin, sizeof identity.key_origin, true},
+        {JOB_KEY_ENDPOINT, identity.endpoint, sizeof identity.endpoint, true},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (read_text(message, texts[i].key, texts[i].required, texts[i].text, texts[i].size, failure) < 0)
+            return -1;
+    if (read_time(message, JOB_KEY_NOT_BEFORE, &identity.not_before_usec, failure) < 0 ||
+        read_time(message, JOB_KEY_NOT_AFTER, &identity.not_after_usec, failure) < 0)
+        return -1;
+    *ret = identity;
+    return 0;
+}

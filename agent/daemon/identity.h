@@ -1,0 +1,23 @@
+/* What the world is told about an identity: the facts that a check found in its files. */
+#pragma once
+
+#include "common/channel.h"
+#include "common/failure.h"
+#include "common/settings.h"
+
+/* Text is padded with zeros to the end, so that two identities may be compared as memory. */
+struct identity {
+    char method[SETTINGS_METHOD_MAX];
+    char thing_name[129];    /* AWS IoT CreateThing: 1 to 128 characters; "" if the method gives none */
+    char certificate_id[65]; /* AWS IoT DescribeCertificate: 64 hexadecimal digits; "" if unknown */
+    char key_backend[16];
+    char key_algorithm[16];
+    char key_origin[16];
+    uint64_t not_before_usec; /* since the epoch */
+    uint64_t not_after_usec;
+    char endpoint[SETTINGS_HOST_MAX];
+};
+
+/* Pure: reads the facts from the result of a check that is done. Class `internal`, step `worker`, names the field that
+ * is missing, too long or out of range. */
+int identity_from_result(const struct message *message, struct identity *ret, struct failure *failure);

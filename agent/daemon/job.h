@@ -1,0 +1,60 @@
+/* One run of a worker: sends the job, takes progress and the result in their order, enforces the deadline, and reaps.
+ * "Result, then end of file" (and for a forked worker: then exit status 0) is the only success; anything else is a
+ * failure of class `internal`, step `worker`, and the worker is cut off: its channel is closed, which is its SIGTERM;
+ * a forked one also gets SIGTERM, and SIGKILL after the grace time. */
+#pragma once
+
+#include "common/channel.h"
+#include "common/failure.h"
+#include "daemon/identity.h"
+#include "daemon/launch.h"
+
+#include <systemd/sd-event.h>
+
+#define JOB_PROGRESS_MAX 1000
+
+struct job;
+
+enum job_verb { VERB_CHECK, VERB_ENROLL };
+
+/* "check", "enroll" */
+const char *job_verb_name(enum job_verb verb);
+
+struct job_request {
+    enum job_verb verb;
+    uint32_t generation;
+    uint64_t deadline_usec; /* for all of it */
+    uint64_t grace_usec;    /* between SIGTERM and SIGKILL */
+};
+
+/* The deadlines of the product; tests have shorter ones. */
+#define JOB_CHECK_DEADLINE_USEC (120 * 1000000ULL)
+#define JOB_ENROLL_DEADLINE_USEC (600 * 1000000ULL)
+#define JOB_GRACE_USEC (5 * 1000000ULL)
+
+struct job_outcome {
+    bool done;
+    bool canceled;              /* not done: by job_cancel() */
+    bool lost;                  /* check not done: this identity can never work again here */
+    struct failure failure;     /* not done */
+    int files[FILE_ROLE_COUNT]; /* enroll done: certificate, private key, root CA, identity; sealed */
+    struct identity identity;   /* check done */
+};
+
+struct job_handler {
+    void (*progress)(const char *step, void *data);
+    /* Called once, from the event loop or from job_cancel(); the files are closed when it returns. It frees the job. */
+    void (*ended)(const struct job_outcome *outcome, void *data);
+    void *data;
+};
+
+/* Starts a worker. The files are the job's from now on, also on failure (-1: not there). On failure `ended` is not
+ * called. SIGCHLD must be blocked (sd_event_add_child(3)). */
+int job_start(sd_event *event, const struct launch *launch, const struct job_request *request,
+              int files[FILE_ROLE_COUNT], const struct job_handler *handler, struct job **ret, struct failure *failure);
+
+/* Cuts the worker off; `ended` follows, at once or when the child is reaped. */
+void job_cancel(struct job *job);
+
+/* Also ends a child at once, by SIGKILL, and reaps it; `ended` is not called any more. */
+struct job *job_free(struct job *job);

@@ -1,0 +1,70 @@
+#include "daemon/runtime.h"
+
+#include "common/cleanup.h"
+#include "daemon/directory.h"
+#include "daemon/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+int runtime_open(const char *path) {
+    bool made = mkdir(path, 0755) == 0;
+    if (!made && errno != EEXIST)
+        return -errno;
+    AUTO_CLOSE int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (directory < 0 || (made && fchmod(directory, 0755) < 0)) /* whatever the umask */
+        return -errno;
+    return take_fd(&directory);
+}
+
+static void log_failure(const char *name, int error) {
+    log_message(LOG_WARNING, "cannot change %s in the runtime directory: %s", name, strerror(-error));
+}
+
+/* In one write(2) into the file that is there, so that a reader never finds it empty; and not at all if the number is
+ * the same, so that a restart of the daemon restarts no application. */
+static int write_generation(int directory, uint32_t generation) {
+    char text[16], old[16];
+    int length = snprintf(text, sizeof text, "%u\n", generation);
+    if (directory_read(directory, "generation", old, sizeof old) == 0 && strcmp(old, text) == 0)
+        return 0;
+    AUTO_CLOSE int file = openat(directory, "generation", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (file < 0 || pwrite(file, text, (size_t)length, 0) != length || ftruncate(file, length) < 0 ||
+        fchmod(file, 0644) < 0)
+        return -errno;
+    return 0;
+}
+
+static int touch(int directory, const char *name) {
+    AUTO_CLOSE int file = openat(directory, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+    return file < 0 || fchmod(file, 0644) < 0 ? -errno : 0;
+}
+
+void runtime_set_provisioned(int directory, uint32_t generation) {
+    if (directory < 0)
+        return;
+    int r = write_generation(directory, generation);
+    if (r < 0)
+        log_failure("generation", r);
+    if (unlinkat(directory, "lost", 0) < 0 && errno != ENOENT)
+        log_failure("lost", -errno);
+    r = touch(directory, "provisioned");
+    if (r < 0)
+        log_failure("provisioned", r);
+}
+
+void runtime_set_lost(int directory) {
+    if (directory < 0)
+        return;
+    if (unlinkat(directory, "provisioned", 0) < 0) {
+        if (errno != ENOENT)
+            log_failure("provisioned", -errno);
+        return;
+    }
+    int r = touch(directory, "lost");
+    if (r < 0)
+        log_failure("lost", r);
+}

@@ -1,0 +1,25 @@
+#include "daemon/status.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *status_state_name(enum agent_state state) {
+    switch (state) {
+    case STATE_CHECKING:
+        return "checking";
+    case STATE_ENROLLING:
+        return "enrolling";
+    case STATE_BACKOFF:
+        return "backoff";
+    case STATE_FAILED:
+        return "failed";
+    case STATE_PROVISIONED:
+        return "provisioned";
+    }
+    return "";
+}
+
+void status_set_text(char *member, size_t size, const char *text) {
+    memset(member, 0, size);
+    snprintf(member, size, "%s", text);
+}

@@ -1,0 +1,40 @@
+/* What the world sees of the daemon: the properties of org.enrolld1.Agent. The agent writes it, the bus compares it
+ * with what it published last and signals the differences, so text is padded with zeros. */
+#pragma once
+
+#include "common/failure.h"
+#include "common/settings.h"
+#include "daemon/identity.h"
+
+enum agent_state {
+    STATE_CHECKING,    /* a worker without network looks at the identity that is there */
+    STATE_ENROLLING,   /* a worker gets a new one */
+    STATE_BACKOFF,     /* a transient failure: the next attempt comes at next_attempt_usec */
+    STATE_FAILED,      /* needs an operator; attempted again all the same, slowly */
+    STATE_PROVISIONED, /* the identity in use is good */
+};
+
+struct status_error {
+    char class[16];
+    char step[FAILURE_STEP_MAX];
+    char message[FAILURE_MESSAGE_MAX];
+    uint64_t time_usec;
+};
+
+struct status {
+    enum agent_state state;
+    char method[SETTINGS_METHOD_MAX]; /* of the identity, or of the attempts */
+    char step[FAILURE_STEP_MAX];      /* while a job runs */
+    uint32_t attempt;                 /* begun in a row without success */
+    uint64_t next_attempt_usec;       /* since the epoch, 0 for none */
+    struct status_error error;        /* the last failure until the next success */
+    uint32_t generation;              /* with identity and directory: while provisioned */
+    struct identity identity;
+    const char *credential_directory; /* never NULL */
+};
+
+/* "checking" ... */
+const char *status_state_name(enum agent_state state);
+
+/* Sets a text member. */
+void status_set_text(char *member, size_t size, const char *text);

@@ -1,0 +1,54 @@
+/* The state directory: the only code that writes there (but for the flag files of runtime.h, which lie elsewhere).
+ *
+ *     current -> generations/7        the identity in use; applications resolve it once, then open files below it
+ *     generations/7/                  0750, files 0640, group enrolld-identity: certificate.pem, private.pem,
+ *                                     root-ca.pem, identity.json
+ *     generations/6/                  its predecessor, one is kept
+ *     generations/5.broken/           was current, but found without all its files at start; kept until a predecessor
+ *                                     that is whole takes its place, because a key in it may be irreplaceable
+ *     incoming/                       0700: an identity that arrived and is not proven whole yet; else not there
+ *     retry                           retry.h
+ *
+ * Commit: each file of incoming/ and itself are fsynced, it is renamed to generations/N, generations/ is fsynced, a
+ * new symbolic link is renamed over `current`, the top directory is fsynced. The rename of the link is the only commit
+ * point: at any instant `current` names a whole identity or is absent. Numbers grow and are never used twice. */
+#pragma once
+
+#include "common/channel.h"
+#include "common/failure.h"
+#include "daemon/retry.h"
+
+#include <stdint.h>
+
+struct store;
+
+/* Opens the directory (its last component is made if it is missing), locks it against a second daemon, and clears away
+ * what a power cut left: incoming/, generations that were never committed, a `current` that names no whole identity.
+ * Class `internal`: locked, not writable, not a directory. */
+int store_open(const char *path, struct store **ret, struct failure *failure);
+struct store *store_close(struct store *store);
+
+/* Number of the generation in use, 0 for none. */
+uint32_t store_current(const struct store *store);
+
+/* The number that the next commit will use. */
+uint32_t store_next(const struct store *store);
+
+/* Read-only descriptors of the four files of the generation in use, or of incoming/; the caller closes them. */
+int store_open_current(const struct store *store, int files[FILE_ROLE_COUNT], struct failure *failure);
+int store_open_staged(const struct store *store, int files[FILE_ROLE_COUNT], struct failure *failure);
+
+/* Copies the four files (sealed memfds, borrowed) durably into a fresh incoming/. */
+int store_stage(struct store *store, const int files[FILE_ROLE_COUNT], struct failure *failure);
+
+/* Makes incoming/ the identity in use, then removes all but one predecessor. If this fails, store_current() says which
+ * identity is in use all the same. */
+int store_commit(struct store *store, struct failure *failure);
+
+/* Removes incoming/. */
+void store_discard(struct store *store);
+
+/* The record of attempts: no file, or one that is not understood (logged), is a record of none. */
+void store_load_retry(const struct store *store, struct retry *ret);
+int store_save_retry(struct store *store, const struct retry *retry, struct failure *failure);
+void store_clear_retry(struct store *store);

@@ -1,0 +1,288 @@
+#include "fake-worker.h"
+
+#include "common/channel.h"
+#include "common/cleanup.h"
+#include "common/job.h"
+#include "common/memfd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+static const enum file_role roles[] = {FILE_CERTIFICATE, FILE_PRIVATE_KEY, FILE_ROOT_CA, FILE_IDENTITY};
+
+static void send_message(struct message *message) {
+    int r = channel_send(CHANNEL_WORKER_FD, message);
+    message_clear(message);
+    if (r < 0)
+        fprintf(stderr, "# fake worker: cannot send: %s\n", strerror(-r));
+}
+
+static void send_progress(const char *step) {
+    struct message message;
+    message_init(&message, MESSAGE_PROGRESS);
+    message_add(&message, JOB_KEY_STEP, step);
+    send_message(&message);
+}
+
+static void send_failed(const char *class, const char *text, bool lost) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "failed");
+    message_add(&message, JOB_KEY_CLASS, class);
+    message_add(&message, JOB_KEY_STEP, "key");
+    message_add(&message, JOB_KEY_MESSAGE, text);
+    if (lost)
+        message_add(&message, JOB_KEY_LOST, "yes");
+    send_message(&message);
+}
+
+static void send_enrolled(unsigned count) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "done");
+    for (unsigned i = 0; i < count; i++) {
+        const char *name = file_role_name(roles[i]);
+        message_attach(&message, roles[i], memfd_create_sealed(name, name, strlen(name)));
+    }
+    send_message(&message);
+}
+
+static void send_checked(const char *certificate_id, const char *not_after) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "done");
+    message_add(&message, JOB_KEY_METHOD, "fleet-claim");
+    message_add(&message, JOB_KEY_THING_NAME, "gateway-1");
+    message_add(&message, JOB_KEY_CERTIFICATE_ID, certificate_id);
+    message_add(&message, JOB_KEY_KEY_BACKEND, "tpm2");
+    message_add(&message, JOB_KEY_KEY_ALGORITHM, "ecdsa-p256");
+    message_add(&message, JOB_KEY_KEY_ORIGIN, "tpm");
+    message_add(&message, JOB_KEY_NOT_BEFORE, "1700000000");
+    message_add(&message, JOB_KEY_NOT_AFTER, not_after);
+    message_add(&message, JOB_KEY_ENDPOINT, "example-ats.iot.eu-west-1.amazonaws.com");
+    send_message(&message);
+}
+
+static void send_done(const char *verb) {
+    if (strcmp(verb, JOB_ENROLL) == 0)
+        send_enrolled(4);
+    else
+        send_checked("0123456789abcdef", "2524607999");
+}
+
+/* A result with one file that the daemon must refuse. */
+static void send_file(enum file_role role, int fd) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "done");
+    for (unsigned i = 0; i < 4; i++)
+        if (roles[i] != role)
+            message_attach(&message, roles[i], memfd_create_sealed("file", "x", 1));
+    message_attach(&message, role, fd);
+    send_message(&message);
+}
+
+static int make_unsealed(off_t size) {
+    int fd = memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    return ftruncate(fd, size) == 0 ? fd : -1;
+}
+
+static void send_bytes(size_t size) {
+    char bytes[2 * CHANNEL_MESSAGE_MAX];
+    memset(bytes, 'x', sizeof bytes);
+    if (send(CHANNEL_WORKER_FD, bytes, size, MSG_NOSIGNAL) < 0)
+        fprintf(stderr, "# fake worker: cannot send: %s\n", strerror(errno));
+}
+
+static void wait_for_ever(void) {
+    for (;;)
+        pause();
+}
+
+/* What a worker must find around itself. */
+static void send_surroundings(void) {
+    const char *wrong = "";
+    struct rlimit limit;
+    sigset_t mask;
+    sigprocmask(SIG_SETMASK, NULL, &mask);
+    if (sigismember(&mask, SIGCHLD) || sigismember(&mask, SIGTERM))
+        wrong = "signals are blocked";
+    struct sigaction action;
+    if (sigaction(SIGPIPE, NULL, &action) < 0 || action.sa_handler != SIG_DFL)
+        wrong = "SIGPIPE is not the default";
+    if (getenv("NOTIFY_SOCKET") != NULL || getenv("WATCHDOG_USEC") != NULL || getenv("LISTEN_FDS") != NULL ||
+        getenv("DBUS_SYSTEM_BUS_ADDRESS") != NULL)
+        wrong = "the environment is that of the daemon";
+    if (getenv("FAKE_KEPT") == NULL)
+        wrong = "the environment is empty";
+    getrlimit(RLIMIT_NOFILE, &limit);
+    for (int fd = CHANNEL_WORKER_FD + 1; fd < (int)(limit.rlim_cur < 1024 ? limit.rlim_cur : 1024); fd++)
+        if (fcntl(fd, F_GETFD) >= 0)
+            wrong = "a descriptor is open";
+    char byte;
+    if (read(STDIN_FILENO, &byte, 1) != 0)
+        wrong = "standard input is not empty";
+    send_failed("internal", *wrong == '\0' ? "as it should be" : wrong, false);
+}
+
+/* A process that holds the channel after its parent has ended; it ends with the channel. */
+static void leave_child(void) {
+    if (fork() == 0) {
+        struct pollfd channel = {.fd = CHANNEL_WORKER_FD};
+        poll(&channel, 1, -1);
+        _exit(0);
+    }
+}
+
+static bool is_zombie(pid_t pid) {
+    char path[64], line[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *stream = fopen(path, "re");
+    if (stream == NULL)
+        return false;
+    char *read = fgets(line, sizeof line, stream);
+    fclose(stream);
+    return read != NULL && strstr(line, ") Z ") != NULL;
+}
+
+/* A tracer (a debugger, the leak detector of a sanitizer) keeps the end of this process from its parent for a while,
+ * though its pidfd tells at once. Where tracing is forbidden this process just ends. */
+static void end_traced(void) {
+    int ready[2];
+    char byte;
+    pid_t worker = getpid();
+    prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0); /* of Yama, fails where that is not */
+    if (pipe(ready) < 0)
+        return;
+    if (fork() == 0) {
+        close(CHANNEL_WORKER_FD);
+        bool traced = ptrace(PTRACE_SEIZE, worker, NULL, NULL) == 0;
+        close(ready[0]);
+        close(ready[1]);
+        while (traced && !is_zombie(worker))
+            usleep(1000);
+        usleep(100000);
+        _exit(0);
+    }
+    close(ready[1]);
+    (void)!read(ready[0], &byte, 1);
+}
+
+static int misbehave(const char *behaviour, const char *verb) {
+    if (strcmp(behaviour, "garbage") == 0)
+        send_bytes(100);
+    else if (strcmp(behaviour, "huge") == 0)
+        send_bytes(2 * CHANNEL_MESSAGE_MAX);
+    else if (strcmp(behaviour, "twice") == 0)
+        send_done(verb), send_done(verb);
+    else if (strcmp(behaviour, "late-progress") == 0)
+        send_done(verb), send_progress("prove");
+    else if (strcmp(behaviour, "flood") == 0)
+        for (unsigned i = 0; i < 1001; i++)
+            send_progress("prove");
+    else if (strcmp(behaviour, "unsealed") == 0)
+        send_file(FILE_ROOT_CA, make_unsealed(5));
+    else if (strcmp(behaviour, "large") == 0)
+        send_file(FILE_ROOT_CA, make_unsealed(MEMFD_SIZE_MAX + 1));
+    else if (strcmp(behaviour, "empty") == 0)
+        send_file(FILE_ROOT_CA, memfd_create_sealed("empty", "", 0));
+    else if (strcmp(behaviour, "extra") == 0)
+        send_file(FILE_CONFIGURATION, memfd_create_sealed("extra", "x", 1));
+    else if (strcmp(behaviour, "missing") == 0)
+        send_enrolled(3);
+    else if (strcmp(behaviour, "no-facts") == 0)
+        send_checked("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0", "2524607999");
+    else if (strcmp(behaviour, "far-future") == 0)
+        send_checked("0123", "18446744073709551615");
+    else if (strcmp(behaviour, "unknown-class") == 0)
+        send_failed("sorry", "no class of that name", false);
+    else if (strcmp(behaviour, "no-message") == 0)
+        send_failed("network", "", false);
+    else if (strcmp(behaviour, "linger") == 0)
+        send_done(verb), leave_child();
+    else if (strcmp(behaviour, "exit-1") == 0) {
+        send_done(verb);
+        return 1;
+    } else if (strcmp(behaviour, "crash") == 0)
+        abort();
+    else if (strcmp(behaviour, "traced") == 0)
+        end_traced();
+    else if (strcmp(behaviour, "silence") == 0)
+        wait_for_ever();
+    else if (strcmp(behaviour, "stubborn") == 0) {
+        signal(SIGTERM, SIG_IGN);
+        send_progress("key");
+        wait_for_ever();
+    } else if (strcmp(behaviour, "hold") == 0) {
+        send_progress("claim");
+        wait_for_ever();
+    } else if (strcmp(behaviour, "none") != 0)
+        return 99;
+    return 0;
+}
+
+static int behave(const char *behaviour, const char *verb) {
+    const char *class = getenv(FAKE_CLASS_VARIABLE);
+    if (class == NULL)
+        class = "network";
+    if (strcmp(behaviour, "done") == 0)
+        send_progress("key"), send_progress("claim"), send_done(verb);
+    else if (strcmp(behaviour, "busy") == 0) {
+        for (unsigned i = 0; i < 1000; i++)
+            send_progress("prove");
+        send_done(verb);
+    } else if (strcmp(behaviour, "failed") == 0)
+        send_failed(class, "the fake worker was told to fail", false);
+    else if (strcmp(behaviour, "lost") == 0)
+        send_failed(class, "the key is of another TPM", true);
+    else if (strcmp(behaviour, "surroundings") == 0)
+        send_surroundings();
+    else
+        return misbehave(behaviour, verb);
+    return 0;
+}
+
+/* The word behind "VERB=" in the list. */
+static void find_behaviour(const char *verb, char *ret, size_t size) {
+    const char *list = getenv(FAKE_WORKER_VARIABLE), *found = NULL;
+    char key[34];
+    snprintf(key, sizeof key, "%s=", verb);
+    if (list != NULL)
+        found = strstr(list, key);
+    snprintf(ret, size, "none");
+    if (found != NULL)
+        snprintf(ret, size, "%.*s", (int)strcspn(found + strlen(key), " "), found + strlen(key));
+}
+
+static void record(const char *verb) {
+    const char *path = getenv(FAKE_RECORD_VARIABLE);
+    FILE *stream = path != NULL ? fopen(path, "a") : NULL;
+    if (stream == NULL)
+        return;
+    fprintf(stream, "%s\n", verb);
+    fclose(stream);
+}
+
+int fake_worker_run(void) {
+    struct message job;
+    const char *reason = NULL;
+    char behaviour[32], verb[32];
+    struct pollfd channel = {.fd = CHANNEL_WORKER_FD, .events = POLLIN};
+    poll(&channel, 1, -1);
+    if (channel_receive(CHANNEL_WORKER_FD, 0, &job, &reason) != 1)
+        return 98;
+    snprintf(verb, sizeof verb, "%s", message_get(&job, JOB_KEY_VERB));
+    message_clear(&job);
+    record(verb);
+    find_behaviour(verb, behaviour, sizeof behaviour);
+    return behave(behaviour, verb);
+}

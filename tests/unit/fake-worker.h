@@ -1,0 +1,14 @@
+/* A worker for the tests of the daemon, that behaves or misbehaves on demand. The test program is its own worker: it
+ * starts itself again with FAKE_WORKER= in the environment, a list like "enroll=done check=lost". */
+#pragma once
+
+#define FAKE_WORKER_VARIABLE "FAKE_WORKER"
+
+/* The class of "failed" and "lost", "network" without it. */
+#define FAKE_CLASS_VARIABLE "FAKE_CLASS"
+
+/* A file that gets one line with the verb for each run. */
+#define FAKE_RECORD_VARIABLE "FAKE_RECORD"
+
+/* Does one job on CHANNEL_WORKER_FD; returns the exit code. */
+int fake_worker_run(void);

@@ -1,0 +1,442 @@
+#include "common/cleanup.h"
+#include "daemon/agent.h"
+#include "daemon/directory.h"
+#include "daemon/runtime.h"
+#include "fake-worker.h"
+#include "harness.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define PATIENCE_S 20
+
+/* A daemon without D-Bus in a directory of its own, whose workers are this program. */
+struct world {
+    char top[64];
+    int top_fd;
+    char state_path[80], configuration_path[80], record_path[80], current[96];
+    sd_event *event;
+    struct store *store;
+    int runtime;
+    struct agent *agent;
+};
+
+static struct world world;
+
+static const char good_configuration[] = "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
+                                         "[Retry]\nNetwork=20ms 40ms\nDenied=20ms 40ms\nInvalid=20ms 40ms\n"
+                                         "TPM=20ms 40ms\nInternal=20ms 40ms\n";
+/* The next attempt comes when the test is long over. */
+static const char slow_configuration[] = "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
+                                         "[Retry]\nNetwork=1h 2h\nDenied=1h 2h\nInternal=1h 2h\nTPM=1h 2h\n";
+
+static void write_file(const char *name, const char *text) {
+    AUTO_CLOSE int fd = openat(world.top_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ASSERT_NUMBER(write(fd, text, strlen(text)), strlen(text));
+}
+
+static const char *read_file(const char *name) {
+    static char text[256];
+    int r = directory_read(world.top_fd, name, text, sizeof text);
+    if (r < 0)
+        snprintf(text, sizeof text, "(%s)", strerror(-r));
+    return text;
+}
+
+static bool is_there(const char *name) {
+    return faccessat(world.top_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+static void start(const char *workers) {
+    struct failure failure = {0};
+    setenv(FAKE_WORKER_VARIABLE, workers, 1);
+    if (store_open(world.state_path, &world.store, &failure) < 0) {
+        fprintf(stderr, "%s\n", failure.message);
+        exit(99);
+    }
+    world.runtime = directory_make(world.top_fd, "run", 0755);
+    sd_event_new(&world.event);
+    struct agent_environment environment = {
+        .event = world.event,
+        .store = world.store,
+        .runtime = world.runtime,
+        .launch = {.program = "/proc/self/exe", .sockets = "/nonexistent"},
+        .configuration_path = world.configuration_path,
+        .credential_directory = world.current,
+    };
+    world.agent = agent_new(&environment);
+    agent_start(world.agent);
+}
+
+/* As a crash does: nothing is told to anybody. */
+static void stop(void) {
+    world.agent = agent_free(world.agent);
+    world.event = sd_event_unref(world.event);
+    close(world.runtime);
+    world.store = store_close(world.store);
+}
+
+static void set_up(const char *configuration) {
+    snprintf(world.top, sizeof world.top, "/tmp/test-agent-XXXXXX");
+    if (mkdtemp(world.top) == NULL)
+        exit(99);
+    world.top_fd = open(world.top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    snprintf(world.state_path, sizeof world.state_path, "%s/state", world.top);
+    snprintf(world.configuration_path, sizeof world.configuration_path, "%s/enrolld.conf", world.top);
+    snprintf(world.record_path, sizeof world.record_path, "%s/record", world.top);
+    snprintf(world.current, sizeof world.current, "%s/current", world.state_path);
+    setenv(FAKE_RECORD_VARIABLE, world.record_path, 1);
+    if (configuration != NULL)
+        write_file("enrolld.conf", configuration);
+}
+
+static void tear_down(void) {
+    AUTO_CLOSE int parent = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    stop();
+    close(world.top_fd);
+    ASSERT_NUMBER(directory_remove(parent, strrchr(world.top, '/') + 1), 0);
+}
+
+/* Runs the loop until `condition`, at most PATIENCE_S. */
+static bool wait_for(bool (*condition)(const struct status *status)) {
+    time_t deadline = time(NULL) + PATIENCE_S;
+    while (!condition(agent_status(world.agent)) && time(NULL) < deadline)
+        sd_event_run(world.event, 100000);
+    return condition(agent_status(world.agent));
+}
+
+static bool is_provisioned(const struct status *status) {
+    return status->state == STATE_PROVISIONED;
+}
+
+static bool is_waiting(const struct status *status) {
+    return status->state == STATE_BACKOFF || status->state == STATE_FAILED;
+}
+
+static bool is_waiting_second_time(const struct status *status) {
+    return is_waiting(status) && status->attempt == 2;
+}
+
+static bool is_holding(const struct status *status) {
+    return strcmp(status->step, "claim") == 0;
+}
+
+static void expect_state(bool (*condition)(const struct status *status), enum agent_state state) {
+    if (!wait_for(condition) || agent_status(world.agent)->state != state)
+        ASSERT_TEXT(status_state_name(agent_status(world.agent)->state), status_state_name(state));
+}
+
+static void expect_error(const char *class, const char *text) {
+    const struct status_error *error = &agent_status(world.agent)->error;
+    ASSERT_TEXT(error->class, class);
+    if (strstr(error->message, text) == NULL)
+        ASSERT_TEXT(error->message, text);
+}
+
+static void provision(void) {
+    start("enroll=done check=done");
+    expect_state(is_provisioned, STATE_PROVISIONED);
+}
+
+/* --- the good ways --- */
+
+static void test_first_enrolment(void) {
+    set_up(good_configuration);
+    provision();
+    const struct status *status = agent_status(world.agent);
+    ASSERT_NUMBER(status->generation, 1);
+    ASSERT_TEXT(status->identity.thing_name, "gateway-1");
+    ASSERT_TEXT(status->method, "fleet-claim");
+    ASSERT_TEXT(status->credential_directory, world.current);
+    ASSERT_TEXT(status->error.class, "");
+    ASSERT_NUMBER(status->next_attempt_usec, 0);
+    ASSERT_NUMBER(status->attempt, 0);
+    ASSERT_TEXT(read_file("record"), "enroll\ncheck\n");
+    ASSERT_TEXT(read_file("state/current/private.pem"), "private-key");
+    ASSERT_TEXT(read_file("run/generation"), "1\n");
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    ASSERT_NUMBER(is_there("state/retry"), 0);
+    tear_down();
+}
+
+static void test_boot_of_provisioned(void) {
+    set_up(good_configuration);
+    provision();
+    stop();
+    unlinkat(world.top_fd, "record", 0);
+    start("check=done");
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_CHECKING);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    ASSERT_TEXT(read_file("record"), "check\n");
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
+    tear_down();
+}
+
+/* --- failures --- */
+
+static void test_transient_failure(void) {
+    set_up(good_configuration);
+    start("enroll=failed");
+    expect_state(is_waiting, STATE_BACKOFF);
+    expect_error("network", "told to fail");
+    CU_ASSERT(agent_status(world.agent)->next_attempt_usec > 0);
+    expect_state(is_waiting_second_time, STATE_BACKOFF);
+    setenv(FAKE_WORKER_VARIABLE, "enroll=done check=done", 1);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    ASSERT_NUMBER(is_there("state/retry"), 0);
+    tear_down();
+}
+
+static void test_denied(void) {
+    set_up(good_configuration);
+    setenv(FAKE_CLASS_VARIABLE, "denied", 1);
+    start("enroll=failed");
+    expect_state(is_waiting, STATE_FAILED);
+    setenv(FAKE_WORKER_VARIABLE, "enroll=done check=done", 1);
+    expect_state(is_provisioned, STATE_PROVISIONED); /* tried again all the same */
+    unsetenv(FAKE_CLASS_VARIABLE);
+    tear_down();
+}
+
+static void test_files_not_verified(void) {
+    set_up(slow_configuration);
+    start("enroll=done check=failed");
+    expect_state(is_waiting, STATE_BACKOFF);
+    ASSERT_NUMBER(is_there("state/incoming"), 0);
+    ASSERT_NUMBER(is_there("state/current"), 0);
+    ASSERT_NUMBER(is_there("run/provisioned"), 0);
+    tear_down();
+}
+
+/* The TPM may be late, or busy: that is no reason to give up an identity. */
+static void test_check_fails(void) {
+    set_up(slow_configuration);
+    provision();
+    stop();
+    setenv(FAKE_CLASS_VARIABLE, "tpm", 1);
+    start("check=failed enroll=done");
+    expect_state(is_waiting, STATE_BACKOFF);
+    expect_error("tpm", "told to fail");
+    ASSERT_NUMBER(is_there("state/current"), 1);
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    ASSERT_TEXT(agent_status(world.agent)->credential_directory, "");
+    uint32_t id = 0;
+    struct failure failure;
+    setenv(FAKE_WORKER_VARIABLE, "check=done enroll=done", 1);
+    ASSERT_NUMBER(agent_enroll(world.agent, &id, &failure), ANSWER_YES);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1); /* checked, not enrolled anew */
+    unsetenv(FAKE_CLASS_VARIABLE);
+    tear_down();
+}
+
+static void test_lost(void) {
+    set_up(slow_configuration);
+    provision();
+    stop();
+    write_file("state/retry", "attempts=1\nbegun=no\nclass=network\nnext=99999999999999999\n");
+    start("check=lost enroll=failed");
+    expect_state(is_waiting, STATE_BACKOFF); /* the record of attempts counts for it, too */
+    ASSERT_NUMBER(is_there("run/provisioned"), 0);
+    ASSERT_NUMBER(is_there("run/lost"), 1);
+    uint32_t id = 0, same = 0;
+    struct failure failure;
+    setenv(FAKE_WORKER_VARIABLE, "check=done enroll=done", 1);
+    ASSERT_NUMBER(agent_enroll(world.agent, &id, &failure), ANSWER_YES);
+    ASSERT_NUMBER(agent_enroll(world.agent, &same, &failure), ANSWER_YES);
+    ASSERT_NUMBER(same, id);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 2);
+    ASSERT_TEXT(read_file("run/generation"), "2\n");
+    ASSERT_NUMBER(is_there("run/lost"), 0);
+    tear_down();
+}
+
+/* --- the schedule outlives a restart --- */
+
+static void test_schedule_survives(void) {
+    set_up(slow_configuration);
+    start("enroll=failed");
+    expect_state(is_waiting, STATE_BACKOFF);
+    uint64_t next_usec = agent_status(world.agent)->next_attempt_usec;
+    stop();
+    start("enroll=done check=done");
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_BACKOFF);
+    ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, next_usec);
+    ASSERT_NUMBER(agent_status(world.agent)->attempt, 1);
+    expect_error("network", "before this start");
+    ASSERT_TEXT(read_file("record"), "enroll\n");
+    tear_down();
+}
+
+/* The clock may have been set back since. */
+static void test_far_next_attempt(void) {
+    set_up(good_configuration);
+    start("enroll=failed");
+    stop();
+    write_file("state/retry", "attempts=5\nbegun=no\nclass=network\nnext=99999999999999999\n");
+    start("enroll=done check=done");
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_BACKOFF);
+    ASSERT_NUMBER(agent_status(world.agent)->attempt, 5);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    tear_down();
+}
+
+static void test_cut_off_attempt(void) {
+    set_up(slow_configuration);
+    start("enroll=hold");
+    expect_state(is_holding, STATE_ENROLLING);
+    CU_ASSERT_PTR_NOT_NULL(strstr(read_file("state/retry"), "attempts=1\nbegun=yes\n"));
+    stop();
+    start("enroll=done check=done");
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_BACKOFF);
+    expect_error("internal", "cut off");
+    CU_ASSERT_PTR_NOT_NULL(strstr(read_file("state/retry"), "attempts=1\nbegun=no\nclass=internal\n"));
+    ASSERT_TEXT(read_file("record"), "enroll\n");
+    tear_down();
+}
+
+/* --- requests --- */
+
+static void test_enroll_request(void) {
+    uint32_t id = 0, same = 0;
+    struct failure failure;
+    set_up(slow_configuration);
+    start("enroll=failed");
+    expect_state(is_waiting, STATE_BACKOFF);
+    setenv(FAKE_WORKER_VARIABLE, "enroll=hold", 1);
+    ASSERT_NUMBER(agent_enroll(world.agent, &id, &failure), ANSWER_YES);
+    ASSERT_NUMBER(id, 2);
+    expect_state(is_holding, STATE_ENROLLING);
+    ASSERT_NUMBER(agent_status(world.agent)->attempt, 1); /* counted anew */
+    ASSERT_NUMBER(agent_enroll(world.agent, &same, &failure), ANSWER_YES);
+    ASSERT_NUMBER(same, id);
+    tear_down();
+}
+
+/* The cloud takes one CONNECT per second and client id. */
+static void test_distance(void) {
+    uint32_t id = 0;
+    struct failure failure;
+    struct timespec before, after;
+    set_up(slow_configuration);
+    start("enroll=failed");
+    expect_state(is_waiting, STATE_BACKOFF);
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    setenv(FAKE_WORKER_VARIABLE, "enroll=hold", 1);
+    ASSERT_NUMBER(agent_enroll(world.agent, &id, &failure), ANSWER_YES);
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_ENROLLING);
+    expect_state(is_holding, STATE_ENROLLING);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    CU_ASSERT((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000 > 900);
+    tear_down();
+}
+
+static void test_enroll_refused(void) {
+    uint32_t id = 0;
+    struct failure failure;
+    set_up(good_configuration);
+    provision();
+    ASSERT_NUMBER(agent_enroll(world.agent, &id, &failure), ANSWER_ALREADY_PROVISIONED);
+    stop();
+    start("check=hold");
+    ASSERT_NUMBER(agent_enroll(world.agent, &id, &failure), ANSWER_BUSY);
+    tear_down();
+}
+
+static void test_cancel(void) {
+    set_up(slow_configuration);
+    start("enroll=hold");
+    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_NO_SUCH_JOB);
+    ASSERT_NUMBER(agent_cancel(world.agent, 2), ANSWER_NO_SUCH_JOB);
+    expect_state(is_holding, STATE_ENROLLING);
+    ASSERT_NUMBER(agent_cancel(world.agent, 1), ANSWER_YES);
+    expect_state(is_waiting, STATE_BACKOFF);
+    expect_error("internal", "canceled on request");
+    ASSERT_NUMBER(agent_cancel(world.agent, 1), ANSWER_NO_SUCH_JOB);
+    tear_down();
+}
+
+static void test_bad_configuration(void) {
+    uint32_t id = 0;
+    struct failure failure;
+    set_up("[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=https://example.com\n");
+    start("enroll=done check=done");
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_FAILED);
+    expect_error("invalid", "enrolld.conf:4: Endpoint=");
+    ASSERT_NUMBER(agent_enroll(world.agent, &id, &failure), ANSWER_INVALID_CONFIGURATION);
+    write_file("enrolld.conf", "[Agent\n");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_INVALID_CONFIGURATION);
+    expect_error("invalid", "enrolld.conf:1:");
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_FAILED);
+    write_file("enrolld.conf", good_configuration);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    write_file("enrolld.conf", "[Agent\n");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_INVALID_CONFIGURATION);
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
+    ASSERT_TEXT(agent_status(world.agent)->error.class, "");
+    tear_down();
+}
+
+static void test_reload_brings_forward(void) {
+    struct failure failure;
+    set_up(slow_configuration);
+    start("enroll=failed");
+    expect_state(is_waiting, STATE_BACKOFF);
+    setenv(FAKE_WORKER_VARIABLE, "enroll=done check=done", 1);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    tear_down();
+}
+
+static void test_stop(void) {
+    set_up(slow_configuration);
+    start("enroll=stubborn");
+    time_t deadline = time(NULL) + PATIENCE_S;
+    while (agent_status(world.agent)->step[0] == '\0' && time(NULL) < deadline)
+        sd_event_run(world.event, 100000);
+    struct timespec before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    agent_stop(world.agent);
+    ASSERT_NUMBER(sd_event_loop(world.event), 0);
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    CU_ASSERT(after.tv_sec - before.tv_sec < 5);
+    tear_down();
+}
+
+int main(int argc, char **argv) {
+    static const struct unit_test tests[] = {
+        {"the first enrolment", test_first_enrolment},
+        {"a provisioned device needs one worker run", test_boot_of_provisioned},
+        {"a transient failure is tried again", test_transient_failure},
+        {"denied: failed, and tried again all the same", test_denied},
+        {"files that are not verified are not committed", test_files_not_verified},
+        {"a check that fails keeps the identity", test_check_fails},
+        {"a lost identity is replaced", test_lost},
+        {"the schedule outlives a restart", test_schedule_survives},
+        {"a next attempt in the far future is brought near", test_far_next_attempt},
+        {"an attempt that was cut off has failed", test_cut_off_attempt},
+        {"Enroll starts at once and counts anew", test_enroll_request},
+        {"enrolments on request keep a distance", test_distance},
+        {"Enroll is refused", test_enroll_refused},
+        {"Cancel", test_cancel},
+        {"a bad configuration, and its repair", test_bad_configuration},
+        {"Reload brings the next attempt forward", test_reload_brings_forward},
+        {"stop cuts the worker off", test_stop},
+        {NULL, NULL},
+    };
+    sigset_t mask;
+    if (getenv(FAKE_WORKER_VARIABLE) != NULL)
+        return fake_worker_run();
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+    umask(0077);
+    return unit_run("agent", tests, argc, argv);
+}
