@@ -1,0 +1,66 @@
+#include "ctl/bus.h"
+
+#include "common/text.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum exit_code bus_open(sd_bus **ret) {
+    int r = sd_bus_open_system(ret);
+    if (r >= 0)
+        return EXIT_CODE_DONE;
+    fprintf(stderr,
+            "enrollctl: cannot connect to the system bus: %s. Is dbus running, is DBUS_SYSTEM_BUS_ADDRESS right?\n",
+            strerror(-r));
+    return EXIT_CODE_NO_DAEMON;
+}
+
+int bus_get_properties(sd_bus *bus, struct properties *properties, sd_bus_error *error) {
+    AUTO_MESSAGE sd_bus_message *call = NULL, *reply = NULL;
+    uint32_t changed;
+    int r = sd_bus_message_new_method_call(bus, &call, BUS_NAME, BUS_PATH, "org.freedesktop.DBus.Properties", "GetAll");
+    if (r < 0 || (r = sd_bus_message_append(call, "s", BUS_INTERFACE)) < 0 ||
+        (r = sd_bus_message_set_auto_start(call, 0)) < 0 || (r = sd_bus_call(bus, call, 0, error, &reply)) < 0)
+        return r;
+    return properties_read(properties, reply, &changed);
+}
+
+int bus_enroll(sd_bus *bus, uint32_t *ret_job, sd_bus_error *error) {
+    AUTO_MESSAGE sd_bus_message *reply = NULL;
+    int r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, "Enroll", error, &reply, "");
+    return r < 0 ? r : sd_bus_message_read(reply, "u", ret_job);
+}
+
+bool bus_daemon_is_absent(int r, const sd_bus_error *error) {
+    static const char *const names[] = {
+        SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER, SD_BUS_ERROR_NO_REPLY,
+        SD_BUS_ERROR_DISCONNECTED,    SD_BUS_ERROR_TIMEOUT,
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (sd_bus_error_has_name(error, names[i]))
+            return true;
+    return r == -ENOTCONN || r == -ECONNRESET || r == -ETIMEDOUT;
+}
+
+static const char *advice(const sd_bus_error *error) {
+    if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED))
+        return " This is for root and members of the group enrolld-admin.";
+    if (sd_bus_error_has_name(error, BUS_NAME ".Error.AlreadyProvisioned"))
+        return " `enrollctl status` shows the identity.";
+    if (sd_bus_error_has_name(error, BUS_NAME ".Error.Busy"))
+        return " Try again after `enrollctl wait --timeout=60`.";
+    return "";
+}
+
+enum exit_code bus_complain(const char *what, int r, const sd_bus_error *error) {
+    if (bus_daemon_is_absent(r, error)) {
+        fprintf(stderr, "enrollctl: %s: enrolld is not running. `systemctl status enrolld` says why.\n", what);
+        return EXIT_CODE_NO_DAEMON;
+    }
+    AUTO_FREE char *message = strdup(error->message != NULL ? error->message : strerror(-r));
+    if (message != NULL)
+        text_make_printable(message);
+    fprintf(stderr, "enrollctl: %s: %s.%s\n", what, message != NULL ? message : "out of memory", advice(error));
+    return EXIT_CODE_FAILED;
+}

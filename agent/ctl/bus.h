@@ -1,0 +1,44 @@
+/* enrolld on the system bus, seen from a client, and the exit codes that follow from what the bus says. */
+#pragma once
+
+#include "common/cleanup.h"
+#include "ctl/properties.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <systemd/sd-bus.h>
+
+#define BUS_NAME "org.enrolld1"
+#define BUS_PATH "/org/enrolld1"
+#define BUS_INTERFACE "org.enrolld1.Agent"
+
+/* Documented in --help and enrollctl(1). */
+enum exit_code {
+    EXIT_CODE_DONE = 0,
+    EXIT_CODE_FAILED = 1,
+    EXIT_CODE_USAGE = 2,
+    EXIT_CODE_NOT_PROVISIONED = 3,
+    EXIT_CODE_TIMED_OUT = 4,
+    EXIT_CODE_NO_DAEMON = 5,
+};
+
+#define AUTO_BUS CLEANUP(sd_bus_flush_close_unrefp)
+#define AUTO_MESSAGE CLEANUP(sd_bus_message_unrefp)
+#define AUTO_BUS_ERROR CLEANUP(sd_bus_error_free)
+
+/* Connects to the system bus (DBUS_SYSTEM_BUS_ADDRESS). Returns EXIT_CODE_DONE; otherwise it has said why not. */
+enum exit_code bus_open(sd_bus **ret);
+
+/* Reads all properties of the agent. It does not start the daemon: looking changes nothing. Returns 0 or a negative
+ * errno, with the details in *error. */
+int bus_get_properties(sd_bus *bus, struct properties *properties, sd_bus_error *error);
+
+/* Enroll(): gives the number of the job. Starts the daemon where it is bus-activated. */
+int bus_enroll(sd_bus *bus, uint32_t *ret_job, sd_bus_error *error);
+
+/* True if the error means that nobody holds the name, or that its holder has just gone. */
+bool bus_daemon_is_absent(int r, const sd_bus_error *error);
+
+/* Says on stderr what failed and what to do; returns the exit code that fits. */
+enum exit_code bus_complain(const char *what, int r, const sd_bus_error *error);

@@ -1,0 +1,147 @@
+#include "ctl/follow.h"
+
+#include "ctl/terminal.h"
+#include "ctl/watch.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static enum exit_code complain_about_wait(const struct watch *watch) {
+    const struct property_error *error = &watch->properties.values[PROPERTY_LAST_ERROR].error;
+    if (!watch->present) {
+        fputs("enrollctl: timed out: enrolld is not running. `systemctl status enrolld` says why.\n", stderr);
+        return EXIT_CODE_TIMED_OUT;
+    }
+    fprintf(stderr, "enrollctl: timed out: not provisioned yet, the state is %s",
+            properties_text(&watch->properties, PROPERTY_STATE));
+    if (error->class != NULL && error->class[0] != '\0')
+        fprintf(stderr, " after %s: %s: %s", error->class, error->step, error->message);
+    fputc('\n', stderr);
+    return EXIT_CODE_TIMED_OUT;
+}
+
+enum exit_code follow_wait(sd_bus *bus, uint64_t timeout) {
+    AUTO_WATCH struct watch watch = {0};
+    AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
+    uint64_t now = watch_now();
+    uint64_t deadline = timeout < WATCH_FOREVER - now ? now + timeout : WATCH_FOREVER;
+    int r = watch_init(&watch, bus, &error);
+    while (r >= 0) {
+        if (watch.present && properties_provisioned(&watch.properties))
+            return EXIT_CODE_DONE;
+        r = watch_next(&watch, deadline, &error);
+        if (r == 0)
+            return complain_about_wait(&watch);
+    }
+    return bus_complain("cannot wait for the identity", r, &error);
+}
+
+static enum exit_code print_result(struct watch *watch) {
+    const struct watch_event *event = &watch->event;
+    AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
+    if (strcmp(event->result, "done") != 0) {
+        fprintf(stderr, "enrollctl: %s %s%s%s\n", event->verb, event->result, event->detail[0] != '\0' ? ": " : "",
+                event->detail);
+        return EXIT_CODE_FAILED;
+    }
+    printf("%sdone%s", terminal_colour(TERMINAL_GREEN), terminal_plain());
+    if (bus_get_properties(watch->bus, &watch->properties, &error) >= 0)
+        printf(": thing %s, certificate %s, generation %" PRIu32,
+               properties_text(&watch->properties, PROPERTY_THING_NAME),
+               properties_text(&watch->properties, PROPERTY_CERTIFICATE_ID),
+               watch->properties.values[PROPERTY_GENERATION].number);
+    puts("");
+    return EXIT_CODE_DONE;
+}
+
+static void print_step(const struct properties *properties) {
+    const char *step = properties_text(properties, PROPERTY_STEP);
+    if (step[0] != '\0')
+        printf("step %s\n", step);
+}
+
+enum exit_code follow_enroll(sd_bus *bus) {
+    static const char what[] = "cannot enroll";
+    AUTO_WATCH struct watch watch = {0};
+    AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
+    uint32_t job = 0;
+    int r = watch_init(&watch, bus, &error);
+    if (r >= 0)
+        r = bus_enroll(bus, &job, &error);
+    while (r >= 0 && (r = watch_next(&watch, WATCH_FOREVER, &error)) > 0) {
+        const struct watch_event *event = &watch.event;
+        if (event->type == WATCH_VANISHED) {
+            fprintf(stderr,
+                    "enrollctl: %s: enrolld has ended meanwhile. It goes on at its next start: `enrollctl wait`.\n",
+                    what);
+            return EXIT_CODE_NO_DAEMON;
+        }
+        if (event->type == WATCH_JOB_REMOVED && event->number == job)
+            return print_result(&watch);
+        if (event->type == WATCH_CHANGED && event->changed & UINT32_C(1) << PROPERTY_STEP)
+            print_step(&watch.properties);
+    }
+    return bus_complain(what, r, &error);
+}
+
+/* Local time of day with milliseconds: steps take a few of them. */
+static void print_time(void) {
+    struct timespec now;
+    struct tm local;
+    clock_gettime(CLOCK_REALTIME, &now);
+    localtime_r(&now.tv_sec, &local);
+    printf("%02d:%02d:%02d.%03d ", local.tm_hour, local.tm_min, local.tm_sec, (int)(now.tv_nsec / 1000000));
+}
+
+static void print_changed(const struct properties *properties, uint32_t changed) {
+    for (enum property property = 0; property < PROPERTY_COUNT; property++)
+        if (changed & UINT32_C(1) << property) {
+            print_time();
+            printf("%s=", property_name(property));
+            property_print(stdout, properties, property);
+            puts("");
+        }
+}
+
+static void print_presence(const struct watch *watch) {
+    print_time();
+    puts(watch->present ? "enrolld is running" : "enrolld is not running");
+    if (watch->present)
+        print_changed(&watch->properties, UINT32_MAX);
+}
+
+static void print_event(const struct watch *watch) {
+    const struct watch_event *event = &watch->event;
+    switch (event->type) {
+    case WATCH_NOTHING:
+        break;
+    case WATCH_APPEARED:
+    case WATCH_VANISHED:
+        print_presence(watch);
+        break;
+    case WATCH_CHANGED:
+        print_changed(&watch->properties, event->changed);
+        break;
+    case WATCH_JOB_REMOVED:
+        print_time();
+        printf("JobRemoved %" PRIu32 " %s %s %s\n", event->number, event->verb, event->result, event->detail);
+        break;
+    case WATCH_IDENTITY_CHANGED:
+        print_time();
+        printf("IdentityChanged %" PRIu32 "\n", event->number);
+        break;
+    }
+}
+
+enum exit_code follow_monitor(sd_bus *bus) {
+    AUTO_WATCH struct watch watch = {0};
+    AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
+    int r = watch_init(&watch, bus, &error);
+    if (r >= 0)
+        print_presence(&watch);
+    while (r >= 0 && (r = watch_next(&watch, WATCH_FOREVER, &error)) > 0)
+        print_event(&watch);
+    return bus_complain("cannot follow enrolld", r, &error);
+}

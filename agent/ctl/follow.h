@@ -1,0 +1,22 @@
+/* The verbs that follow the daemon: wait, enroll, monitor. */
+#pragma once
+
+#include "ctl/bus.h"
+
+#include <stdint.h>
+
+#include <systemd/sd-bus.h>
+
+#define FOLLOW_NO_TIMEOUT UINT64_MAX
+
+/* Returns when the device is provisioned (EXIT_CODE_DONE), whether or not the daemon runs yet, or after the timeout in
+ * microseconds (EXIT_CODE_TIMED_OUT). */
+enum exit_code follow_wait(sd_bus *bus, uint64_t timeout);
+
+/* Starts an enrolment, or joins the one that runs, prints its steps as they come, and returns its result. An
+ * interrupted enrollctl leaves the enrolment running. */
+enum exit_code follow_enroll(sd_bus *bus);
+
+/* Prints all properties, then each change and signal as one line with its time, until it is interrupted or
+ * the bus goes. */
+enum exit_code follow_monitor(sd_bus *bus);

@@ -1,0 +1,134 @@
+#include "ctl/status.h"
+
+#include "ctl/moment.h"
+#include "ctl/status-json.h"
+#include "ctl/terminal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* The certificate id is 64 hex digits (AWS IoT API reference, CertificateId); the first ones tell it from others. */
+#define CERTIFICATE_ID_SHORT 16
+
+static void print_label(const char *label) {
+    printf("%14s ", label);
+}
+
+static void print_text(const char *label, const char *text) {
+    if (text[0] == '\0')
+        return;
+    print_label(label);
+    printf("%s\n", text);
+}
+
+static void print_property(const char *label, const struct properties *properties, enum property property) {
+    print_text(label, properties_text(properties, property));
+}
+
+static void print_moment(const char *label, uint64_t moment) {
+    char time[MOMENT_TEXT_MAX], distance[MOMENT_TEXT_MAX];
+    print_label(label);
+    printf("%s, %s\n", moment_distance(moment, moment_now(), distance, sizeof distance),
+           moment_format(moment, time, sizeof time));
+}
+
+static enum terminal_colour state_colour(const struct properties *properties) {
+    if (properties_provisioned(properties))
+        return TERMINAL_GREEN;
+    return strcmp(properties_text(properties, PROPERTY_STATE), "failed") == 0 ? TERMINAL_RED : TERMINAL_YELLOW;
+}
+
+static void print_state(const struct properties *properties) {
+    enum terminal_colour colour = state_colour(properties);
+    print_label("State:");
+    printf("%s%s%s\n", terminal_colour(colour), properties_text(properties, PROPERTY_STATE), terminal_plain());
+}
+
+static void print_certificate(const struct properties *properties) {
+    const char *id = properties_text(properties, PROPERTY_CERTIFICATE_ID);
+    const char *more = strlen(id) > CERTIFICATE_ID_SHORT ? "..." : "";
+    print_label("Certificate:");
+    printf("%.*s%s, generation %" PRIu32 "\n", CERTIFICATE_ID_SHORT, id, more,
+           properties->values[PROPERTY_GENERATION].number);
+    print_moment("Valid from:", properties->values[PROPERTY_NOT_BEFORE].time);
+    print_moment("Valid to:", properties->values[PROPERTY_NOT_AFTER].time);
+    if (properties->values[PROPERTY_RENEW_AFTER].time > 0)
+        print_moment("Renewal:", properties->values[PROPERTY_RENEW_AFTER].time);
+}
+
+/* KeyOrigin in words; as it is if this is an older enrollctl than the daemon. */
+static const char *origin_text(const char *origin) {
+    static const struct {
+        const char *origin, *text;
+    } table[] = {
+        {"tpm", "made in the TPM"},
+        {"imported", "imported into the TPM"},
+        {"cloud", "made in the cloud"},
+        {"vendor", "made by the chip's vendor"},
+        {"file", "made in software: nothing protects it but file permissions"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(origin, table[i].origin) == 0)
+            return table[i].text;
+    return origin;
+}
+
+static void print_identity(const struct properties *properties) {
+    print_property("Thing:", properties, PROPERTY_THING_NAME);
+    print_certificate(properties);
+    print_label("Key:");
+    printf("%s, %s, %s\n", properties_text(properties, PROPERTY_KEY_BACKEND),
+           properties_text(properties, PROPERTY_KEY_ALGORITHM),
+           origin_text(properties_text(properties, PROPERTY_KEY_ORIGIN)));
+    print_property("Credentials:", properties, PROPERTY_CREDENTIAL_DIRECTORY);
+}
+
+static void print_attempt(const struct properties *properties) {
+    uint32_t attempt = properties->values[PROPERTY_ATTEMPT].number;
+    uint64_t next = properties->values[PROPERTY_NEXT_ATTEMPT].time;
+    print_property("Step:", properties, PROPERTY_STEP);
+    if (attempt > 0) {
+        print_label("Attempt:");
+        printf("%" PRIu32 "\n", attempt);
+    }
+    if (next > 0)
+        print_moment("Next attempt:", next);
+}
+
+static void print_last_error(const struct property_error *error) {
+    char time[MOMENT_TEXT_MAX], distance[MOMENT_TEXT_MAX];
+    if (error->class == NULL || error->class[0] == '\0')
+        return;
+    print_label("Last error:");
+    printf("%s%s%s at step %s, %s, %s\n", terminal_colour(TERMINAL_RED), error->class, terminal_plain(), error->step,
+           moment_distance(error->time, moment_now(), distance, sizeof distance),
+           moment_format(error->time, time, sizeof time));
+    print_text("", error->message);
+}
+
+static void print_status(const struct properties *properties) {
+    print_state(properties);
+    print_property("Method:", properties, PROPERTY_METHOD);
+    if (properties_text(properties, PROPERTY_CERTIFICATE_ID)[0] != '\0')
+        print_identity(properties);
+    print_label("Endpoint:");
+    property_print(stdout, properties, PROPERTY_ENDPOINTS);
+    puts("");
+    if (!properties_provisioned(properties))
+        print_attempt(properties);
+    print_last_error(&properties->values[PROPERTY_LAST_ERROR].error);
+}
+
+enum exit_code status_run(sd_bus *bus, bool json) {
+    AUTO_PROPERTIES struct properties properties = {0};
+    AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
+    int r = bus_get_properties(bus, &properties, &error);
+    if (r < 0)
+        return bus_complain("cannot read the status", r, &error);
+    if (!json)
+        print_status(&properties);
+    else if ((r = status_json_print(&properties)) < 0)
+        return bus_complain("cannot print the status", r, &error);
+    return properties_provisioned(&properties) ? EXIT_CODE_DONE : EXIT_CODE_NOT_PROVISIONED;
+}

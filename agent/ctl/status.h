@@ -1,0 +1,12 @@
+/* `enrollctl status`. */
+#pragma once
+
+#include "ctl/bus.h"
+
+#include <stdbool.h>
+
+#include <systemd/sd-bus.h>
+
+/* Prints the state for people, or with `json` for programs. EXIT_CODE_DONE if the device is provisioned,
+ * EXIT_CODE_NOT_PROVISIONED if it is not. */
+enum exit_code status_run(sd_bus *bus, bool json);
