@@ -1,0 +1,133 @@
+"""What tests/demo shows: an unprovisioned gateway becomes provisioned, and a program that knows nothing of enrolld uses
+its identity. Every part is real; each claim printed is checked."""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from gateway import Gateway
+from harness import SOURCE_DIR, Process, wait_for
+from parts import Cloud, Tpm
+
+SERIAL = "GW-0001"
+
+# tpm2-openssl beside OpenSSL's own provider: only operations with a TPM key go to the TPM.
+OPENSSL_CONFIGURATION = """openssl_conf = settings
+[settings]
+providers = providers
+alg_section = algorithms
+[providers]
+default = activated
+base = activated
+tpm2 = activated
+[activated]
+activate = 1
+[algorithms]
+default_properties = ?tpm2.signature=yes
+"""
+
+
+class Stage(contextlib.ExitStack):
+    """Stands in for a test: a directory, and what is stopped at the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.directory = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory(prefix="enrolld-demo-")))
+        self.logs = []
+
+    def addCleanup(self, function, *arguments):
+        self.callback(function, *arguments)
+
+    def show_on_failure(self, name, path):
+        self.logs.append((name, path))
+
+
+def say(text):
+    print(f"\n\033[1m== {text}\033[0m" if sys.stdout.isatty() else f"\n== {text}", flush=True)
+
+
+def expect(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+def show(result):
+    """Prints what a command printed; it must have succeeded."""
+    print(result.stdout.rstrip(), flush=True)
+    expect(result.returncode == 0, f"exit status {result.returncode}: {result.stderr}")
+
+
+def provision(gateway, cloud):
+    say("A gateway starts: no identity, a TPM, a claim certificate that the whole batch shares")
+    gateway.start()
+    say("Watching it (enrollctl wait, and the steps as the agent names them)")
+    show(gateway.enrollctl("wait", "--timeout=60"))
+    for step in gateway.signalled("Step"):
+        if step:
+            print(f"   {step}")
+    say("enrollctl status")
+    show(gateway.enrollctl("status"))
+    thing = gateway.property("ThingName")
+    expect(thing == cloud.thing_name(SERIAL), f"the thing is called {thing}")
+    say(f"What the registry in the cloud knows of it: tests/iotcore/iotcore-registry DIR thing {thing}")
+    show(subprocess.run([SOURCE_DIR / "tests/iotcore/iotcore-registry", cloud.directory, "thing", thing], text=True,
+                        capture_output=True))
+    certificates = cloud.device_certificates()
+    expect(list(certificates.values()) == ["ACTIVE"], f"certificates: {certificates}")
+    say("The private key on disk can be used in this TPM only")
+    print("\n".join(gateway.read("private.pem").splitlines()[:2]) + "\n...")
+    expect(gateway.read("private.pem").startswith("-----BEGIN TSS2 PRIVATE KEY-----"), "private.pem")
+    return thing
+
+
+def broker_for_tpm(stage, gateway, tpm):
+    """tpm2-openssl opens the TPM more than once at a time: that takes tpm2-abrmd, the resource manager in user space; on
+    a gateway /dev/tpmrm0 does it in the kernel."""
+    environment = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=gateway.bus.address, TSS2_LOG="all+NONE")
+    process = Process("tpm2-abrmd", ["tpm2-abrmd", "--allow-root", f"--tcti={tpm.tcti}"],
+                      stage.directory / "tpm2-abrmd.log", environment)
+    stage.addCleanup(process.stop)
+    wait_for(lambda: "tpm2-abrmd has not taken its name on the bus: " + process.log.read_text(),
+             lambda: "com.intel.tss2.Tabrmd" in gateway.busctl("list"))
+    return environment
+
+
+def publish(stage, gateway, cloud, tpm, thing):
+    topic = f"things/{thing}/hello"
+    say(f"A stock client publishes with current/: mosquitto_pub ... -t {topic}")
+    environment = broker_for_tpm(stage, gateway, tpm)
+    configuration = stage.directory / "openssl.cnf"
+    configuration.write_text(OPENSSL_CONFIGURATION)
+    environment.update(OPENSSL_CONF=str(configuration), TPM2OPENSSL_TCTI="tabrmd:bus_type=system")
+    current = gateway.state / "current"
+    command = ["mosquitto_pub", "-h", "localhost", "-p", str(cloud.port), "-V", "5", "-q", "1", "-i", thing,
+               "--cafile", "root-ca.pem", "--cert", "certificate.pem", "--key", "private.pem",
+               "-t", topic, "-m", '{"temperature": 21.5}']
+    show(subprocess.run(command, cwd=current.resolve(), env=environment, text=True, capture_output=True))
+    event = cloud.wait_event(event="message", topic=topic)
+    print(f"The stand-in accepted it: {event['payload']} from {event['clientId']}, "
+          f"certificate {event['certificateId'][:16]}...")
+    expect(event["certificateId"] == gateway.property("CertificateId"), "another certificate than the gateway's")
+
+
+def main():
+    with Stage() as stage:
+        try:
+            say("Starting swtpm, mosquitto with the stand-in for AWS IoT Core, a private D-Bus")
+            tpm = Tpm(stage)
+            cloud = Cloud(stage)
+            gateway = Gateway(stage, cloud, tpm, serial=SERIAL)
+            thing = provision(gateway, cloud)
+            publish(stage, gateway, cloud, tpm, thing)
+            say("Done: provisioned, and used by a program that knows nothing of enrolld")
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            for name, path in stage.logs:
+                print(f"--- {name}\n{pathlib.Path(path).read_text(errors='replace')}", file=sys.stderr)
+            sys.exit(f"demo: {error}")
+
+
+if __name__ == "__main__":
+    main()

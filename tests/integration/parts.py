@@ -1,0 +1,259 @@
+"""The real parts around enrolld: a message bus, a TPM, a cloud. Each lives in the directory of its test, is ready when
+its constructor returns, and is stopped with the test."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+
+from harness import DEADLINE, SOURCE_DIR, Process, built, wait_for
+
+BUS_CONFIGURATION = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>custom</type>
+  <listen>unix:path={path}</listen>
+  <auth>EXTERNAL</auth>
+  {policy}
+</busconfig>
+"""
+
+BUS_OPEN_POLICY = """<policy context="default">
+    <allow user="*"/><allow own="*"/><allow send_type="method_call"/><allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/><allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/><allow receive_type="method_return"/>
+    <allow receive_type="error"/><allow receive_type="signal"/>
+  </policy>"""
+
+
+class Bus:
+    """A private message bus: everyone may do everything, unless a policy (XML) is given."""
+
+    def __init__(self, test, policy=BUS_OPEN_POLICY, name="bus"):
+        directory = test.directory / name
+        directory.mkdir()
+        configuration = directory / "bus.conf"
+        configuration.write_text(BUS_CONFIGURATION.format(path=directory / "socket", policy=policy))
+        reader, writer = os.pipe()
+        log = directory / "log"
+        self.process = Process(
+            "dbus-daemon",
+            ["dbus-daemon", f"--config-file={configuration}", "--nofork", "--nopidfile", f"--print-address={writer}"],
+            log,
+            pass_fds=[writer],
+        )
+        os.close(writer)
+        test.show_on_failure("dbus-daemon", log)
+        test.addCleanup(self.process.stop)
+        with os.fdopen(reader) as address:
+            self.address = address.readline().strip()
+        if not self.address:
+            raise AssertionError("dbus-daemon has not started: " + log.read_text())
+
+
+class Tpm:
+    """A TPM (swtpm) on a unix socket, without a resource manager."""
+
+    CMD_GET_CAPABILITY = 1
+
+    def __init__(self, test, name="tpm"):
+        self.test = test
+        self.directory = test.directory / name
+        (self.directory / "state").mkdir(parents=True)
+        self.socket = self.directory / "socket"
+        self.control = self.directory / "socket.ctrl"  # where the swtpm TCTI looks for it
+        self.tcti = f"swtpm:path={self.socket}"
+        self.process = None
+        test.show_on_failure("swtpm", self.directory / "log")
+        test.addCleanup(self.stop)
+        self.start()
+
+    def start(self):
+        self.process = Process(
+            "swtpm",
+            ["swtpm", "socket", "--tpm2", "--server", f"type=unixio,path={self.socket}"]
+            + ["--ctrl", f"type=unixio,path={self.control}", "--tpmstate", f"dir={self.directory / 'state'}"]
+            + ["--flags", "not-need-init,startup-clear"],
+            self.directory / "log",
+        )
+        wait_for("swtpm answers", self.answers)
+
+    def answers(self):
+        if not self.process.running():
+            raise AssertionError("swtpm has ended: " + self.process.log.read_text())
+        try:
+            with socket.socket(socket.AF_UNIX) as control:
+                control.settimeout(1)
+                control.connect(str(self.control))
+                control.sendall(struct.pack(">I", self.CMD_GET_CAPABILITY))
+                return control.recv(64)
+        except OSError:
+            return None
+
+    def stop(self):
+        if self.process is not None:
+            self.process.stop()
+        self.process = None
+        for path in (self.socket, self.control):
+            path.unlink(missing_ok=True)
+
+    def tool(self, *arguments):
+        """Runs a tool of tpm2-tools; returns its output."""
+        environment = {"PATH": os.environ["PATH"], "TPM2TOOLS_TCTI": self.tcti, "TSS2_LOG": "all+NONE"}
+        done = subprocess.run(
+            arguments, env=environment, capture_output=True, text=True, timeout=DEADLINE, cwd=self.directory
+        )
+        if done.returncode != 0:
+            raise AssertionError(f"{' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def handles(self, kind):
+        """kind: transient, loaded-session, persistent."""
+        return self.tool("tpm2_getcap", f"handles-{kind}").split()[1::2]
+
+    def flush(self):
+        """What the kernel's resource manager does when a process with /dev/tpmrm0 open is killed."""
+        for option in ("--transient-object", "--loaded-session"):
+            self.tool("tpm2_flushcontext", option)
+
+
+def free_port():
+    """A port of 127.0.0.1 that nobody listens on, outside the range of which the kernel takes ports for clients."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+
+
+class Cloud:
+    """AWS IoT Core's stand-in: mosquitto with the plugin of tests/iotcore."""
+
+    template = "enrolld"
+
+    def __init__(self, test, *options, name="cloud"):
+        """options: of iotcore-setup."""
+        self.directory = test.directory / name
+        self.state = self.directory / "state"
+        self.port = free_port()
+        self.edits = 0
+        self.process = None
+        self.setup(*options)
+        self.root_ca = self.directory / "root-ca.pem"
+        self.claim_certificate = self.directory / "claim.pem"
+        self.claim_key = self.directory / "claim.key"
+        (self.claim_id,) = self.registry()["certificates"]
+        test.show_on_failure("mosquitto", self.directory / "mosquitto.log")
+        test.show_on_failure("mosquitto's output", self.directory / "output")
+        test.show_on_failure("events in the cloud", self.state / "events")
+        test.addCleanup(self.stop)
+        self.start()
+
+    def setup(self, *options):
+        parts = [f"--plugin={built('iotcore.so')}", f"--authority={built('tests/iotcore/iotcore-authority')}"]
+        done = subprocess.run(
+            [SOURCE_DIR / "tests/iotcore/iotcore-setup", self.directory, f"--port={self.port}", *parts, *options],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        if done.returncode != 0:
+            raise AssertionError(f"iotcore-setup: {done.stdout}{done.stderr}")
+
+    @staticmethod
+    def thing_name(serial):
+        """As the template makes it."""
+        return f"gateway-{serial}"
+
+    def start(self):
+        self.process = Process(
+            "mosquitto", ["mosquitto", "-c", self.directory / "mosquitto.conf"], self.directory / "output"
+        )
+        wait_for(lambda: f"mosquitto listens: {self.process.log.read_text()}", self.listens)
+
+    def listens(self):
+        if not self.process.running():
+            raise AssertionError("mosquitto has ended: " + self.process.log.read_text())
+        # A look at the kernel's table, and not a connection that the broker would log.
+        wanted = f"0100007F:{self.port:04X} 00000000:0000 0A"
+        return any(wanted in line for line in pathlib.Path("/proc/net/tcp").read_text().splitlines())
+
+    def stop(self):
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.stop()
+        self.process = None
+
+    def freeze(self):
+        """From now on the kernel accepts connections and nobody answers."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def events(self, **wanted):
+        """All events so far whose members have these values."""
+        try:
+            lines = (self.state / "events").read_text().splitlines()
+        except FileNotFoundError:
+            return []
+        found = [json.loads(line) for line in lines]
+        return [event for event in found if all(event.get(key) == value for key, value in wanted.items())]
+
+    def wait_event(self, **wanted):
+        return wait_for(lambda: f"event {wanted} in the cloud", lambda: self.events(**wanted))[0]
+
+    def registry(self):
+        return json.loads((self.state / "registry.json").read_text())
+
+    def things(self):
+        """The certificates of each thing."""
+        registry = self.registry()
+        found = {name: [] for name in registry["things"]}
+        for certificate_id, certificate in registry["certificates"].items():
+            for name in certificate["things"]:
+                found[name].append(certificate_id)
+        return found
+
+    def device_certificates(self):
+        """The status of each certificate but the claim."""
+        certificates = self.registry()["certificates"]
+        return {key: value["status"] for key, value in certificates.items() if key != self.claim_id}
+
+    def not_after(self, certificate_id):
+        """The end of a certificate, seconds since the epoch."""
+        pem = self.registry()["certificates"][certificate_id]["pem"]
+        words = ["openssl", "x509", "-noout", "-enddate"]
+        end = subprocess.run(words, input=pem, capture_output=True, text=True, check=True).stdout
+        return ssl.cert_time_to_seconds(end.strip().removeprefix("notAfter="))
+
+    def write(self, name, value):
+        """Replaces a control file by rename, as the stand-in expects it."""
+        new = self.state / "new"
+        new.write_text(json.dumps(value))
+        new.rename(self.state / name)
+
+    def hook(self, *rules):
+        """The pre-provisioning hook from now on: rules like {"serialPrefix": "GW", "result": "deny"}."""
+        self.write("hook.json", list(rules))
+
+    def edit(self, **edit):
+        """What an operator does: see tests/iotcore/edit.h. Returns when it is done."""
+        self.edits += 1
+        name = f"{self.edits:04}.json"
+        self.write(f"edits/{name}", edit)
+        event = self.wait_event(event="edit", file=name)
+        if event["result"] != "applied":
+            raise AssertionError(f"the cloud refused {edit}: {event}")
+
+    def set_certificate(self, certificate_id, status):
+        self.edit(certificate=certificate_id, status=status)
