@@ -107,14 +107,21 @@ static void print_last_error(const struct property_error *error) {
     print_text("", error->message);
 }
 
+static void print_endpoints(const struct properties *properties) {
+    char *const *list = properties->values[PROPERTY_ENDPOINTS].list;
+    if (list == NULL || *list == NULL)
+        return;
+    print_label("Endpoint:");
+    property_print(stdout, properties, PROPERTY_ENDPOINTS);
+    puts("");
+}
+
 static void print_status(const struct properties *properties) {
     print_state(properties);
     print_property("Method:", properties, PROPERTY_METHOD);
     if (properties_text(properties, PROPERTY_CERTIFICATE_ID)[0] != '\0')
         print_identity(properties);
-    print_label("Endpoint:");
-    property_print(stdout, properties, PROPERTY_ENDPOINTS);
-    puts("");
+    print_endpoints(properties);
     if (!properties_provisioned(properties))
         print_attempt(properties);
     print_last_error(&properties->values[PROPERTY_LAST_ERROR].error);

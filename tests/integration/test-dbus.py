@@ -210,7 +210,8 @@ class Interface(DeviceTest):
         policy = self.directory / "policy.conf"
         text = (harness.SOURCE_DIR / "systemd/org.enrolld1.conf").read_text()
         # Neither the user nor the group need exist on the machine that tests.
-        policy.write_text(text.replace('group="enrolld-admin"', 'group="nogroup"').replace('user="enrolld"', 'user="daemon"'))
+        text = text.replace('group="enrolld-admin"', 'group="nogroup"').replace('user="enrolld"', 'user="daemon"')
+        policy.write_text(text)
         bus = Bus(self, BUS_POLICY.format(policy=policy), name="bus-2")
         self.directory.chmod(0o711)
         os.chmod(self.directory / "bus-2", 0o711)
@@ -342,8 +343,12 @@ class Follow(DeviceTest):
         self.gateway.start()
         self.gateway.wait_signalled("Step", "claim")
         enrolling = self.enrollctl("enroll")
-        look = lambda message: message.get("member") == "Enroll"
-        self.assertTrue(self.gateway.monitor.first(look, 0, harness.DEADLINE))
+
+        def answered(message):
+            from_agent = message["type"] == "method_return" and message.get("sender") != "org.freedesktop.DBus"
+            return from_agent and message["payload"].get("type") == "u"
+
+        self.assertTrue(self.gateway.monitor.first(answered, 0, harness.DEADLINE))
         self.gateway.kill()
         self.assertEqual(enrolling.wait(), 5)
         self.wait_text(enrolling, "enrollctl wait")
