@@ -1,4 +1,3 @@
-#include "config.h"
 
 #include "common/text.h"
 #include "ctl/bus.h"

@@ -1,13 +1,12 @@
 #include "daemon/bus.h"
 
-#include "config.h"
 #include "daemon/agent.h"
+#include "daemon/group.h"
 #include "daemon/log.h"
 
 #include <systemd/sd-bus.h>
 
 #include <errno.h>
-#include <grp.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +17,6 @@
 #define BUS_PATH "/org/enrolld1"
 #define BUS_INTERFACE "org.enrolld1.Agent"
 #define BUS_ERROR "org.enrolld1.Error."
-#define ADMIN_GROUP "enrolld-admin"
 
 struct bus {
     sd_bus *bus;
@@ -86,7 +84,8 @@ static int set_answer(sd_bus_error *error, enum agent_answer answer, const char 
 
 /* The array of group numbers: is that of the administrators among them? */
 static int read_groups(sd_bus_message *reply, bool *ret) {
-    const struct group *group = getgrnam(ADMIN_GROUP);
+    gid_t admin;
+    bool known = group_find(GROUP_ADMIN, &admin) == 0;
     const void *array = NULL;
     size_t size = 0;
     int r = sd_bus_message_enter_container(reply, 'v', "au");
@@ -94,8 +93,8 @@ static int read_groups(sd_bus_message *reply, bool *ret) {
         r = sd_bus_message_read_array(reply, 'u', &array, &size);
     if (r >= 0)
         r = sd_bus_message_exit_container(reply);
-    for (size_t i = 0; i < size / sizeof(uint32_t) && group != NULL && r >= 0; i++)
-        if (((const uint32_t *)array)[i] == group->gr_gid)
+    for (size_t i = 0; i < size / sizeof(uint32_t) && known && r >= 0; i++)
+        if (((const uint32_t *)array)[i] == admin)
             *ret = true;
     return r;
 }
@@ -136,7 +135,7 @@ static int authorize(sd_bus_message *message, sd_bus_error *error) {
     if (allowed)
         return 0;
     return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED,
-                            "Only root and members of the group " ADMIN_GROUP " may do this");
+                            "Only root and members of the group " GROUP_ADMIN " may do this");
 }
 
 /* Enroll() -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration */

@@ -17,7 +17,7 @@ static int read_text(const struct message *message, const char *key, bool requir
     const char *value = message_get(message, key);
     if (value == NULL || strlen(value) >= size || (required && *value == '\0'))
         return wrong_fact(failure, key);
-    memcpy(ret, value, strlen(value));
+    memcpy(ret, value, strlen(value) + 1);
     return 0;
 }
 

@@ -5,17 +5,16 @@
 #include "common/step.h"
 #include "common/text.h"
 #include "daemon/directory.h"
+#include "daemon/group.h"
 #include "daemon/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#define IDENTITY_GROUP "enrolld-identity"
 #define NAME_MAX_SIZE 32 /* of "generations/4294967295.broken" */
 
 struct store {
@@ -288,8 +287,8 @@ int store_open_staged(const struct store *store, int files[FILE_ROLE_COUNT], str
 /* Applications that may use the identity are in the group; where it does not exist, or may not be given (a daemon
  * started by hand), the files stay with the daemon's own group. */
 static int give_to_group(int fd, mode_t mode) {
-    const struct group *group = getgrnam(IDENTITY_GROUP);
-    if (group != NULL && fchown(fd, (uid_t)-1, group->gr_gid) < 0 && errno != EPERM)
+    gid_t group;
+    if (group_find(GROUP_IDENTITY, &group) == 0 && fchown(fd, (uid_t)-1, group) < 0 && errno != EPERM)
         return -errno;
     return fchmod(fd, mode) < 0 ? -errno : 0;
 }
