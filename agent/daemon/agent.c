@@ -396,8 +396,11 @@ static int load_configuration(struct agent *agent, struct failure *failure) {
     settings_warn_unknown(configuration, &agent->settings, log_warning, NULL);
     configuration_free(agent->configuration);
     agent->configuration = TAKE_POINTER(configuration);
-    if (agent->status.state != STATE_PROVISIONED)
-        status_set_text(agent->status.method, sizeof agent->status.method, agent->settings.method);
+    if (agent->status.state != STATE_PROVISIONED) {
+        struct status *status = &agent->status;
+        status_set_text(status->method, sizeof status->method, agent->settings.method);
+        status_set_text(status->identity.endpoint, sizeof status->identity.endpoint, agent->settings.endpoint);
+    }
     return 0;
 }
 

@@ -41,6 +41,7 @@ class Cloudy(Fault):
         self.cloud.hook({"serialPrefix": "GW", "result": "deny"})
         gateway.start()
         self.assertFault(gateway, "failed", "denied", "register", "403", "hook")
+        self.assertEqual(gateway.property("Endpoints"), ["localhost"])
         self.assertEqual(self.cloud.things(), {})
         self.cloud.hook()
         gateway.call("Reload")
