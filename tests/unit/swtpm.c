@@ -60,14 +60,20 @@ static void execute(const struct swtpm *swtpm) {
     _exit(127);
 }
 
+/* Asks for its capabilities (CMD_GET_CAPABILITY of swtpm_ioctls(3)): a connection alone says that it listens, and one
+ * that is closed at once would still be in its way. */
 static bool answers(const struct swtpm *swtpm) {
+    static const uint8_t get_capability[] = {0, 0, 0, 1};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    uint8_t reply[64];
     AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     snprintf(address.sun_path, sizeof address.sun_path, "%s/socket", swtpm->directory);
     if (access(address.sun_path, W_OK) != 0)
         return false;
     snprintf(address.sun_path, sizeof address.sun_path, "%s/socket.ctrl", swtpm->directory);
-    return fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0;
+    return fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) == 0 &&
+           send(fd, get_capability, sizeof get_capability, MSG_NOSIGNAL) == (ssize_t)sizeof get_capability &&
+           recv(fd, reply, sizeof reply, 0) > 0;
 }
 
 static int wait_until_it_answers(struct swtpm *swtpm) {

@@ -483,8 +483,10 @@ static int fill_up(void) {
     struct failure failure = {0};
     struct retry retry = {.attempts = 1};
     char text[40 * 1024];
+    int files[FILE_ROLE_COUNT];
     memset(text, 'x', sizeof text);
     text[sizeof text - 1] = '\0';
+    make_files(files, text);
     if (small_file_system()) {
         close(top_fd);
         top_fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -496,7 +498,9 @@ static int fill_up(void) {
         commit(store, "first");
         setrlimit(RLIMIT_FSIZE, &(struct rlimit){1024, 1024});
     }
-    if (stage(store, text, &failure) == 0)
+    int r = store_stage(store, files, &failure);
+    close_files(files);
+    if (r == 0)
         return 1;
     if (strstr(failure.message, "No space left") == NULL && strstr(failure.message, "too large") == NULL)
         return 2;
