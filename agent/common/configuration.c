@@ -133,7 +133,7 @@ int configuration_parse(struct configuration *configuration, const char *text, s
 
 /* A missing file is no failure where `optional` says so. */
 static int load_file(struct configuration *configuration, const char *path, bool optional, struct failure *failure) {
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT && optional)
         return 0;
     AUTO_FREE char *text = NULL;
@@ -162,6 +162,8 @@ static int compare_drop_ins(const void *a, const void *b) {
 static int list_drop_ins(const char *directory, struct drop_in **drop_ins, size_t *count) {
     struct dirent **names = NULL;
     int n = scandir(directory, &names, is_drop_in, alphasort), r = 0;
+    if (n < 0 && errno != ENOENT)
+        return -errno;
     for (int i = 0; i < n; i++) {
         bool hidden = false;
         for (size_t k = 0; k < *count; k++)
@@ -183,9 +185,10 @@ static int load_drop_ins(struct configuration *configuration, const char *const 
                          struct failure *failure) {
     AUTO_FREE struct drop_in *drop_ins = NULL;
     size_t count = 0;
+    int r;
     for (size_t i = 0; i < directory_count; i++)
-        if (list_drop_ins(directories[i], &drop_ins, &count) < 0)
-            return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
+        if ((r = list_drop_ins(directories[i], &drop_ins, &count)) < 0)
+            return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s: %s", directories[i], strerror(-r));
     if (count > 0)
         qsort(drop_ins, count, sizeof *drop_ins, compare_drop_ins);
     for (size_t i = 0; i < count; i++) {
@@ -265,10 +268,4 @@ const struct configuration_entry *configuration_find(const struct configuration 
             return *entry->value != '\0' ? entry : NULL;
     }
     return NULL;
-}
-
-const char *configuration_get(const struct configuration *configuration, const char *section, const char *key,
-                              const char *otherwise) {
-    const struct configuration_entry *entry = configuration_find(configuration, section, key);
-    return entry != NULL ? entry->value : otherwise;
 }

@@ -49,7 +49,3 @@ void configuration_cleanup(struct configuration **configuration);
  */
 const struct configuration_entry *configuration_find(const struct configuration *configuration, const char *section,
                                                      const char *key);
-
-/* Its value, or `otherwise`. */
-const char *configuration_get(const struct configuration *configuration, const char *section, const char *key,
-                              const char *otherwise);

@@ -1,4 +1,4 @@
-/* What went wrong: a class that decides the retry (design: one table, agent/daemon/schedule.c), the step it
+/* What went wrong: a class that decides the retry (one table: settings.c), the step it
  * happened in, and a message with the peer's own words. Made where it happens, logged once by the daemon. */
 #pragma once
 

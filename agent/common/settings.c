@@ -1,5 +1,6 @@
 #include "common/settings.h"
 
+#include "common/specifier.h"
 #include "common/step.h"
 #include "common/text.h"
 
@@ -27,12 +28,20 @@ static const char *parse_method(const char *value, size_t offset, struct setting
 }
 
 static const char *parse_serial_number(const char *value, size_t offset, struct settings *settings) {
+    static const char *const sources[] = {"auto", "devicetree", "dmi", "machine-id"};
+    bool known_source = strncmp(value, "file:/", 6) == 0 || strncmp(value, "literal:", 8) == 0;
     (void)offset;
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
+        known_source = known_source || strcmp(value, sources[i]) == 0;
+    if (!known_source)
+        return "must be auto, devicetree, dmi, machine-id, file:/PATH or literal:TEXT";
     return parse_word(value, settings->serial_number, sizeof settings->serial_number);
 }
 
 static const char *parse_client_id(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
+    if (specifier_judge(value) != NULL)
+        return specifier_judge(value);
     return parse_word(value, settings->client_id, sizeof settings->client_id);
 }
 

@@ -48,6 +48,10 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
 /* Closes it; accepts that there is none. */
 void host_disconnect(struct enrollment *enrollment);
 
+/* Judges what the proof will need of the settings, before anything is asked of the cloud: a mistake that only showed at
+ * the proof would cost a certificate with each attempt. */
+int prove_check_settings(const struct enrollment *enrollment);
+
 /* Connects with the new certificate until it is accepted. A certificate, thing and policy that were just made may
  * need a while to be honoured, so whatever can pass is asked again for two minutes. */
 int prove_identity(struct enrollment *enrollment);

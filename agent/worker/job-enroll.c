@@ -31,7 +31,7 @@ static void enrollment_clear(struct enrollment *enrollment) {
 
 static int read_root_ca(struct enrollment *enrollment) {
     const char *path = enrollment->settings->root_ca;
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     int r = fd < 0 ? -errno : memfd_read(fd, &enrollment->root_ca_pem, &enrollment->root_ca_size);
     if (r < 0)
         return failure_set(enrollment->failure, FAILURE_INVALID, STEP_CONFIGURATION, "RootCA=%s cannot be read: %s",
@@ -126,9 +126,9 @@ static int fill_result(const struct enrollment *enrollment, const char *method, 
 
 static int enroll(struct enrollment *enrollment, const struct enrolld_plugin *plugin, uint64_t generation,
                   struct message *result) {
-    if (read_root_ca(enrollment) < 0 || make_key(enrollment) < 0)
+    if (read_root_ca(enrollment) < 0 || prove_check_settings(enrollment) < 0 || make_key(enrollment) < 0)
         return -1;
-    if (lockdown_finish(enrollment->failure) < 0)
+    if (lockdown_finish(true, enrollment->failure) < 0)
         return -1;
     host_open(enrollment);
     if (run_plugin(enrollment, plugin) < 0)
@@ -158,7 +158,9 @@ int job_enroll(struct message *job, struct message *result, struct failure *fail
         return -1;
     enrollment.options = options;
     int r = enroll(&enrollment, plugin, generation, result);
+    deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, enrollment.step, "flushing the device key");
     enrollment_clear(&enrollment);
+    deadline_stop();
     options_free(options);
     return r;
 }

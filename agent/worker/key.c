@@ -38,8 +38,7 @@ const char *key_algorithm_name(enum key_algorithm algorithm) {
 
 int key_create(const struct key_settings *settings, struct key **ret, struct failure *failure) {
     if (settings->algorithm != KEY_ALGORITHM_P256)
-        return failure_set(failure, FAILURE_INVALID, STEP_KEY,
-                           "Algorithm=%s in [Key]: only P-256 keys can be made, set Algorithm=P-256",
+        return failure_set(failure, FAILURE_INVALID, STEP_KEY, "%s keys cannot be made, only P-256",
                            key_algorithm_name(settings->algorithm));
     switch (settings->backend) {
     case KEY_BACKEND_TPM2:

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 /* The leak detector of the address sanitizer stops the process by ptrace(2) when it ends. */
@@ -69,13 +70,24 @@ int lockdown_begin(struct failure *failure) {
     return 0;
 }
 
-int lockdown_finish(struct failure *failure) {
+static int forbid_network(scmp_filter_ctx filter) {
+    static const int families[] = {AF_INET, AF_INET6, AF_PACKET, AF_NETLINK};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof families / sizeof *families; i++)
+        r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(socket), 1,
+                             SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+    return r;
+}
+
+int lockdown_finish(bool network, struct failure *failure) {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
     int r = filter != NULL ? 0 : -ENOMEM;
     for (size_t i = 0; r == 0 && i < sizeof forbidden / sizeof *forbidden; i++)
         r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), forbidden[i], 0);
     if (r == 0 && !UNDER_SANITIZER)
         r = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ptrace), 0);
+    if (r == 0 && !network)
+        r = forbid_network(filter);
     if (r == 0)
         r = seccomp_load(filter);
     seccomp_release(filter);

@@ -4,9 +4,11 @@
 
 #include "common/failure.h"
 
+#include <stdbool.h>
+
 /* At the very start: no core dumps, not readable by other processes of the user, no new privileges, private files. */
 int lockdown_begin(struct failure *failure);
 
-/* Before the network: no other program can be started, no other process looked into, no kernel module, mount, key ring,
- * BPF or performance event reached; what is written grows to 64 KiB at most. */
-int lockdown_finish(struct failure *failure);
+/* Before the first byte that the cloud has made: no other program can be started, no other process looked into, no
+ * kernel module, mount, key ring, BPF or performance event reached; what is written grows to 64 KiB at most. */
+int lockdown_finish(bool network, struct failure *failure);

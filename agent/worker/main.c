@@ -85,7 +85,7 @@ static int attach_file(struct message *job, enum file_role role, const char *dir
     AUTO_FREE char *path = NULL;
     if (asprintf(&path, "%s/%s", directory, name) < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
         return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "%s: %s", path, strerror(errno));
     return message_attach(job, role, fd);
@@ -115,6 +115,9 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
         return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of room");
     if (attach_configuration(job, arguments->configuration, failure) < 0)
         return -1;
+    /* Before anything is asked of the cloud: a certificate that cannot be written would be wasted. */
+    if (strcmp(arguments->verb, JOB_ENROLL) == 0 && mkdir(arguments->directory, 0700) < 0)
+        return failure_set(failure, FAILURE_INVALID, STEP_COMMIT, "%s: %s", arguments->directory, strerror(errno));
     if (strcmp(arguments->verb, JOB_CHECK) != 0)
         return 0;
     if (asprintf(&current, "%s/current", state != NULL ? state : "/var/lib/enrolld") < 0)
@@ -128,8 +131,6 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
 
 /* Writes the files of a result for a person; the daemon does this with more care, in its store. */
 static int write_files(struct message *result, const char *directory, struct failure *failure) {
-    if (mkdir(directory, 0700) < 0)
-        return failure_set(failure, FAILURE_INVALID, STEP_COMMIT, "%s: %s", directory, strerror(errno));
     for (size_t i = 0; i < IDENTITY_FILE_COUNT; i++) {
         AUTO_FREE char *path = NULL;
         AUTO_FREE char *text = NULL;
@@ -139,9 +140,11 @@ static int write_files(struct message *result, const char *directory, struct fai
         if (job_read_file(result, identity_files[i].role, &text, &size, failure) < 0)
             return -1;
         AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-        if (fd < 0 || write(fd, text, size) != (ssize_t)size || fsync(fd) < 0)
-            return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT, "%s: %s", path, strerror(errno));
+        errno = ENOSPC; /* what a short write means */
+        bool written = fd >= 0 && write(fd, text, size) == (ssize_t)size && fsync(fd) == 0;
         explicit_bzero(text, size);
+        if (!written)
+            return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT, "%s: %s", path, strerror(errno));
     }
     return 0;
 }

@@ -29,6 +29,32 @@ static const struct enrolld_option *find_option(const struct enrolld_plugin *plu
     return NULL;
 }
 
+/* What can be said of a value without opening the file that it names. */
+static int check_value(const struct configuration_entry *entry, enum enrolld_option_type type,
+                       struct failure *failure) {
+    const char *wrong = NULL;
+    bool credential = strncmp(entry->value, "credential:", 11) == 0;
+    switch (type) {
+    case ENROLLD_OPTION_FILE:
+        if (entry->value[0] != '/' && entry->value[0] != '\0' && !credential)
+            wrong = "is neither an absolute path nor credential:ID";
+        break;
+    case ENROLLD_OPTION_PREFIX:
+        if (strncmp(entry->value, "file:", 5) == 0)
+            wrong = entry->value[5] != '/' ? "is not file: and an absolute path" : NULL;
+        else if (!credential)
+            wrong = specifier_judge(entry->value);
+        break;
+    case ENROLLD_OPTION_TEXT:
+        wrong = specifier_judge(entry->value);
+        break;
+    }
+    if (wrong != NULL)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s:%u: %s=%.200s %s", entry->file,
+                           entry->line, entry->key, entry->value, wrong);
+    return 0;
+}
+
 int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin,
                   struct failure *failure) {
     for (size_t i = 0; i < configuration->count; i++) {
@@ -38,6 +64,11 @@ int options_check(const struct configuration *configuration, const struct enroll
                                "%s:%u: the method %s knows no key %s=", entry->file, entry->line, plugin->name,
                                entry->key);
     }
+    for (size_t i = 0; i < configuration->count; i++)
+        if (strcmp(configuration->entries[i].section, plugin->name) == 0 &&
+            check_value(&configuration->entries[i], find_option(plugin, configuration->entries[i].key)->type, failure) <
+                0)
+            return -1;
     for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)
         if (option->required && configuration_find(configuration, plugin->name, option->name) == NULL)
             return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
@@ -46,7 +77,7 @@ int options_check(const struct configuration *configuration, const struct enroll
 }
 
 static int read_path(const char *path, char **ret) {
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     char *text = NULL;
     size_t size = 0;
     if (fd < 0)
@@ -85,7 +116,7 @@ static int read_secret(const struct configuration_entry *entry, const char *sour
         return 0;
     return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s:%u: %s=%.200s cannot be read: %s", entry->file,
                        entry->line, entry->key, source,
-                       r == -EINVAL ? "it is no absolute path, no credential:ID, or no text" : strerror(-r));
+                       r == -EINVAL ? "it is not text, or not a legal ID" : strerror(-r));
 }
 
 static void trim_end(char *text) {

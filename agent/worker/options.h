@@ -4,8 +4,8 @@
 
 #include "common/configuration.h"
 #include "common/failure.h"
+#include "common/specifier.h"
 #include "worker/plugin.h"
-#include "worker/specifier.h"
 
 struct options;
 

@@ -1,7 +1,7 @@
 #include "common/cleanup.h"
+#include "common/specifier.h"
 #include "worker/enrollment.h"
 #include "worker/report.h"
-#include "worker/specifier.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -11,6 +11,8 @@
 /* How long a new certificate may be refused before that is an answer: policies are cached in the cloud "up to a few
  * minutes" (AWS IoT Developer Guide, "AWS IoT Core policies"), a new certificate is normally usable at once. */
 #define PROPAGATION_S 120
+/* bytes (AWS IoT Core quotas, "Client ID size") */
+#define CLIENT_ID_MAX 128
 
 static int64_t now_s(void) {
     struct timespec now;
@@ -18,20 +20,38 @@ static int64_t now_s(void) {
     return now.tv_sec;
 }
 
-/* The ids to try in turn. The agent's own id never throws the application out; a policy that only allows the thing's
- * name as client id, as many do, leaves no other choice, and at the first enrolment no application is online yet. */
-static int list_client_ids(const struct enrollment *enrollment, char *ids[2], struct failure *failure) {
+/* The ids to try in turn, those that are too long left out. The agent's own id never throws the application out; a
+ * policy that only allows the thing's name as client id, as many do, leaves no other choice, and without an identity no
+ * application is online. */
+static int list_client_ids(const struct enrollment *enrollment, const char *thing_name, char *ids[2],
+                           struct failure *failure) {
     const struct specifier_values values = {
         .serial_number = enrollment->serial_number,
-        .thing_name = enrollment->thing_name[0] != '\0' ? enrollment->thing_name : NULL,
+        .thing_name = thing_name[0] != '\0' ? thing_name : NULL,
     };
     const char *configured = enrollment->settings->client_id;
-    const char *first = configured[0] != '\0' ? configured : values.thing_name != NULL ? "%t-enrolld" : "%s-enrolld";
-    if (specifier_expand(first, &values, "ClientId", &ids[0], failure) < 0)
-        return -1;
-    if (configured[0] == '\0' && values.thing_name != NULL)
-        return specifier_expand("%t", &values, "ClientId", &ids[1], failure);
-    return 0;
+    const char *own = configured[0] != '\0' ? configured : values.thing_name != NULL ? "%t-enrolld" : "%s-enrolld";
+    const char *patterns[] = {own, configured[0] == '\0' && values.thing_name != NULL ? "%t" : NULL};
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof patterns / sizeof *patterns && patterns[i] != NULL; i++) {
+        AUTO_FREE char *id = NULL;
+        if (specifier_expand(patterns[i], &values, "ClientId", &id, failure) < 0)
+            return -1;
+        if (strlen(id) <= CLIENT_ID_MAX)
+            ids[count++] = TAKE_POINTER(id);
+    }
+    if (count > 0)
+        return 0;
+    return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                       "ClientId=%s gives an MQTT client id of more than %d bytes", own, CLIENT_ID_MAX);
+}
+
+int prove_check_settings(const struct enrollment *enrollment) {
+    char *ids[2] = {NULL, NULL};
+    int r = list_client_ids(enrollment, enrollment->serial_number, ids, enrollment->failure);
+    free(ids[0]);
+    free(ids[1]);
+    return r;
 }
 
 /* AWS IoT takes one CONNECT per second and client id, so the first wait is already longer than that. */
@@ -60,12 +80,10 @@ static bool is_worth_waiting(enum failure_class class) {
 }
 
 int prove_identity(struct enrollment *enrollment) {
-    AUTO_FREE char *own_id = NULL;
-    AUTO_FREE char *thing_id = NULL;
     char *ids[2] = {NULL, NULL};
-    int r = list_client_ids(enrollment, ids, enrollment->failure);
-    own_id = ids[0];
-    thing_id = ids[1];
+    int r = list_client_ids(enrollment, enrollment->thing_name, ids, enrollment->failure);
+    AUTO_FREE char *own_id = ids[0];
+    AUTO_FREE char *thing_id = ids[1];
     if (r < 0)
         return -1;
     report_step(STEP_PROVE);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #define DEVICE_TREE "/sys/firmware/devicetree/base/serial-number"
 #define DMI "/sys/class/dmi/id/product_serial"
@@ -52,7 +53,7 @@ const char *serial_judge(const char *serial) {
     if (length > 1 && strspn(serial, (const char[]){serial[0], '\0'}) == length)
         return "it is one character repeated, a placeholder";
     if (length >= SERIAL_MAX)
-        return "it is longer than the 128 characters of an AWS IoT thing name";
+        return "it is longer than the 63 characters that fit into a certificate's common name";
     if (strspn(serial, legal) != length)
         return "it has characters that AWS IoT does not allow in a thing name (allowed: a-z A-Z 0-9 : _ -)";
     return NULL;
@@ -68,9 +69,12 @@ static void trim(char *text) {
 
 /* The files of sysfs have no size to go by; the device tree's text ends with NUL. */
 static int read_text(const char *path, char *text, size_t size) {
-    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    struct stat status;
+    if (fd < 0 || fstat(fd, &status) < 0)
         return -errno;
+    if (!S_ISREG(status.st_mode))
+        return -ENOTSUP;
     ssize_t n = read(fd, text, size - 1);
     if (n < 0)
         return -errno;

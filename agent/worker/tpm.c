@@ -72,7 +72,15 @@ int tpm_fail(struct failure *failure, const char *step, const char *what, TSS2_R
 }
 
 bool tpm_is_final(TSS2_RC code) {
+    const TSS2_RC final[] = {
+        TPM2_RC_INTEGRITY, /* wrapped by another parent */
+        TPM2_RC_BINDING,   /* its two halves do not belong together */
+        TPM2_RC_HANDLE,    /* the persistent parent that the file names is gone */
+    };
     if ((code & TSS2_RC_LAYER_MASK) != TSS2_TPM_RC_LAYER || !(code & TPM2_RC_FMT1))
         return false;
-    return (code & TPM2_RC_P) || !(code & TPM2_RC_S);
+    for (size_t i = 0; i < sizeof final / sizeof final[0]; i++) /* without the number of handle or parameter */
+        if ((code & (TPM2_RC_FMT1 | 0x3f)) == final[i])
+            return true;
+    return false;
 }

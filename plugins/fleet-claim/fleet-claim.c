@@ -91,14 +91,19 @@ static int create_certificate(const struct enrolld_host *host, struct created_ce
     return host->take_certificate(host, created->certificate_pem, created->certificate_id);
 }
 
-/* NULL when there are too many parameters, or no memory for them. */
+/* NULL after a failure. */
 static char *make_register_request(const struct enrolld_host *host, const char *ownership_token) {
     struct parameter parameters[PARAMETERS_MAX + 1];
     size_t count = 0, position = 0;
+    char *request = NULL;
     while (count <= PARAMETERS_MAX &&
            host->next_option(host, "Parameter.", &position, &parameters[count].name, &parameters[count].value))
         count++;
-    return count <= PARAMETERS_MAX ? register_thing_request(ownership_token, parameters, count) : NULL;
+    if (count > PARAMETERS_MAX)
+        host->fail(host, FAILURE_INVALID, "there are more than %d keys Parameter.NAME=", PARAMETERS_MAX);
+    else if ((request = register_thing_request(ownership_token, parameters, count)) == NULL)
+        host->fail(host, FAILURE_INTERNAL, "out of memory");
+    return request;
 }
 
 static int register_thing(const struct enrolld_host *host, const char *topic, const char *ownership_token) {
@@ -107,7 +112,7 @@ static int register_thing(const struct enrolld_host *host, const char *topic, co
     host->step(host, STEP_REGISTER);
     char *request = make_register_request(host, ownership_token);
     if (request == NULL)
-        return host->fail(host, FAILURE_INVALID, "there are more than %d keys Parameter.NAME=", PARAMETERS_MAX);
+        return -1;
     int r = host->exchange(host, topic, request, strlen(request), &reply);
     explicit_bzero(request, strlen(request));
     free(request);

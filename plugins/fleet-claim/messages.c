@@ -42,9 +42,19 @@ static const char *get_text(json_object *object, const char *name, size_t max) {
     return length > 0 && length <= max && strlen(text) == length ? text : NULL;
 }
 
+/* json-c's own copies of a secret: the text of a member, and the object as it was printed. */
+static void wipe_text(json_object *object, const char *name) {
+    json_object *member = NULL;
+    if (json_object_object_get_ex(object, name, &member) && json_object_is_type(member, json_type_string))
+        explicit_bzero((char *)json_object_get_string(member), (size_t)json_object_get_string_len(member));
+}
+
 static char *print_object(json_object *object) {
     const char *text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-    return text != NULL ? strdup(text) : NULL;
+    char *copy = text != NULL ? strdup(text) : NULL;
+    if (text != NULL)
+        explicit_bzero((char *)text, strlen(text));
+    return copy;
 }
 
 char *create_from_csr_request(const char *request_pem) {
@@ -60,7 +70,11 @@ char *register_thing_request(const char *ownership_token, const struct parameter
         json_object_object_add(map, parameters[i].name, json_object_new_string(parameters[i].value));
     json_object_object_add(object, "certificateOwnershipToken", json_object_new_string(ownership_token));
     json_object_object_add(object, "parameters", map);
-    return print_object(object);
+    char *text = print_object(object);
+    wipe_text(object, "certificateOwnershipToken");
+    for (size_t i = 0; i < count; i++)
+        wipe_text(map, parameters[i].name);
+    return text;
 }
 
 static bool is_certificate_id(const char *text) {
@@ -81,6 +95,7 @@ const char *created_certificate_parse(const char *json, size_t size, struct crea
     if (token == NULL)
         return "certificateOwnershipToken is missing or malformed";
     struct created_certificate created = {strdup(pem), strdup(id), strdup(token)};
+    wipe_text(object, "certificateOwnershipToken");
     if (created.certificate_pem == NULL || created.certificate_id == NULL || created.ownership_token == NULL) {
         created_certificate_clear(&created);
         return "there is no memory for it";

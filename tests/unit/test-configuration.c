@@ -10,6 +10,12 @@
 
 #define MINIMAL "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=localhost\nRootCA=/ca.pem\n"
 
+static const char *get(const struct configuration *configuration, const char *section, const char *key,
+                       const char *otherwise) {
+    const struct configuration_entry *entry = configuration_find(configuration, section, key);
+    return entry != NULL ? entry->value : otherwise;
+}
+
 static struct configuration *parse(const char *text) {
     struct configuration *configuration = configuration_new();
     struct failure failure = {0};
@@ -22,12 +28,12 @@ static void test_parse(void) {
     AUTO_CONFIGURATION struct configuration *configuration = parse(
         "# comment\n; comment\n\n[Agent]\n  Methods = fleet-claim \n[Cloud]\nEndpoint=a\nEndpoint=b # not a comment\n"
         "[fleet-claim]\nParameter.Line=1=2\nEmpty=\n");
-    ASSERT_TEXT(configuration_get(configuration, "Agent", "Methods", NULL), "fleet-claim");
-    ASSERT_TEXT(configuration_get(configuration, "Cloud", "Endpoint", NULL), "b # not a comment");
+    ASSERT_TEXT(get(configuration, "Agent", "Methods", NULL), "fleet-claim");
+    ASSERT_TEXT(get(configuration, "Cloud", "Endpoint", NULL), "b # not a comment");
     ASSERT_NUMBER(configuration_find(configuration, "Cloud", "Endpoint")->line, 8);
-    ASSERT_TEXT(configuration_get(configuration, "fleet-claim", "Parameter.Line", NULL), "1=2");
-    ASSERT_TEXT(configuration_get(configuration, "fleet-claim", "Empty", "default"), "default");
-    ASSERT_TEXT(configuration_get(configuration, "agent", "Methods", "none"), "none");
+    ASSERT_TEXT(get(configuration, "fleet-claim", "Parameter.Line", NULL), "1=2");
+    ASSERT_TEXT(get(configuration, "fleet-claim", "Empty", "default"), "default");
+    ASSERT_TEXT(get(configuration, "agent", "Methods", "none"), "none");
 }
 
 static void test_malformed(void) {
@@ -75,7 +81,7 @@ static void test_serialize(void) {
     ASSERT_NUMBER(configuration_serialize(configuration, &text, &size), 0);
     ASSERT_NUMBER(configuration_deserialize(text, size, &copy), 0);
     ASSERT_NUMBER((long long)copy->count, (long long)configuration->count);
-    ASSERT_TEXT(configuration_get(copy, "fleet-claim", "A", NULL), "x\ty");
+    ASSERT_TEXT(get(copy, "fleet-claim", "A", NULL), "x\ty");
     ASSERT_NUMBER(configuration_find(copy, "Cloud", "RootCA")->line, 5);
     ASSERT_TEXT(configuration_find(copy, "Cloud", "RootCA")->file, "test.conf");
 }
@@ -126,12 +132,18 @@ static void test_drop_ins(void) {
     write_file(drop_ins, "10-a.conf", "[Cloud]\nPort=2000\nEndpoint=other\n");
     write_file(drop_ins, "30-c.txt", "[Cloud]\nEndpoint=ignored\n");
     ASSERT_NUMBER(configuration_load(path, &configuration, &failure), 0);
-    ASSERT_TEXT(configuration_get(configuration, "Cloud", "Endpoint", NULL), "other");
+    ASSERT_TEXT(get(configuration, "Cloud", "Endpoint", NULL), "other");
     CU_ASSERT_PTR_NULL(configuration_find(configuration, "Cloud", "Port"));
     write_file(drop_ins, "40-d.conf", "nonsense\n");
     AUTO_CONFIGURATION struct configuration *broken = NULL;
     ASSERT_NUMBER(configuration_load(path, &broken, &failure), -1);
     CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "/enrolld.conf.d/40-d.conf:1: "));
+    /* A FIFO must not hang the daemon. */
+    char fifo[400];
+    snprintf(fifo, sizeof fifo, "%s/05-fifo.conf", drop_ins);
+    CU_ASSERT_EQUAL(mkfifo(fifo, 0600), 0);
+    ASSERT_NUMBER(configuration_load(path, &broken, &failure), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "/05-fifo.conf: "));
     remove_tree(directory);
     ASSERT_NUMBER(configuration_load(path, &broken, &failure), -1);
     CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "No such file"));
@@ -172,6 +184,12 @@ static void test_settings_bad(void) {
         {MINIMAL "[Agent]\nMethods=../x\n",
          "test.conf:7: Methods= must be the name of a plugin: lower-case letters, digits "
          "and hyphens, but it is \"../x\""},
+        {MINIMAL "[Agent]\nSerialNumber=mac\n",
+         "test.conf:7: SerialNumber= must be auto, devicetree, dmi, machine-id, file:/PATH or literal:TEXT, but it is "
+         "\"mac\""},
+        {MINIMAL "[Agent]\nClientId=%z\n",
+         "test.conf:7: ClientId= has a % that starts no specifier (there are %s, %t, %m, %H "
+         "and %%), but it is \"%z\""},
         {MINIMAL "[Retry]\nNetwork=2s\n",
          "test.conf:7: Network= must be two time spans, the first wait and the longest one, "
          "like 2s 15min, but it is \"2s\""},

@@ -335,7 +335,7 @@ static void test_refuses_algorithms(void) {
     struct key *key = NULL;
     ASSERT_NUMBER(key_create(&settings, &key, &failure), -1);
     ASSERT_TEXT(failure_class_name(failure.class), "invalid");
-    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "Algorithm=RSA-2048 in [Key]"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "RSA-2048 keys cannot be made"));
 }
 
 /* The file is what stock programs read: OpenSSL with the TPM provider signs with it. */

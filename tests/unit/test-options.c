@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const struct enrolld_option table[] = {
     {"Template", ENROLLD_OPTION_TEXT, true, ""},
@@ -78,19 +79,21 @@ static void test_refused(void) {
     refused("[method]\nTemplate=%t\n", "Template=: %t is no specifier, or has no value here");
     refused("[method]\nTemplate=x\nCertificate=/nonexistent\n",
             "test.conf:3: Certificate=/nonexistent cannot be read: No such file or directory");
+    refused("[method]\nTemplate=%q\n",
+            "test.conf:2: Template=%q has a % that starts no specifier (there are %s, %t, %m, %H "
+            "and %%)");
     refused("[method]\nTemplate=x\nCertificate=relative.pem\n",
-            "test.conf:3: Certificate=relative.pem cannot be read: it is no "
-            "absolute path, no credential:ID, or no text");
+            "test.conf:3: Certificate=relative.pem is neither an absolute path nor credential:ID");
+    refused("[method]\nTemplate=x\nParameter.A=file:relative\n",
+            "test.conf:3: Parameter.A=file:relative is not file: and an absolute path");
     refused("[method]\nTemplate=x\nCertificate=credential:../x\n",
-            "test.conf:3: Certificate=credential:../x cannot be read: it is no absolute path, no credential:ID, or no "
-            "text");
+            "test.conf:3: Certificate=credential:../x cannot be read: it is not text, or not a legal ID");
     refused("[method]\nTemplate=x\nCertificate=credential:absent\n",
             "test.conf:3: Certificate=credential:absent cannot be read: No such file or directory");
     write_file("binary", "a\0b", 3);
     snprintf(text, sizeof text, "[method]\nTemplate=x\nCertificate=%s/binary\n", directory);
     snprintf(message, sizeof message,
-             "test.conf:3: Certificate=%s/binary cannot be read: it is no absolute path, no credential:ID, or no text",
-             directory);
+             "test.conf:3: Certificate=%s/binary cannot be read: it is not text, or not a legal ID", directory);
     refused(text, message);
 }
 
@@ -111,11 +114,35 @@ static void test_plugin_path(void) {
     CU_ASSERT_PTR_NULL(loaded);
 }
 
+/* Directory and file alike: root's, or the worker's own. */
+static void test_plugin_owner(void) {
+    static const char *const paths[] = {"", "/owned.so"};
+    const struct enrolld_plugin *loaded = NULL;
+    struct failure failure = {0};
+    char path[64];
+    if (geteuid() != 0) {
+        printf("# only root can give files away: not tested\n");
+        return;
+    }
+    setenv("ENROLLD_PLUGIN_DIR", directory, 1);
+    write_file("owned.so", "junk", 4);
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s%s", directory, paths[i]);
+        CU_ASSERT_EQUAL(chown(path, 65534, (gid_t)-1), 0);
+        ASSERT_NUMBER(plugin_load("owned", &loaded, &failure), -1);
+        CU_ASSERT_EQUAL(strncmp(failure.message, path, strlen(path)), 0);
+        CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, " can be changed by others than root"));
+        CU_ASSERT_EQUAL(chown(path, 0, (gid_t)-1), 0);
+    }
+    CU_ASSERT_PTR_NULL(loaded);
+}
+
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"values", test_values},
         {"refused", test_refused},
         {"plugin-path", test_plugin_path},
+        {"plugin-owner", test_plugin_owner},
         {NULL, NULL},
     };
     char command[64];

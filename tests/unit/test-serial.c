@@ -1,8 +1,8 @@
 #include "worker/serial.h"
 
 #include "common/cleanup.h"
+#include "common/specifier.h"
 #include "harness.h"
-#include "worker/specifier.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -33,11 +33,11 @@ static void test_judge(void) {
         ASSERT_TEXT(serial_judge(bad[i].serial), bad[i].reason);
     for (size_t i = 0; i < sizeof longest; i++)
         longest[i] = (char)('a' + i % 26);
-    longest[128] = '\0';
+    longest[63] = '\0';
     ASSERT_TEXT(serial_judge(longest), NULL);
-    longest[128] = 'a';
-    longest[129] = '\0';
-    ASSERT_TEXT(serial_judge(longest), "it is longer than the 128 characters of an AWS IoT thing name");
+    longest[63] = 'a';
+    longest[64] = '\0';
+    ASSERT_TEXT(serial_judge(longest), "it is longer than the 63 characters that fit into a certificate's common name");
 }
 
 static void resolve_file(const char *text, const char *expected) {

@@ -1,4 +1,4 @@
-#include "worker/specifier.h"
+#include "common/specifier.h"
 
 #include "common/cleanup.h"
 #include "common/step.h"
@@ -18,6 +18,13 @@ static const char *machine_id(char *buffer, size_t size) {
     line[strcspn(line, "\n")] = '\0';
     /* "uninitialized" on an image that was never booted: machine-id(5) */
     return strlen(line) == 32 ? line : NULL;
+}
+
+const char *specifier_judge(const char *text) {
+    for (; *text != '\0'; text++)
+        if (*text == '%' && (*++text == '\0' || strchr("stmH%", *text) == NULL))
+            return "has a % that starts no specifier (there are %s, %t, %m, %H and %%)";
+    return NULL;
 }
 
 static const char *value_of(char letter, const struct specifier_values *values, char *buffer, size_t size) {

@@ -8,6 +8,9 @@ struct specifier_values {
     const char *thing_name;    /* %t, NULL while it is unknown */
 };
 
+/* Pure: NULL if every specifier in the text is one, else what is wrong. */
+const char *specifier_judge(const char *text);
+
 /* Replaces %s (serial number), %t (thing name), %m (machine id), %H (host name) and %%. The caller frees *ret. Class
  * `invalid`, step STEP_CONFIGURATION, for another letter or one that has no value yet; `name` is what to blame. */
 int specifier_expand(const char *text, const struct specifier_values *values, const char *name, char **ret,
