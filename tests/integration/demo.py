@@ -61,11 +61,18 @@ def show(result):
 
 
 def provision(gateway, cloud):
-    say("A gateway starts: no identity, a TPM, a claim certificate that the whole batch shares")
+    say("A gateway starts: no identity, a TPM, a claim certificate that its batch shares; the cloud is out of reach")
+    cloud.stop()
     gateway.start()
-    say("Watching it (enrollctl wait, and the steps as the agent names them)")
+    gateway.wait_property("LastError", lambda error: error[0] == "network")
+    status = gateway.enrollctl("status")
+    print(status.stdout.rstrip())
+    expect(status.returncode == 3, f"enrollctl status has said {status.returncode}, not 3: not provisioned")
+    say("The cloud is back; nothing is restarted: enrollctl wait, and the steps as the agent named them")
+    since = gateway.monitor.mark()
+    cloud.start()
     show(gateway.enrollctl("wait", "--timeout=60"))
-    for step in gateway.signalled("Step"):
+    for step in gateway.signalled("Step", since):
         if step:
             print(f"   {step}")
     say("enrollctl status")

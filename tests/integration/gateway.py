@@ -288,10 +288,10 @@ class Gateway:
             raise AssertionError(f"{name} was never that within {seconds} s\n{self.describe()}")
         return found[0]
 
-    def signalled(self, name):
-        """The values that signals have announced since the daemon's start, in their order."""
+    def signalled(self, name, since=None):
+        """The values that signals have announced since the daemon's start, or a mark, in their order."""
         with self.monitor.arrived:
-            messages = self.monitor.messages[self.since :]
+            messages = self.monitor.messages[self.since if since is None else since :]
         return [changed_properties(message)[name] for message in messages if name in changed_properties(message)]
 
     def wait_signal(self, member, since=None, wanted=lambda arguments: True, seconds=DEADLINE):
