@@ -16,12 +16,12 @@ enum exit_code bus_open(sd_bus **ret) {
     return EXIT_CODE_NO_DAEMON;
 }
 
-int bus_get_properties(sd_bus *bus, struct properties *properties, sd_bus_error *error) {
+int bus_get_properties(sd_bus *bus, uint64_t timeout, struct properties *properties, sd_bus_error *error) {
     AUTO_MESSAGE sd_bus_message *call = NULL, *reply = NULL;
     uint32_t changed;
     int r = sd_bus_message_new_method_call(bus, &call, BUS_NAME, BUS_PATH, "org.freedesktop.DBus.Properties", "GetAll");
     if (r < 0 || (r = sd_bus_message_append(call, "s", BUS_INTERFACE)) < 0 ||
-        (r = sd_bus_message_set_auto_start(call, 0)) < 0 || (r = sd_bus_call(bus, call, 0, error, &reply)) < 0)
+        (r = sd_bus_message_set_auto_start(call, 0)) < 0 || (r = sd_bus_call(bus, call, timeout, error, &reply)) < 0)
         return r;
     return properties_read(properties, reply, &changed);
 }
@@ -34,13 +34,19 @@ int bus_enroll(sd_bus *bus, uint32_t *ret_job, sd_bus_error *error) {
 
 bool bus_daemon_is_absent(int r, const sd_bus_error *error) {
     static const char *const names[] = {
-        SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER, SD_BUS_ERROR_NO_REPLY,
-        SD_BUS_ERROR_DISCONNECTED,    SD_BUS_ERROR_TIMEOUT,
+        SD_BUS_ERROR_SERVICE_UNKNOWN,
+        SD_BUS_ERROR_NAME_HAS_NO_OWNER,
+        SD_BUS_ERROR_NO_REPLY, /* the bus says so when the holder of the name goes away without an answer */
+        SD_BUS_ERROR_DISCONNECTED,
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (sd_bus_error_has_name(error, names[i]))
             return true;
-    return r == -ENOTCONN || r == -ECONNRESET || r == -ETIMEDOUT;
+    return r == -ENOTCONN || r == -ECONNRESET;
+}
+
+bool bus_daemon_is_silent(int r, const sd_bus_error *error) {
+    return r == -ETIMEDOUT || sd_bus_error_has_name(error, SD_BUS_ERROR_TIMEOUT);
 }
 
 static const char *advice(const sd_bus_error *error) {
@@ -55,7 +61,12 @@ static const char *advice(const sd_bus_error *error) {
 
 enum exit_code bus_complain(const char *what, int r, const sd_bus_error *error) {
     if (bus_daemon_is_absent(r, error)) {
-        fprintf(stderr, "enrollctl: %s: enrolld is not running. `systemctl status enrolld` says why.\n", what);
+        fprintf(stderr, "enrollctl: %s: enrolld is not running: its log says why.\n", what);
+        return EXIT_CODE_NO_DAEMON;
+    }
+    if (bus_daemon_is_silent(r, error)) {
+        fprintf(stderr, "enrollctl: %s: enrolld does not answer. `systemctl status enrolld` shows what it does.\n",
+                what);
         return EXIT_CODE_NO_DAEMON;
     }
     AUTO_FREE char *message = strdup(error->message != NULL ? error->message : strerror(-r));

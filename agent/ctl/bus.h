@@ -13,14 +13,14 @@
 #define BUS_PATH "/org/enrolld1"
 #define BUS_INTERFACE "org.enrolld1.Agent"
 
-/* Documented in --help and enrollctl(1). */
+/* Documented in --help. */
 enum exit_code {
     EXIT_CODE_DONE = 0,
     EXIT_CODE_FAILED = 1,
     EXIT_CODE_USAGE = 2,
     EXIT_CODE_NOT_PROVISIONED = 3,
     EXIT_CODE_TIMED_OUT = 4,
-    EXIT_CODE_NO_DAEMON = 5,
+    EXIT_CODE_NO_DAEMON = 5, /* or it does not answer */
 };
 
 #define AUTO_BUS CLEANUP(sd_bus_flush_close_unrefp)
@@ -30,15 +30,21 @@ enum exit_code {
 /* Connects to the system bus (DBUS_SYSTEM_BUS_ADDRESS). Returns EXIT_CODE_DONE; otherwise it has said why not. */
 enum exit_code bus_open(sd_bus **ret);
 
-/* Reads all properties of the agent. It does not start the daemon: looking changes nothing. Returns 0 or a negative
- * errno, with the details in *error. */
-int bus_get_properties(sd_bus *bus, struct properties *properties, sd_bus_error *error);
+/* How long the daemon may take to answer, in microseconds: what the library takes unless told otherwise, 25 s. */
+#define BUS_USUAL_TIMEOUT UINT64_C(0)
+
+/* Reads all properties of the agent. It does not start the daemon: looking changes nothing. timeout: microseconds,
+ * BUS_USUAL_TIMEOUT or UINT64_MAX for none. Returns 0 or a negative errno, with the details in *error. */
+int bus_get_properties(sd_bus *bus, uint64_t timeout, struct properties *properties, sd_bus_error *error);
 
 /* Enroll(): gives the number of the job. Starts the daemon where it is bus-activated. */
 int bus_enroll(sd_bus *bus, uint32_t *ret_job, sd_bus_error *error);
 
 /* True if the error means that nobody holds the name, or that its holder has just gone. */
 bool bus_daemon_is_absent(int r, const sd_bus_error *error);
+
+/* True if the daemon is there and has not answered in time. */
+bool bus_daemon_is_silent(int r, const sd_bus_error *error);
 
 /* Says on stderr what failed and what to do; returns the exit code that fits. */
 enum exit_code bus_complain(const char *what, int r, const sd_bus_error *error);

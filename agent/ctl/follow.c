@@ -11,7 +11,7 @@
 static enum exit_code complain_about_wait(const struct watch *watch) {
     const struct property_error *error = &watch->properties.values[PROPERTY_LAST_ERROR].error;
     if (!watch->present) {
-        fputs("enrollctl: timed out: enrolld is not running. `systemctl status enrolld` says why.\n", stderr);
+        fputs("enrollctl: timed out: enrolld is not running: its log says why.\n", stderr);
         return EXIT_CODE_TIMED_OUT;
     }
     fprintf(stderr, "enrollctl: timed out: not provisioned yet, the state is %s",
@@ -27,7 +27,7 @@ enum exit_code follow_wait(sd_bus *bus, uint64_t timeout) {
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
     uint64_t now = watch_now();
     uint64_t deadline = timeout < WATCH_FOREVER - now ? now + timeout : WATCH_FOREVER;
-    int r = watch_init(&watch, bus, &error);
+    int r = watch_init(&watch, bus, deadline, &error);
     while (r >= 0) {
         if (watch.present && properties_provisioned(&watch.properties))
             return EXIT_CODE_DONE;
@@ -35,7 +35,10 @@ enum exit_code follow_wait(sd_bus *bus, uint64_t timeout) {
         if (r == 0)
             return complain_about_wait(&watch);
     }
-    return bus_complain("cannot wait for the identity", r, &error);
+    if (!bus_daemon_is_silent(r, &error))
+        return bus_complain("cannot wait for the identity", r, &error);
+    fputs("enrollctl: timed out: enrolld does not answer. `systemctl status enrolld` shows what it does.\n", stderr);
+    return EXIT_CODE_TIMED_OUT;
 }
 
 static enum exit_code print_result(struct watch *watch) {
@@ -47,7 +50,7 @@ static enum exit_code print_result(struct watch *watch) {
         return EXIT_CODE_FAILED;
     }
     printf("%sdone%s", terminal_colour(TERMINAL_GREEN), terminal_plain());
-    if (bus_get_properties(watch->bus, &watch->properties, &error) >= 0)
+    if (bus_get_properties(watch->bus, BUS_USUAL_TIMEOUT, &watch->properties, &error) >= 0)
         printf(": thing %s, certificate %s, generation %" PRIu32,
                properties_text(&watch->properties, PROPERTY_THING_NAME),
                properties_text(&watch->properties, PROPERTY_CERTIFICATE_ID),
@@ -67,7 +70,7 @@ enum exit_code follow_enroll(sd_bus *bus) {
     AUTO_WATCH struct watch watch = {0};
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
     uint32_t job = 0;
-    int r = watch_init(&watch, bus, &error);
+    int r = watch_init(&watch, bus, WATCH_USUAL_PATIENCE, &error);
     if (r >= 0)
         r = bus_enroll(bus, &job, &error);
     while (r >= 0 && (r = watch_next(&watch, WATCH_FOREVER, &error)) > 0) {
@@ -138,7 +141,7 @@ static void print_event(const struct watch *watch) {
 enum exit_code follow_monitor(sd_bus *bus) {
     AUTO_WATCH struct watch watch = {0};
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
-    int r = watch_init(&watch, bus, &error);
+    int r = watch_init(&watch, bus, WATCH_USUAL_PATIENCE, &error);
     if (r >= 0)
         print_presence(&watch);
     while (r >= 0 && (r = watch_next(&watch, WATCH_FOREVER, &error)) > 0)

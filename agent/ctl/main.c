@@ -35,7 +35,8 @@ static const char help[] =
     "  -h, --help\n"
     "      --version\n"
     "\n"
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not provisioned, 4 timed out, 5 enrolld is not running.\n";
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not provisioned, 4 timed out, 5 enrolld is not running\n"
+    "or does not answer.\n";
 
 static enum exit_code complain_about_usage(const char *problem, const char *word) {
     fprintf(stderr, "enrollctl: %s%s. `enrollctl --help` lists verbs and options.\n", problem, word);

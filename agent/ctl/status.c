@@ -130,7 +130,7 @@ static void print_status(const struct properties *properties) {
 enum exit_code status_run(sd_bus *bus, bool json) {
     AUTO_PROPERTIES struct properties properties = {0};
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
-    int r = bus_get_properties(bus, &properties, &error);
+    int r = bus_get_properties(bus, BUS_USUAL_TIMEOUT, &properties, &error);
     if (r < 0)
         return bus_complain("cannot read the status", r, &error);
     if (!json)

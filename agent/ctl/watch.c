@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#define CALL_TIMEOUT_MIN 1000000 /* microseconds */
+
 static void copy_text(char *target, size_t size, const char *text) {
     size_t length = strnlen(text, size - 1);
     memcpy(target, text, length);
@@ -63,9 +65,20 @@ static int on_owner_changed(sd_bus_message *message, void *userdata, sd_bus_erro
     return 0;
 }
 
+/* The time that is left to ask the daemon something; a moment also at the very end, so that what is known then is not
+ * nothing. */
+static uint64_t call_timeout(const struct watch *watch) {
+    if (watch->patience == WATCH_USUAL_PATIENCE)
+        return BUS_USUAL_TIMEOUT;
+    if (watch->patience == WATCH_FOREVER)
+        return WATCH_FOREVER;
+    uint64_t now = watch_now();
+    return watch->patience > now + CALL_TIMEOUT_MIN ? watch->patience - now : CALL_TIMEOUT_MIN;
+}
+
 /* The properties of a daemon that may be absent, or go while it is asked. */
 static int refresh(struct watch *watch, sd_bus_error *error) {
-    int r = bus_get_properties(watch->bus, &watch->properties, error);
+    int r = bus_get_properties(watch->bus, call_timeout(watch), &watch->properties, error);
     watch->present = r >= 0;
     if (r >= 0 || !bus_daemon_is_absent(r, error))
         return r;
@@ -73,9 +86,9 @@ static int refresh(struct watch *watch, sd_bus_error *error) {
     return 0;
 }
 
-int watch_init(struct watch *watch, sd_bus *bus, sd_bus_error *error) {
+int watch_init(struct watch *watch, sd_bus *bus, uint64_t patience, sd_bus_error *error) {
     int r;
-    *watch = (struct watch){.bus = bus};
+    *watch = (struct watch){.bus = bus, .patience = patience};
     if ((r = sd_bus_match_signal(bus, NULL, BUS_NAME, BUS_PATH, "org.freedesktop.DBus.Properties", "PropertiesChanged",
                                  on_properties_changed, watch)) < 0 ||
         (r = sd_bus_match_signal(bus, NULL, BUS_NAME, BUS_PATH, BUS_INTERFACE, "JobRemoved", on_job_removed, watch)) <

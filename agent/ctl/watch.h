@@ -12,6 +12,7 @@
 
 #define WATCH_TEXT_MAX 1024
 #define WATCH_FOREVER UINT64_MAX
+#define WATCH_USUAL_PATIENCE UINT64_C(0)
 
 enum watch_event_type {
     WATCH_NOTHING,
@@ -33,14 +34,17 @@ struct watch_event {
 
 struct watch {
     sd_bus *bus;
+    uint64_t patience;
     bool present; /* the daemon holds its name */
     struct properties properties;
     struct watch_event event;
 };
 
-/* Subscribes, then reads the properties; a daemon that is absent is not an error. Returns 0 or a negative errno with
- * details in *error. The bus is borrowed. */
-int watch_init(struct watch *watch, sd_bus *bus, sd_bus_error *error);
+/* Subscribes, then reads the properties; a daemon that is absent is not an error, one that is silent is. patience:
+ * until when a daemon that is there may leave a question unanswered (watch_now(), WATCH_FOREVER), now and at each
+ * return of it; WATCH_USUAL_PATIENCE: BUS_USUAL_TIMEOUT each. Returns 0 or a negative errno with details in *error. The
+ * bus is borrowed. */
+int watch_init(struct watch *watch, sd_bus *bus, uint64_t patience, sd_bus_error *error);
 
 void watch_clear(struct watch *watch);
 #define AUTO_WATCH __attribute__((cleanup(watch_clear)))

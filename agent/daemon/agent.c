@@ -1,8 +1,8 @@
 #include "daemon/agent.h"
 
 #include "common/cleanup.h"
-#include "common/memfd.h"
 #include "common/step.h"
+#include "daemon/handover.h"
 #include "daemon/job.h"
 #include "daemon/log.h"
 #include "daemon/runtime.h"
@@ -29,6 +29,7 @@ struct agent {
     struct retry retry;                  /* of enrolments, as on disk */
     uint32_t local_attempts;             /* failures in a row that cost the cloud nothing: checks, the configuration */
     uint32_t lost_generation;            /* a check said that it can never work again */
+    uint32_t known_generation;           /* that others know of: in use at the start, or told by IdentityChanged */
     uint32_t last_id;
     uint32_t operation; /* number of the job as D-Bus sees it: one or more workers in turn; 0: none */
     enum job_verb verb; /* of the operation */
@@ -227,7 +228,15 @@ static void attempt_failed(struct agent *agent, const struct failure *failure, b
     end_operation(agent, canceled ? "canceled" : "failed", detail);
 }
 
-static void succeed(struct agent *agent, const struct identity *identity, bool committed) {
+/* A commit whose last fsync failed has changed the identity all the same, and is told by the check that comes next. */
+static void announce_identity(struct agent *agent) {
+    if (agent->status.generation == agent->known_generation)
+        return;
+    agent->known_generation = agent->status.generation;
+    bus_identity_changed(agent->bus, agent->known_generation);
+}
+
+static void succeed(struct agent *agent, const struct identity *identity) {
     struct status *status = &agent->status;
     forget_failures(agent);
     memset(&status->error, 0, sizeof status->error);
@@ -239,27 +248,13 @@ static void succeed(struct agent *agent, const struct identity *identity, bool c
     log_message(LOG_NOTICE, "provisioned: thing \"%s\", certificate %s, generation %u", identity->thing_name,
                 identity->certificate_id, status->generation);
     agent_set_state(agent, STATE_PROVISIONED);
-    if (committed)
-        bus_identity_changed(agent->bus, status->generation);
+    announce_identity(agent);
     end_operation(agent, "done", "");
 }
 
 /* --- workers --- */
 
 typedef void ended_handler(const struct job_outcome *outcome, void *data);
-
-static int attach_configuration(const struct agent *agent, int files[FILE_ROLE_COUNT], struct failure *failure) {
-    AUTO_FREE char *text = NULL;
-    size_t size = 0;
-    int fd = configuration_serialize(agent->configuration, &text, &size);
-    if (fd == 0)
-        fd = memfd_create_sealed("configuration", text, size);
-    if (fd < 0)
-        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "cannot hand over the configuration: %s",
-                           strerror(-fd));
-    files[FILE_CONFIGURATION] = fd;
-    return 0;
-}
 
 /* Takes the files, also on failure. */
 static int start_worker(struct agent *agent, enum job_verb verb, uint32_t generation, int files[FILE_ROLE_COUNT],
@@ -271,7 +266,7 @@ static int start_worker(struct agent *agent, enum job_verb verb, uint32_t genera
         .grace_usec = JOB_GRACE_USEC,
     };
     struct job_handler handler = {.progress = on_progress, .ended = ended, .data = agent};
-    if (attach_configuration(agent, files, failure) < 0) {
+    if (handover_configuration(agent->configuration, &files[FILE_CONFIGURATION], failure) < 0) {
         for (int role = 0; role < FILE_ROLE_COUNT; role++)
             cleanup_close(&files[role]);
         return -1;
@@ -301,7 +296,7 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
     if (store_commit(agent->environment.store, &failure) < 0)
         attempt_failed(agent, &failure, false);
     else
-        succeed(agent, &outcome->identity, true);
+        succeed(agent, &outcome->identity);
 }
 
 /* What arrived is written, and judged by another worker from what was written, before it may become `current`. */
@@ -352,7 +347,7 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
     if (!take_worker(agent))
         return;
     if (outcome->done) {
-        succeed(agent, &outcome->identity, false);
+        succeed(agent, &outcome->identity);
         return;
     }
     if (!outcome->lost) {
@@ -390,9 +385,13 @@ static void log_warning(const char *text, void *data) {
 
 static int load_configuration(struct agent *agent, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    AUTO_CLOSE int file = -1;
+    struct settings settings;
     if (configuration_load(agent->environment.configuration_path, &configuration, failure) < 0 ||
-        settings_read(configuration, &agent->settings, failure) < 0)
+        settings_read(configuration, &settings, failure) < 0 ||
+        handover_configuration(configuration, &file, failure) < 0) /* what no worker could take stays out of force */
         return -1;
+    agent->settings = settings;
     settings_warn_unknown(configuration, &agent->settings, log_warning, NULL);
     configuration_free(agent->configuration);
     agent->configuration = TAKE_POINTER(configuration);
@@ -460,7 +459,7 @@ static void load_retry(struct agent *agent) {
         if (store_save_retry(agent->environment.store, retry, &failure) < 0)
             log_message(LOG_WARNING, "%s", failure.message);
     }
-    retry->next_usec = schedule_clamp(range_of(agent, retry->class), retry->next_usec, now_usec());
+    retry->next_usec = schedule_clamp(range_of(agent, retry->class), retry->attempts, retry->next_usec, now_usec());
     set_error(agent, &failure);
 }
 
@@ -554,6 +553,7 @@ void agent_stop(struct agent *agent) {
 void agent_start(struct agent *agent) {
     struct failure failure;
     int r = load_configuration(agent, &failure);
+    agent->known_generation = store_current(agent->environment.store);
     load_retry(agent);
     if (r < 0)
         attempt_failed(agent, &failure, false);

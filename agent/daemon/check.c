@@ -1,6 +1,8 @@
 #include "daemon/check.h"
 
+#include "common/cleanup.h"
 #include "common/settings.h"
+#include "daemon/handover.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -33,6 +35,7 @@ static int run_worker(const char *path, const char *worker) {
 
 int check_configuration(const char *path, const char *worker) {
     AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    AUTO_CLOSE int file = -1;
     struct settings settings;
     struct failure failure;
     if (configuration_load(path, &configuration, &failure) < 0) {
@@ -40,7 +43,8 @@ int check_configuration(const char *path, const char *worker) {
         return EXIT_FAILURE;
     }
     settings_enumerate(configuration, print_row, NULL);
-    if (settings_read(configuration, &settings, &failure) < 0) {
+    if (settings_read(configuration, &settings, &failure) < 0 ||
+        handover_configuration(configuration, &file, &failure) < 0) {
         fflush(stdout);
         fprintf(stderr, "%s\n", failure.message);
         return EXIT_FAILURE;

@@ -1,4 +1,4 @@
-/* The system groups that enrolld knows: its sysusers file puts them into /etc/group. */
+/* The system groups that enrolld knows; each may be missing from /etc/group. */
 #pragma once
 
 #include <sys/types.h>

@@ -8,9 +8,10 @@
  * attempt counts from 1: how many attempts have failed in a row. */
 uint64_t schedule_delay_ms(const struct retry_range *range, uint32_t attempt, uint32_t retry_after_s, uint64_t random);
 
-/* A time that was written to disk, in microseconds of CLOCK_REALTIME: the clock may have been set back since, so that
- * it lies years ahead. Never further away than the longest wait. */
-uint64_t schedule_clamp(const struct retry_range *range, uint64_t next_usec, uint64_t now_usec);
+/* A time that was written to disk, in microseconds of CLOCK_REALTIME. The clock may be behind since, by years on a
+ * board that keeps no time, and such a board must not wait longer for it: never further away than schedule_delay_ms()
+ * could give after so many attempts. What a server asked for beyond that is lost. */
+uint64_t schedule_clamp(const struct retry_range *range, uint32_t attempt, uint64_t next_usec, uint64_t now_usec);
 
 /* True for the classes that do not heal by themselves; they are retried all the same. */
 bool schedule_needs_operator(enum failure_class class);

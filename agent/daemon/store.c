@@ -285,12 +285,13 @@ int store_open_staged(const struct store *store, int files[FILE_ROLE_COUNT], str
 /* --- staging and commit --- */
 
 /* Applications that may use the identity are in the group; where it does not exist, or may not be given (a daemon
- * started by hand), the files stay with the daemon's own group. */
+ * started by hand), the files stay with the daemon's own group. Returns 1 if it may not be given. */
 static int give_to_group(int fd, mode_t mode) {
     gid_t group;
-    if (group_find(GROUP_IDENTITY, &group) == 0 && fchown(fd, (uid_t)-1, group) < 0 && errno != EPERM)
+    bool refused = group_find(GROUP_IDENTITY, &group) == 0 && fchown(fd, (uid_t)-1, group) < 0;
+    if (refused && errno != EPERM)
         return -errno;
-    return fchmod(fd, mode) < 0 ? -errno : 0;
+    return fchmod(fd, mode) < 0 ? -errno : refused;
 }
 
 /* The files get their final modes at once, before the one fsync of each: incoming/ is closed to everybody anyway. */
@@ -324,7 +325,10 @@ int store_stage(struct store *store, const int files[FILE_ROLE_COUNT], struct fa
 static int publish_generation(struct store *store, const char *name) {
     AUTO_CLOSE int incoming = directory_open(store->directory, "incoming");
     int r = incoming < 0 ? incoming : give_to_group(incoming, 0750);
-    if (r == 0)
+    if (r > 0)
+        log_message(LOG_WARNING, "the identity cannot be given to the group " GROUP_IDENTITY
+                                 ": enrolld is not a member of it, so its members cannot read the files");
+    if (r >= 0)
         r = directory_sync(incoming);
     if (r == 0 && renameat(store->directory, "incoming", store->generations, name) < 0)
         r = -errno;

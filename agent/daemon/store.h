@@ -42,7 +42,7 @@ int store_open_staged(const struct store *store, int files[FILE_ROLE_COUNT], str
 int store_stage(struct store *store, const int files[FILE_ROLE_COUNT], struct failure *failure);
 
 /* Makes incoming/ the identity in use, then removes all but one predecessor. If this fails, store_current() says which
- * identity is in use all the same. */
+ * identity is in use all the same. Warns if the group enrolld-identity is there and may not be given the files. */
 int store_commit(struct store *store, struct failure *failure);
 
 /* Removes incoming/. */

@@ -287,6 +287,19 @@ static void test_far_next_attempt(void) {
     tear_down();
 }
 
+/* Without a clock of its own a board starts in the past each time: it must not pay with the longest wait. */
+static void test_clock_behind(void) {
+    set_up(slow_configuration);
+    start("enroll=failed");
+    stop();
+    write_file("state/retry", "attempts=1\nbegun=no\nclass=network\nnext=99999999999999999\n");
+    uint64_t latest_usec = ((uint64_t)time(NULL) + 3600 + PATIENCE_S) * 1000000;
+    start("enroll=done check=done");
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_BACKOFF);
+    CU_ASSERT(agent_status(world.agent)->next_attempt_usec < latest_usec);
+    tear_down();
+}
+
 static void test_cut_off_attempt(void) {
     set_up(slow_configuration);
     start("enroll=hold");
@@ -384,6 +397,32 @@ static void test_bad_configuration(void) {
     tear_down();
 }
 
+/* Many short settings are several times as large when each goes with the path of its file. */
+static void test_large_configuration(void) {
+    uint32_t id = 0;
+    struct failure failure;
+    AUTO_FREE char *text = NULL;
+    size_t size = 0;
+    FILE *stream = open_memstream(&text, &size);
+    fprintf(stream, "%s[fleet-claim]\n", good_configuration);
+    for (int i = 0; i < 320; i++)
+        fprintf(stream, "Parameter.P%d=%0170d\n", i, i);
+    fclose(stream);
+    CU_ASSERT(size < 64 * 1024);
+    set_up(text);
+    start("enroll=done check=done");
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_FAILED);
+    expect_error("invalid", "at most 64 KiB");
+    ASSERT_TEXT(agent_status(world.agent)->error.step, "configuration");
+    ASSERT_NUMBER(agent_enroll(world.agent, &id, &failure), ANSWER_INVALID_CONFIGURATION);
+    write_file("enrolld.conf", good_configuration);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    write_file("enrolld.conf", text);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_INVALID_CONFIGURATION);
+    tear_down();
+}
+
 static void test_reload_brings_forward(void) {
     struct failure failure;
     set_up(slow_configuration);
@@ -421,12 +460,14 @@ int main(int argc, char **argv) {
         {"a lost identity is replaced", test_lost},
         {"the schedule outlives a restart", test_schedule_survives},
         {"a next attempt in the far future is brought near", test_far_next_attempt},
+        {"a clock that is behind costs one wait of that attempt", test_clock_behind},
         {"an attempt that was cut off has failed", test_cut_off_attempt},
         {"Enroll starts at once and counts anew", test_enroll_request},
         {"enrolments on request keep a distance", test_distance},
         {"Enroll is refused", test_enroll_refused},
         {"Cancel", test_cancel},
         {"a bad configuration, and its repair", test_bad_configuration},
+        {"a configuration that is too large", test_large_configuration},
         {"Reload brings the next attempt forward", test_reload_brings_forward},
         {"stop cuts the worker off", test_stop},
         {NULL, NULL},

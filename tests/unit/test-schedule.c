@@ -67,9 +67,12 @@ static void test_retry_after(void) {
 }
 
 static void test_clamp(void) {
-    ASSERT_NUMBER(schedule_clamp(&network, 500, 1000), 500);
-    ASSERT_NUMBER(schedule_clamp(&network, 1000 + 900000000LL, 1000), 1000 + 900000000LL);
-    ASSERT_NUMBER(schedule_clamp(&network, UINT64_MAX, 1000), 1000 + 900000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 20, 500, 1000), 500);
+    ASSERT_NUMBER(schedule_clamp(&network, 20, 1000 + 900000000LL, 1000), 1000 + 900000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 20, UINT64_MAX, 1000), 1000 + 900000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 1, UINT64_MAX, 1000), 1000 + 2000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 3, UINT64_MAX, 1000), 1000 + 8000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 3, 1000 + 7000000LL, 1000), 1000 + 7000000LL);
 }
 
 static void test_needs_operator(void) {
@@ -133,7 +136,7 @@ int main(int argc, char **argv) {
         {"first, last and absurd attempts", test_extremes},
         {"a base below one second", test_short_base},
         {"what the server asked for is obeyed", test_retry_after},
-        {"a time on disk is at most one cap away", test_clamp},
+        {"a time on disk is at most one wait of that attempt away", test_clamp},
         {"classes that need an operator", test_needs_operator},
         {"the record of attempts, there and back", test_record},
         {"a record with lines of a newer version", test_record_of_newer_version},

@@ -28,9 +28,10 @@ static void set_up(void) {
     top_fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-static void tear_down(void) {
+static void tear_down(struct store *store) {
     const char *name = strrchr(top, '/') + 1;
     AUTO_CLOSE int parent = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    store_close(store);
     close(top_fd);
     ASSERT_NUMBER(directory_remove(parent, name), 0);
 }
@@ -122,8 +123,7 @@ static void test_empty(void) {
     ASSERT_NUMBER(store_current(store), 0);
     ASSERT_NUMBER(store_next(store), 1);
     ASSERT_NUMBER(mode_of("generations"), 0711);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_commit(void) {
@@ -144,8 +144,7 @@ static void test_commit(void) {
     ASSERT_NUMBER(is_there("current.new"), 0);
     ASSERT_NUMBER(store_current(store), 1);
     ASSERT_NUMBER(store_next(store), 2);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_one_predecessor(void) {
@@ -162,8 +161,7 @@ static void test_one_predecessor(void) {
     store = open_store();
     ASSERT_NUMBER(store_current(store), 3);
     ASSERT_NUMBER(is_there("generations/2"), 1);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_open_files(void) {
@@ -188,8 +186,7 @@ static void test_open_files(void) {
     close_files(files);
     store_discard(store);
     ASSERT_NUMBER(store_open_staged(store, files, &failure), -1);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_lock(void) {
@@ -200,8 +197,7 @@ static void test_lock(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "another enrolld uses it"));
     store_close(store);
     store = open_store();
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_path_is_made(void) {
@@ -212,8 +208,7 @@ static void test_path_is_made(void) {
     snprintf(path, sizeof path, "%s/state", top);
     ASSERT_NUMBER(store_open(path, &store, &failure), 0);
     ASSERT_NUMBER(mode_of("state"), 0711);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_unusable_path(void) {
@@ -237,8 +232,7 @@ static void test_cut_while_staging(void) {
     ASSERT_NUMBER(store_current(store), 4);
     ASSERT_NUMBER(is_there("incoming"), 0);
     ASSERT_NUMBER(is_there("retry.new"), 0);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_cut_before_link(void) {
@@ -254,8 +248,7 @@ static void test_cut_before_link(void) {
     ASSERT_NUMBER(is_there("generations/5"), 0);
     ASSERT_NUMBER(is_there("current.new"), 0);
     ASSERT_NUMBER(store_next(store), 6);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_cut_before_first_link(void) {
@@ -267,8 +260,7 @@ static void test_cut_before_first_link(void) {
     ASSERT_NUMBER(store_next(store), 2);
     commit(store, "next");
     ASSERT_TEXT(read_link("current"), "generations/2");
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_cut_before_pruning(void) {
@@ -281,8 +273,7 @@ static void test_cut_before_pruning(void) {
     ASSERT_NUMBER(store_current(store), 10);
     ASSERT_NUMBER(is_there("generations/2"), 0);
     ASSERT_NUMBER(is_there("generations/3"), 1);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 /* --- a state that no power cut makes --- */
@@ -310,8 +301,7 @@ static void check_broken(const char *file, const char *text) {
     ASSERT_NUMBER(is_there("generations/7.broken"), 1);
     commit(store, "newer");
     ASSERT_NUMBER(is_there("generations/7.broken"), 0);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_broken_generation(void) {
@@ -332,8 +322,7 @@ static void test_dangling_link(void) {
     ASSERT_NUMBER(store_current(store), 0);
     ASSERT_NUMBER(is_there("current"), 0);
     ASSERT_NUMBER(store_next(store), 10);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 /* Which identity was in use is not known then: the newest must survive. */
@@ -349,8 +338,7 @@ static void test_foreign_link(void) {
         ASSERT_NUMBER(is_there("current"), 0);
         ASSERT_TEXT(read_link("current.broken"), targets[i]);
         ASSERT_TEXT(read_file("generations/7.broken/private.pem"), "content");
-        store_close(store);
-        tear_down();
+        tear_down(store);
     }
 }
 
@@ -362,8 +350,7 @@ static void test_current_is_directory(void) {
     ASSERT_NUMBER(is_there("current.broken"), 1);
     commit(store, "new");
     ASSERT_TEXT(read_link("current"), "generations/1");
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 /* --- symbolic links --- */
@@ -377,8 +364,7 @@ static void test_file_is_link(void) {
     ASSERT_NUMBER(symlinkat("../../elsewhere", top_fd, "generations/7/private.pem"), 0);
     struct store *store = open_store();
     ASSERT_NUMBER(store_current(store), 0);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_incoming_is_link(void) {
@@ -393,8 +379,7 @@ static void test_incoming_is_link(void) {
     ASSERT_NUMBER(is_there("elsewhere/private.pem"), 0);
     ASSERT_NUMBER(store_commit(store, &failure), 0);
     ASSERT_TEXT(read_file("generations/1/private.pem"), "first");
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_generations_is_link(void) {
@@ -405,7 +390,7 @@ static void test_generations_is_link(void) {
     struct failure failure = {0};
     ASSERT_NUMBER(store_open(top, &store, &failure), -1);
     CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "generations"));
-    tear_down();
+    tear_down(NULL);
 }
 
 static void test_foreign_names_stay(void) {
@@ -417,8 +402,7 @@ static void test_foreign_names_stay(void) {
     ASSERT_NUMBER(store_next(store), 1);
     ASSERT_NUMBER(is_there("generations/lost+found"), 1);
     ASSERT_NUMBER(is_there("generations/4294967296"), 1);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 /* --- wrong input, full disk --- */
@@ -440,8 +424,7 @@ static void test_wrong_files(void) {
     ASSERT_NUMBER(is_there("current"), 0);
     store_discard(store);
     ASSERT_NUMBER(store_commit(store, &failure), -1);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_create_is_new(void) {
@@ -452,7 +435,7 @@ static void test_create_is_new(void) {
     ASSERT_NUMBER(directory_create(top_fd, "link", "new", 3), -EEXIST);
     ASSERT_TEXT(read_file("there"), "old");
     ASSERT_NUMBER(is_there("elsewhere"), 0);
-    tear_down();
+    tear_down(NULL);
 }
 
 /* The numbers that are left over by a commit that failed are not used again. */
@@ -468,8 +451,7 @@ static void test_commit_fails(void) {
     ASSERT_NUMBER(store_current(store), 1);
     commit(store, "third");
     ASSERT_TEXT(read_link("current"), "generations/3");
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static int small_file_system(void) {
@@ -524,7 +506,7 @@ static void test_full(void) {
         _exit(fill_up());
     ASSERT_NUMBER(waitpid(pid, &status, 0), pid);
     ASSERT_NUMBER(status, 0);
-    tear_down();
+    tear_down(NULL);
 }
 
 /* --- the record of attempts --- */
@@ -546,8 +528,7 @@ static void test_retry(void) {
     store_clear_retry(store);
     store_clear_retry(store);
     ASSERT_NUMBER(is_there("retry"), 0);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 static void test_bad_retry(void) {
@@ -572,8 +553,7 @@ static void test_bad_retry(void) {
     ASSERT_NUMBER(mkfifoat(top_fd, "retry", 0600), 0);
     store_load_retry(store, &retry);
     ASSERT_NUMBER(retry.attempts, 0);
-    store_close(store);
-    tear_down();
+    tear_down(store);
 }
 
 int main(int argc, char **argv) {
