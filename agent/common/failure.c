@@ -34,3 +34,12 @@ void failure_record(struct failure *failure, enum failure_class class, const cha
     va_end(arguments);
     text_make_printable(failure->message);
 }
+
+void failure_append(struct failure *failure, const char *format, ...) {
+    size_t length = strlen(failure->message);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(failure->message + length, sizeof failure->message - length, format, arguments);
+    va_end(arguments);
+    text_make_printable(failure->message);
+}

@@ -44,3 +44,6 @@ void failure_record(struct failure *failure, enum failure_class class, const cha
         failure_record(__VA_ARGS__);                                                                                   \
         -1;                                                                                                            \
     })
+
+/* Adds to the message, as far as there is room: what only a caller knows. */
+void failure_append(struct failure *failure, const char *format, ...) __attribute__((format(printf, 2, 3)));

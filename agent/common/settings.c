@@ -170,13 +170,33 @@ static const struct {
 };
 #define KNOWN_COUNT (sizeof known / sizeof *known)
 
+static bool key_is_known(const struct configuration_entry *entry) {
+    for (size_t i = 0; i < KNOWN_COUNT; i++)
+        if (strcmp(known[i].section, entry->section) == 0 && strcmp(known[i].key, entry->key) == 0)
+            return true;
+    return false;
+}
+
+/* Names an unknown key of the same section, too: it may be the one that is meant. */
+static int fail_missing(const struct configuration *configuration, size_t i, struct failure *failure) {
+    int r = failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s= is missing in section [%s] of enrolld.conf",
+                        known[i].key, known[i].section);
+    for (size_t k = 0; k < configuration->count; k++) {
+        const struct configuration_entry *entry = &configuration->entries[k];
+        if (strcmp(entry->section, known[i].section) == 0 && !key_is_known(entry)) {
+            failure_append(failure, "; is it %s:%u: %s=?", entry->file, entry->line, entry->key);
+            break;
+        }
+    }
+    return r;
+}
+
 static int read_setting(const struct configuration *configuration, size_t i, struct settings *settings,
                         struct failure *failure) {
     const struct configuration_entry *entry = configuration_find(configuration, known[i].section, known[i].key);
     const char *value = entry != NULL ? entry->value : known[i].otherwise;
     if (value == NULL)
-        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
-                           "%s= is missing in section [%s] of enrolld.conf", known[i].key, known[i].section);
+        return fail_missing(configuration, i, failure);
     const char *wrong = *value != '\0' ? known[i].parse(value, known[i].offset, settings) : NULL;
     if (wrong == NULL || entry == NULL) /* the defaults are right */
         return 0;
@@ -196,13 +216,6 @@ int settings_read(const struct configuration *configuration, struct settings *re
 static bool section_is_known(const char *section) {
     for (size_t i = 0; i < KNOWN_COUNT; i++)
         if (strcmp(known[i].section, section) == 0)
-            return true;
-    return false;
-}
-
-static bool key_is_known(const struct configuration_entry *entry) {
-    for (size_t i = 0; i < KNOWN_COUNT; i++)
-        if (strcmp(known[i].section, entry->section) == 0 && strcmp(known[i].key, entry->key) == 0)
             return true;
     return false;
 }

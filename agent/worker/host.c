@@ -74,6 +74,10 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
     deadline_start(CONNECT_TIMEOUT_S + 60, FAILURE_TPM, step, "the TPM's signature for the TLS handshake");
     int r = mqtt_connect(&connection, &enrollment->mqtt, failure);
     deadline_stop();
+    if (r < 0 && failure->class == FAILURE_DENIED)
+        failure_append(
+            failure, "; client id %s: is the certificate ACTIVE, and does its policy allow iot:Connect for client/%s?",
+            client_id, client_id);
     return r;
 }
 
@@ -82,21 +86,34 @@ static int host_plugin_connect(const struct enrolld_host *host, const char *clie
     struct enrollment *enrollment = enrollment_of(host);
     const struct key_settings software = {.backend = KEY_BACKEND_FILE};
     char default_id[SERIAL_MAX + 16];
+    struct certificate certificate;
+    struct failure reason;
+    size_t public_size = 0;
     bool lost;
     host_disconnect(enrollment);
     snprintf(default_id, sizeof default_id, "%s-enroll", enrollment->serial_number);
-    if (key_load(&software, private_key_pem, strlen(private_key_pem), &enrollment->client_key, &lost,
-                 enrollment->failure) < 0) {
-        snprintf(enrollment->failure->step, sizeof enrollment->failure->step, "%s", enrollment->step);
+    if (key_load(&software, private_key_pem, strlen(private_key_pem), &enrollment->client_key, &lost, &reason) < 0)
+        return host_fail(host, FAILURE_INVALID, "the private key of this connection cannot be used: %s",
+                         reason.message);
+    if (certificate_parse(certificate_pem, strlen(certificate_pem), enrollment->step, &certificate,
+                          enrollment->failure) < 0)
         return -1;
-    }
+    const uint8_t *public_key = key_public_der(enrollment->client_key, &public_size);
+    if (!certificate_has_key(&certificate, public_key, public_size))
+        return host_fail(host, FAILURE_INVALID,
+                         "the private key of this connection does not belong to its certificate");
     return host_connect(enrollment, client_id != NULL ? client_id : default_id, certificate_pem, enrollment->client_key,
                         enrollment->step, enrollment->failure);
 }
 
 static int host_subscribe(const struct enrolld_host *host, const char *const *filters, size_t count) {
     struct enrollment *enrollment = enrollment_of(host);
-    return mqtt_subscribe(enrollment->mqtt, filters, count, SUBSCRIBE_TIMEOUT_S, enrollment->failure);
+    int r = mqtt_subscribe(enrollment->mqtt, filters, count, SUBSCRIBE_TIMEOUT_S, enrollment->failure);
+    if (r < 0 && enrollment->failure->class == FAILURE_DENIED)
+        failure_append(enrollment->failure,
+                       "; does the policy allow iot:Subscribe to this topicfilter (create/* does not match "
+                       "create-from-csr/), and is Template= right?");
+    return r;
 }
 
 static int host_exchange(const struct enrolld_host *host, const char *topic, const char *payload, size_t size,

@@ -10,5 +10,6 @@
 int lockdown_begin(struct failure *failure);
 
 /* Before the first byte that the cloud has made: no other program can be started, no other process looked into, no
- * kernel module, mount, key ring, BPF or performance event reached; what is written grows to 64 KiB at most. */
+ * kernel module, mount, key ring, BPF or performance event reached; without `network`
+ * no internet socket made either. */
 int lockdown_finish(bool network, struct failure *failure);

@@ -171,9 +171,10 @@ static int work(const struct arguments *arguments, bool *lost, struct failure *f
         r = by_hand ? make_job(arguments, &job, failure) : receive_job(CHANNEL_WORKER_FD, &job, failure);
     if (r == 0 && !by_hand && (r = watch_channel(CHANNEL_WORKER_FD)) < 0)
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the channel cannot be watched: %s", strerror(-r));
-    if (r == 0)
-        r = run_job(&job, &result, lost, failure);
-    if (r == 0 && by_hand && arguments->directory != NULL && strcmp(arguments->verb, JOB_ENROLL) == 0)
+    bool makes_directory = by_hand && strcmp(arguments->verb, JOB_ENROLL) == 0;
+    if (r == 0 && (r = run_job(&job, &result, lost, failure)) < 0 && makes_directory && arguments->directory != NULL)
+        (void)rmdir(arguments->directory); /* made by make_job() and still empty: the next try makes it again */
+    if (r == 0 && makes_directory && arguments->directory != NULL)
         r = write_files(&result, arguments->directory, failure);
     if (r == 0 && (r = report_done(&result)) < 0)
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the result cannot be sent: %s", strerror(-r));

@@ -170,6 +170,8 @@ static void test_settings_bad(void) {
     } cases[] = {
         {"[Cloud]\nEndpoint=x\nRootCA=/x\n", "Methods= is missing in section [Agent] of enrolld.conf"},
         {"[Agent]\nMethods=x\n[Cloud]\nRootCA=/x\n", "Endpoint= is missing in section [Cloud] of enrolld.conf"},
+        {"[Agent]\nMethods=x\n[Cloud]\nEndpiont=x\n",
+         "Endpoint= is missing in section [Cloud] of enrolld.conf; is it test.conf:4: Endpiont=?"},
         {"[Agent]\nMethods=x\n[Cloud]\nEndpoint=x\n", "RootCA= is missing in section [Cloud] of enrolld.conf"},
         {MINIMAL "Port=0\n", "test.conf:6: Port= must be a port number, 1 to 65535, but it is \"0\""},
         {MINIMAL "Port=65536\n", "test.conf:6: Port= must be a port number, 1 to 65535, but it is \"65536\""},

@@ -78,7 +78,8 @@ static int resolve(const char *properties, const char *serial, struct template_r
              "{\"Parameters\":{\"SerialNumber\":{\"Type\":\"String\"}},\"Resources\":{"
              "\"thing\":{\"Type\":\"AWS::IoT::Thing\",\"Properties\":{%s}},"
              "\"certificate\":{\"Type\":\"AWS::IoT::Certificate\",\"Properties\":{"
-             "\"CertificateId\":{\"Ref\":\"AWS::IoT::Certificate::Id\"},\"Status\":\"Active\"}},"
+             "\"CertificateId\":{\"Ref\":\"AWS::IoT::Certificate::Id\"},\"Status\":\"Active\",\"ThingPrincipalType\":"
+             "\"EXCLUSIVE_THING\"}},"
              "\"policy\":{\"Type\":\"AWS::IoT::Policy\",\"Properties\":{\"PolicyName\":\"p\"}}},"
              "\"DeviceConfiguration\":{\"serial\":{\"Ref\":\"SerialNumber\"}}}",
              properties);
@@ -92,8 +93,7 @@ static void test_template(void) {
     struct template_result result = {0};
     struct rejection rejection;
     ASSERT_NUMBER(resolve("\"ThingName\":{\"Fn::Join\":[\"-\",[\"gw\",{\"Ref\":\"SerialNumber\"}]]},"
-                          "\"AttributePayload\":{\"serial\":{\"Ref\":\"SerialNumber\"}},"
-                          "\"ThingPrincipalType\":\"EXCLUSIVE_THING\"",
+                          "\"AttributePayload\":{\"serial\":{\"Ref\":\"SerialNumber\"}}",
                           "SN1", &result, &rejection),
                   0);
     ASSERT_TEXT(result.thing.name, "gw-SN1");
@@ -125,7 +125,7 @@ static void test_names(void) {
     ASSERT_TEXT(rejected(NAME ",\"ThingTypeName\":\"a b\"", "x"), "Invalid thing type name 'a b'");
     ASSERT_TEXT(rejected(NAME ",\"ThingGroups\":[1]", "x"), "Invalid thing group name");
     ASSERT_TEXT(rejected(NAME ",\"ThingGroups\":\"g\"", "x"), "ThingGroups is not a list");
-    ASSERT_TEXT(rejected(NAME ",\"ThingPrincipalType\":\"X\"", "x"), "Invalid ThingPrincipalType X");
+    ASSERT_TEXT(rejected(NAME ",\"ThingPrincipalType\":\"X\"", "x"), "ThingPrincipalType belongs to the certificate");
 }
 
 /* Attribute values have no blanks, and a thing without a type has three attributes. */

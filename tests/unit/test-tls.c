@@ -138,6 +138,7 @@ static void assert_fake(void (*serve)(int socket), struct wish wish, const char 
 }
 
 #define LOCALHOST "-cert localhost.pem -key localhost.key "
+#define SECOND_LOCALHOST "-cert2 localhost.pem -key2 localhost.key " /* for the name of -servername */
 #define LOCALHOST_RSA "-cert localhost-rsa.pem -key localhost-rsa.key "
 #define LOCALHOST_P384 "-cert localhost-p384.pem -key localhost-p384.key "
 #define DEMAND "-Verify 1 -verify_return_error -CAfile ca.pem "
@@ -152,6 +153,22 @@ static void test_good_servers(void) {
     assert_accepted(LOCALHOST "-tls1_3", (struct wish){.minimum = TLS_VERSION_1_3});
     assert_accepted(LOCALHOST "-groups X25519", (struct wish){0});
     assert_accepted(LOCALHOST "-ciphersuites TLS_CHACHA20_POLY1305_SHA256", (struct wish){0});
+}
+
+/* A server of many names: a client that does not say which one it means gets another name's certificate. */
+static void test_server_name_indication(void) {
+    static const char *const versions[] = {"-tls1_2", "-tls1_3"};
+    for (size_t i = 0; i < 2; i++) {
+        char options[256];
+        snprintf(options, sizeof options,
+                 "-cert elsewhere.pem -key elsewhere.key -servername localhost -servername_fatal " SECOND_LOCALHOST
+                 "%s",
+                 versions[i]);
+        assert_accepted(options, (struct wish){0});
+        snprintf(options, sizeof options, LOCALHOST "-servername example.com -servername_fatal " SECOND_LOCALHOST "%s",
+                 versions[i]);
+        assert_refused(options, (struct wish){0}, "network", "alert unrecognized_name (112)");
+    }
 }
 
 static void test_client_certificate(void) {
@@ -499,6 +516,7 @@ static void test_environment_is_not_consulted(void) {
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"good servers are accepted", test_good_servers},
+        {"the server is told which name is meant", test_server_name_indication},
         {"a client certificate is sent, with each kind of key", test_client_certificate},
         {"wrong server certificates are refused by name", test_wrong_certificates},
         {"anonymous, NULL, static RSA and CBC suites are refused", test_wrong_suites},

@@ -1,0 +1,302 @@
+#include "common/cleanup.h"
+#include "common/configuration.h"
+#include "common/job.h"
+#include "common/memfd.h"
+#include "common/step.h"
+#include "harness.h"
+#include "scratch.h"
+#include "worker/certificate.h"
+#include "worker/identity.h"
+#include "worker/jobs.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/timex.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static bool clock_is_set;
+
+/* In the place of the C library's: what the kernel says about the clock is the test's choice. */
+int adjtimex(struct timex *clock) {
+    clock->status = clock_is_set ? 0 : STA_UNSYNC;
+    return clock_is_set ? TIME_OK : TIME_ERROR;
+}
+
+/* The names of the scratch directory's files that a job carries; NULL for the good one. */
+struct files {
+    const char *configuration, *certificate, *private_key, *root_ca, *identity;
+};
+#define ABSENT ""
+
+static void attach(struct message *job, enum file_role role, const char *name, const char *good) {
+    char text[8192];
+    if (name != NULL && strcmp(name, ABSENT) == 0)
+        return;
+    size_t size = scratch_read(name != NULL ? name : good, text, sizeof text);
+    ASSERT_NUMBER(message_attach(job, role, memfd_create_sealed("test", text, size)), 0);
+}
+
+static int check(struct files files, struct message *result, bool *lost, struct failure *failure) {
+    struct message job;
+    message_init(&job, MESSAGE_JOB);
+    message_init(result, MESSAGE_RESULT);
+    attach(&job, FILE_CONFIGURATION, files.configuration, "enrolld.conf");
+    attach(&job, FILE_CERTIFICATE, files.certificate, "good.pem");
+    attach(&job, FILE_PRIVATE_KEY, files.private_key, "good.key");
+    attach(&job, FILE_ROOT_CA, files.root_ca, "rsa.pem");
+    attach(&job, FILE_IDENTITY, files.identity, "good.json");
+    int r = job_check(&job, result, lost, failure);
+    message_clear(&job);
+    return r;
+}
+
+static void expect_good(struct files files) {
+    struct message result;
+    struct failure failure = {0};
+    bool lost = true;
+    if (check(files, &result, &lost, &failure) < 0)
+        ASSERT_TEXT(failure.message, "");
+    CU_ASSERT_FALSE(lost);
+    message_clear(&result);
+}
+
+static void expect_failure(struct files files, const char *class, const char *step, bool expected_lost,
+                           const char *words) {
+    struct message result;
+    struct failure failure = {0};
+    bool lost = !expected_lost;
+    ASSERT_NUMBER(check(files, &result, &lost, &failure), -1);
+    ASSERT_TEXT(failure_class_name(failure.class), class);
+    ASSERT_TEXT(failure.step, step);
+    ASSERT_NUMBER(lost, expected_lost);
+    if (strstr(failure.message, words) == NULL)
+        ASSERT_TEXT(failure.message, words);
+    ASSERT_NUMBER((long long)result.field_count, 0);
+    message_clear(&result);
+}
+
+static void read_certificate(const char *name, struct certificate *ret) {
+    char file[64], text[8192];
+    struct failure failure = {0};
+    snprintf(file, sizeof file, "%s.pem", name);
+    size_t size = scratch_read(file, text, sizeof text);
+    if (certificate_parse(text, size, "test", ret, &failure) < 0) {
+        printf("Bail out! %s: %s\n", file, failure.message);
+        exit(EXIT_FAILURE);
+    }
+}
+
+static void test_good(void) {
+    struct message result;
+    struct failure failure = {0};
+    struct certificate certificate;
+    bool lost = true;
+    uint64_t number = 0;
+    read_certificate("good", &certificate);
+    clock_is_set = true;
+    ASSERT_NUMBER(check((struct files){0}, &result, &lost, &failure), 0);
+    ASSERT_TEXT(failure.message, "");
+    CU_ASSERT_FALSE(lost);
+    ASSERT_TEXT(message_get(&result, JOB_KEY_METHOD), "fleet-claim");
+    ASSERT_TEXT(message_get(&result, JOB_KEY_THING_NAME), "gateway-1");
+    ASSERT_TEXT(message_get(&result, JOB_KEY_CERTIFICATE_ID), certificate.id);
+    ASSERT_TEXT(message_get(&result, JOB_KEY_KEY_BACKEND), "file");
+    ASSERT_TEXT(message_get(&result, JOB_KEY_KEY_ALGORITHM), "P-256");
+    ASSERT_TEXT(message_get(&result, JOB_KEY_KEY_ORIGIN), "file");
+    ASSERT_TEXT(message_get(&result, JOB_KEY_ENDPOINT), "cloud.example");
+    ASSERT_NUMBER(message_get_number(&result, JOB_KEY_NOT_BEFORE, &number), 0);
+    ASSERT_NUMBER((long long)number, 1577836800); /* 2020-01-01 */
+    ASSERT_NUMBER(message_get_number(&result, JOB_KEY_NOT_AFTER, &number), 0);
+    ASSERT_NUMBER((long long)number, 4102358400); /* 2099-12-31 */
+    message_clear(&result);
+    expect_good((struct files){.certificate = "rsa.pem", .private_key = "rsa.key", .identity = "rsa.json"});
+}
+
+/* What a job of this configuration leaves possible in its process: the errno of opening an Internet socket. The job
+ * lacks a file: nothing of the identity was read yet. */
+static int errno_of_socket_after(const char *configuration) {
+    int status = -1;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        struct message result;
+        struct failure failure = {0};
+        bool lost;
+        (void)check((struct files){.configuration = configuration, .certificate = ABSENT}, &result, &lost, &failure);
+        _exit(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) < 0 ? errno : 0);
+    }
+    CU_ASSERT_FATAL(child > 0);
+    CU_ASSERT_EQUAL(waitpid(child, &status, 0), child);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Filters cannot be taken off: children run these jobs, and this test runs first. */
+static void test_no_network(void) {
+    ASSERT_NUMBER(errno_of_socket_after("enrolld.conf"), EPERM);
+    ASSERT_NUMBER(errno_of_socket_after("tcp.conf"), 0);
+}
+
+static void test_foreign_key(void) {
+    static const char words[] = "the certificate does not belong to the key";
+    expect_failure((struct files){.private_key = "other.key"}, "invalid", STEP_VERIFY, true, words);
+    expect_failure((struct files){.private_key = "rsa.key"}, "invalid", STEP_VERIFY, true, words);
+}
+
+/* The public half of rsa.key, whose private half is another's: only a signature shows it. */
+static void test_key_that_signs_wrongly(void) {
+    expect_failure((struct files){.certificate = "rsa.pem", .private_key = "mixed.key", .identity = "rsa.json"},
+                   "invalid", STEP_KEY, false, "the private key does not belong to its public key");
+}
+
+static void test_damaged_key(void) {
+    expect_failure((struct files){.private_key = "damaged.key"}, "invalid", STEP_KEY, true,
+                   "this private key cannot be used");
+    expect_failure((struct files){.private_key = "cut.key"}, "invalid", STEP_KEY, true, "the private key is damaged");
+    expect_failure((struct files){.private_key = "good.pem"}, "invalid", STEP_KEY, true,
+                   "there is no private key in it");
+    expect_failure((struct files){.private_key = "empty"}, "invalid", STEP_KEY, true, "there is no private key in it");
+}
+
+static void test_damaged_certificates(void) {
+    static const struct {
+        const char *name, *words;
+    } bad[] = {
+        {"damaged.pem", "certificate 1 is damaged"},
+        {"second-damaged.pem", "certificate 2 is damaged"},
+        {"good.key", "there is a private key among the certificates"},
+        {"good.json", "there is no certificate in it"},
+        {"empty", "there is no certificate in it"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        expect_failure((struct files){.certificate = bad[i].name}, "invalid", STEP_VERIFY, true, bad[i].words);
+        expect_failure((struct files){.root_ca = bad[i].name}, "invalid", STEP_VERIFY, true, bad[i].words);
+    }
+}
+
+static void test_wrong_identity(void) {
+    expect_failure((struct files){.identity = "other.json"}, "invalid", STEP_VERIFY, true,
+                   "identity.json speaks of another certificate than certificate.pem");
+    expect_failure((struct files){.identity = "damaged.json"}, "invalid", STEP_VERIFY, true,
+                   "identity.json is not a JSON object");
+    expect_failure((struct files){.identity = "empty"}, "invalid", STEP_VERIFY, true,
+                   "identity.json is not a JSON object");
+}
+
+/* The certificate of the good key, of a time that is over, or still to come. */
+static void test_dates(void) {
+    const struct files expired = {.certificate = "expired.pem", .identity = "expired.json"};
+    const struct files early = {.certificate = "early.pem", .identity = "early.json"};
+    clock_is_set = true;
+    expect_failure(expired, "invalid", STEP_VERIFY, true, "the certificate expired on 2021-01-02T03:04:05Z");
+    expect_failure(early, "clock", STEP_VERIFY, false, "the certificate is not valid before 2098-01-02T03:04:05Z");
+    clock_is_set = false;
+    expect_good(expired);
+    expect_good(early);
+    clock_is_set = true;
+}
+
+/* What is wrong with the job says nothing about the identity. */
+static void test_incomplete_job(void) {
+    expect_failure((struct files){.certificate = ABSENT}, "internal", STEP_WORKER, false, "its file certificate");
+    expect_failure((struct files){.private_key = ABSENT}, "internal", STEP_WORKER, false, "its file private-key");
+    expect_failure((struct files){.root_ca = ABSENT}, "internal", STEP_WORKER, false, "its file root-ca");
+    expect_failure((struct files){.identity = ABSENT}, "internal", STEP_WORKER, false, "its file identity");
+    expect_failure((struct files){.configuration = ABSENT}, "internal", STEP_WORKER, false, "its file configuration");
+    expect_failure((struct files){.configuration = "good.pem"}, "internal", STEP_WORKER, false,
+                   "the job's configuration is unreadable");
+    expect_failure((struct files){.configuration = "incomplete.conf"}, "invalid", STEP_CONFIGURATION, false,
+                   "Endpoint");
+}
+
+static void write_identity(const char *name) {
+    struct certificate certificate;
+    struct failure failure = {0};
+    AUTO_FREE char *json = NULL;
+    char file[64];
+    read_certificate(name, &certificate);
+    struct identity identity = {
+        .generation = 1,
+        .method = "fleet-claim",
+        .endpoint = "cloud.example",
+        .client_id = "gateway-1-enrolld",
+        .thing_name = "gateway-1",
+        .serial_number = "1",
+        .key_backend = "file",
+        .key_algorithm = "P-256",
+        .key_origin = "file",
+        .not_before = certificate.not_before,
+        .not_after = certificate.not_after,
+        .issued_at = 1,
+    };
+    memcpy(identity.certificate_id, certificate.id, sizeof identity.certificate_id);
+    snprintf(file, sizeof file, "%s.json", name);
+    if (identity_encode(&identity, &json, &failure) < 0 || scratch_write(file, json, strlen(json)) < 0)
+        exit(EXIT_FAILURE);
+}
+
+static void write_configuration(const char *name, const char *text) {
+    AUTO_CONFIGURATION struct configuration *configuration = configuration_new();
+    AUTO_FREE char *serialized = NULL;
+    struct failure failure = {0};
+    size_t size = 0;
+    if (configuration_parse(configuration, text, strlen(text), "test.conf", &failure) < 0 ||
+        configuration_serialize(configuration, &serialized, &size) < 0 || scratch_write(name, serialized, size) < 0)
+        exit(EXIT_FAILURE);
+}
+
+/* `openssl ca`, for it alone takes any dates in every version of OpenSSL 3. */
+static const char certificates[] =
+    "set -e\n"
+    "printf '%s\\n' '[ca]' default_ca=x '[x]' database=index serial=serial new_certs_dir=. default_md=sha256 policy=p"
+    "  email_in_dn=no unique_subject=no '[p]' commonName=supplied '[req]' distinguished_name=d '[d]' > config\n"
+    ": > index; echo 1000 > serial\n"
+    "issue() { openssl req -config config -new -key $2.key -subj /CN=$1 -out $1.csr\n"
+    "  openssl ca -config config -batch -notext -selfsign -keyfile $2.key -startdate $3 -enddate $4 -in $1.csr"
+    "    -out $1.pem; }\n"
+    "for name in good other; do\n"
+    "  openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out $name.key; done\n"
+    "for name in rsa half; do openssl genrsa -out $name.key 2048; done\n"
+    "for name in good other rsa; do issue $name $name 20200101000000Z 20991231000000Z; done\n"
+    "issue expired good 20200101000000Z 20210102030405Z\n"
+    "issue early good 20980102030405Z 20991231000000Z\n"
+    /* RFC 8017, appendix A.1.2: version, modulus, public exponent, then all that is private. */
+    "numbers() { openssl rsa -in $1 -traditional | openssl asn1parse | awk -F: '/INTEGER/ {print $NF}'; }\n"
+    "{ echo asn1=SEQUENCE:key; echo '[key]'\n"
+    "  { numbers rsa.key | head -n 3; numbers half.key | tail -n +4; } | awk '{print \"n\" NR \"=INTEGER:0x\" $0}'\n"
+    "} > mixed.conf\n"
+    "openssl asn1parse -genconf mixed.conf -noout -out mixed.der\n"
+    "{ echo '-----BEGIN RSA PRIVATE KEY-----'; openssl base64 -in mixed.der; echo '-----END RSA PRIVATE KEY-----'\n"
+    "} > mixed.key\n"
+    "for name in good.pem good.key; do sed '3d' $name > damaged.${name#*.}; done; head -n 2 good.key > cut.key\n"
+    "cat good.pem damaged.pem > second-damaged.pem; : > empty; echo '{\"schema\": 1' > damaged.json\n";
+
+/* Everything is made before the first job, which may take away the right to run programs. */
+static void make_files(void) {
+    static const char *const identities[] = {"good", "other", "rsa", "expired", "early"};
+    if (scratch_write("certificates", certificates, strlen(certificates)) < 0 || scratch_run("sh certificates") != 0)
+        exit(EXIT_FAILURE);
+    for (size_t i = 0; i < sizeof identities / sizeof *identities; i++)
+        write_identity(identities[i]);
+    write_configuration("enrolld.conf",
+                        "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=cloud.example\nRootCA=/root-ca.pem\n");
+    write_configuration("tcp.conf", "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=cloud.example\n"
+                                    "RootCA=/root-ca.pem\n[Key]\nTCTI=swtpm:host=localhost,port=1\n");
+    write_configuration("incomplete.conf", "[Agent]\nMethods=fleet-claim\n[Cloud]\nRootCA=/root-ca.pem\n");
+}
+
+int main(int argc, char **argv) {
+    static const struct unit_test tests[] = {
+        {"no-network", test_no_network},         {"good", test_good},
+        {"foreign-key", test_foreign_key},       {"key-that-signs-wrongly", test_key_that_signs_wrongly},
+        {"damaged-key", test_damaged_key},       {"damaged-certificates", test_damaged_certificates},
+        {"wrong-identity", test_wrong_identity}, {"dates", test_dates},
+        {"incomplete-job", test_incomplete_job}, {NULL, NULL},
+    };
+    scratch_make();
+    atexit(scratch_remove);
+    make_files();
+    return unit_run("check", tests, argc, argv);
+}
