@@ -9,8 +9,8 @@
 
 static enum fault_action parse_action(const char *text) {
     static const char *const names[] = {
-        [FAULT_DROP] = "drop",   [FAULT_DELAY] = "delay",     [FAULT_DUPLICATE] = "duplicate",
-        [FAULT_CLOSE] = "close", [FAULT_REPLACE] = "replace", [FAULT_REJECT] = "reject",
+        [FAULT_DROP] = "drop",       [FAULT_DELAY] = "delay", [FAULT_DUPLICATE] = "duplicate", [FAULT_CLOSE] = "close",
+        [FAULT_REPLACE] = "replace", [FAULT_AMEND] = "amend", [FAULT_REJECT] = "reject",
     };
     for (size_t i = FAULT_DROP; text != NULL && i < sizeof names / sizeof *names; i++)
         if (strcmp(names[i], text) == 0)
@@ -23,10 +23,16 @@ static int64_t number(struct json_object *fault, const char *name, int64_t other
     return value != NULL ? json_object_get_int64(value) : otherwise;
 }
 
+static bool is_object(const char *text) {
+    AUTO_JSON struct json_object *value = text != NULL ? json_parse(text, strlen(text)) : NULL;
+    return json_object_is_type(value, json_type_object);
+}
+
 int fault_add(struct fault_list *list, struct json_object *fault) {
     enum fault_action action = parse_action(json_text(fault, "action"));
     if (action == FAULT_NONE || json_text(fault, "operation") == NULL || number(fault, "times", 1) < 1 ||
         (action == FAULT_REPLACE && json_text(fault, "payload") == NULL) ||
+        (action == FAULT_AMEND && !is_object(json_text(fault, "payload"))) ||
         (action == FAULT_DELAY && number(fault, "milliseconds", -1) < 0))
         return -EINVAL;
     if (list->faults == NULL)

@@ -5,6 +5,7 @@
  *                 duplicate  done, the reply comes twice
  *                 close      done, then the connection ends without a reply
  *                 replace    done, the reply's payload is the text "payload"
+ *                 amend      done, members of the reply are those of the JSON object in the text "payload"
  *                 reject     not done: rejected with "statusCode" and "errorCode"
  *   times         how many requests it meets, 1 if absent */
 #pragma once
@@ -21,6 +22,7 @@ enum fault_action {
     FAULT_DUPLICATE,
     FAULT_CLOSE,
     FAULT_REPLACE,
+    FAULT_AMEND,
     FAULT_REJECT,
 };
 
@@ -29,7 +31,7 @@ struct fault {
     unsigned milliseconds;
     int status_code;
     char error_code[64];
-    char *payload; /* for FAULT_REPLACE; released by fault_clear() */
+    char *payload; /* for FAULT_REPLACE and FAULT_AMEND; released by fault_clear() */
 };
 
 /* Begin with all zero. */

@@ -10,6 +10,7 @@
 #include "access.h"
 #include "broker.h"
 #include "edit.h"
+#include "json_read.h"
 #include "reply.h"
 #include "standin.h"
 #include "topic.h"
@@ -93,6 +94,14 @@ static void tell_request(const struct standin *standin, const struct identity *i
     event_write(standin->events, event);
 }
 
+static const char *amend(struct json_object *reply, const char *text) {
+    AUTO_JSON struct json_object *members = json_parse(text, strlen(text));
+    json_object_object_foreach(members, name, value) {
+        json_object_object_add(reply, name, json_object_get(value));
+    }
+    return json_object_to_json_string_ext(reply, JSON_C_TO_STRING_NOSLASHESCAPE);
+}
+
 static void answer(struct standin *standin, const struct identity *identity, const char *topic,
                    const struct provisioning_reply *reply, const struct fault *fault) {
     AUTO_FREE char *reply_topic = NULL;
@@ -108,6 +117,9 @@ static void answer(struct standin *standin, const struct identity *identity, con
         return;
     case FAULT_REPLACE:
         payload = fault->payload;
+        break;
+    case FAULT_AMEND:
+        payload = amend(reply->payload, fault->payload);
         break;
     case FAULT_DUPLICATE:
         reply_send(standin, identity, reply_topic, payload, delay);

@@ -134,37 +134,37 @@ static int resolve_overrides(struct json_object *resource, struct template_thing
 
 static int resolve_thing(const struct template_scope *scope, struct json_object *resource,
                          struct json_object *properties, struct template_result *result, struct rejection *rejection) {
-    AUTO_FREE char *principal_type = NULL;
     struct template_thing *thing = &result->thing;
+    if (json_object_object_get_ex(properties, "ThingPrincipalType", NULL))
+        return rejection_set(rejection, 400, "InvalidParameters", "ThingPrincipalType belongs to the certificate");
     if (thing->name != NULL)
         return rejection_set(rejection, 400, "InvalidParameters", "The template has two things");
     if (property_text(scope, properties, "ThingName", &thing->name, rejection) < 0 ||
         property_text(scope, properties, "ThingTypeName", &thing->type_name, rejection) < 0 ||
-        property_text(scope, properties, "ThingPrincipalType", &principal_type, rejection) < 0 ||
         property_map(scope, properties, "AttributePayload", &thing->attributes, rejection) < 0 ||
         resolve_groups(scope, properties, thing, rejection) < 0 || resolve_overrides(resource, thing, rejection) < 0)
         return -1;
     if (thing->name == NULL)
         return rejection_set(rejection, 400, "InvalidParameters", "The thing has no ThingName");
-    if (principal_type != NULL && strcmp(principal_type, "EXCLUSIVE_THING") != 0 &&
-        strcmp(principal_type, "NON_EXCLUSIVE_THING") != 0)
-        return rejection_set(rejection, 400, "InvalidParameters", "Invalid ThingPrincipalType %.64s", principal_type);
-    thing->exclusive = principal_type != NULL && strcmp(principal_type, "EXCLUSIVE_THING") == 0;
     return check_names(thing, rejection);
 }
 
 /* The samples of AWS write both ACTIVE and Active. */
 static int resolve_certificate(const struct template_scope *scope, struct json_object *properties,
                                struct template_result *result, struct rejection *rejection) {
-    AUTO_FREE char *id = NULL, *status = NULL;
+    AUTO_FREE char *id = NULL, *status = NULL, *type = NULL;
     if (property_text(scope, properties, "CertificateId", &id, rejection) < 0 ||
-        property_text(scope, properties, "Status", &status, rejection) < 0)
+        property_text(scope, properties, "Status", &status, rejection) < 0 ||
+        property_text(scope, properties, "ThingPrincipalType", &type, rejection) < 0)
         return -1;
     if (id == NULL || strcmp(id, scope->certificate_id) != 0)
         return rejection_set(rejection, 400, "InvalidParameters",
                              "CertificateId must be {\"Ref\": \"AWS::IoT::Certificate::Id\"}");
     if (status != NULL && strcasecmp(status, "ACTIVE") != 0 && strcasecmp(status, "INACTIVE") != 0)
         return rejection_set(rejection, 400, "InvalidParameters", "Invalid certificate Status %.64s", status);
+    if (type != NULL && strcmp(type, "EXCLUSIVE_THING") != 0 && strcmp(type, "NON_EXCLUSIVE_THING") != 0)
+        return rejection_set(rejection, 400, "InvalidParameters", "Invalid ThingPrincipalType %.64s", type);
+    result->thing.exclusive = type != NULL && strcmp(type, "EXCLUSIVE_THING") == 0;
     result->certificate_active = status == NULL || strcasecmp(status, "ACTIVE") == 0;
     return 0;
 }

@@ -16,7 +16,7 @@ struct template_thing {
     struct json_object *attributes;
     char *type_name; /* NULL: none */
     struct json_object *groups;
-    bool exclusive; /* ThingPrincipalType EXCLUSIVE_THING */
+    bool exclusive; /* the certificate's ThingPrincipalType is EXCLUSIVE_THING */
     enum template_override override_attributes, override_type, override_groups;
 };
 
