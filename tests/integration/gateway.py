@@ -53,9 +53,15 @@ class BusMonitor:
             "busctl", ["busctl", f"--address={address}", "--json=short", "monitor"], log, stdout=subprocess.PIPE
         )
         test.addCleanup(self.close)
-        wait_for("busctl monitors the bus", lambda: "Monitoring" in self.process.log.read_text())
         self.thread = threading.Thread(target=self.read, daemon=True)
         self.thread.start()
+        wait_for("busctl monitors the bus", lambda: self.sees_a_call(address))
+
+    def sees_a_call(self, address):
+        """Not all versions of busctl say when they have begun."""
+        words = ["--dest=org.freedesktop.DBus", "/", "org.freedesktop.DBus.GetId"]
+        subprocess.run(["dbus-send", f"--bus={address}", "--print-reply", *words], capture_output=True, timeout=DEADLINE)
+        return self.messages
 
     def read(self):
         for line in self.process.popen.stdout:
@@ -152,6 +158,7 @@ class Gateway:
         self.log = self.directory / "log"
         self.process = None
         self.traced = False
+        self.wrapper = []  # a command that becomes the daemon by exec
         self.since = 0
         self.sections = self.default_sections(cloud, tpm, backend, serial)
         self.configure()
@@ -212,7 +219,10 @@ class Gateway:
         self.since = self.monitor.mark()
         said = self.notifications.mark()
         self.process = Process(
-            "enrolld", [*before, built("enrolld"), f"--config={self.configuration}"], self.log, self.environment()
+            "enrolld",
+            [*self.wrapper, *before, built("enrolld"), f"--config={self.configuration}"],
+            self.log,
+            self.environment(),
         )
         if wait and self.notifications.wait("READY=1", said) is None:
             raise AssertionError(f"enrolld has not said READY=1, its status is {self.process.popen.poll()}")

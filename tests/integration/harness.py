@@ -49,6 +49,12 @@ def built(name):
     raise AssertionError(f"{name} is not in {BUILD_DIR}: build it first, or set BUILD_DIR")
 
 
+def can_trace():
+    """Whether strace(1) is there and may be used: a container may forbid it."""
+    words = ["strace", "-o", "/dev/null", "true"]
+    return shutil.which("strace") is not None and subprocess.run(words, capture_output=True).returncode == 0
+
+
 def children(pid):
     """The processes that pid has forked and that still run."""
     try:

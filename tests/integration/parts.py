@@ -32,9 +32,10 @@ BUS_OPEN_POLICY = """<policy context="default">
 
 
 class Bus:
-    """A private message bus: everyone may do everything, unless a policy (XML) is given."""
+    """A private message bus: everyone may do everything, unless a policy (XML) is given. wrapper: a command that
+    becomes dbus-daemon by exec."""
 
-    def __init__(self, test, policy=BUS_OPEN_POLICY, name="bus"):
+    def __init__(self, test, policy=BUS_OPEN_POLICY, name="bus", wrapper=()):
         directory = test.directory / name
         directory.mkdir()
         configuration = directory / "bus.conf"
@@ -43,7 +44,8 @@ class Bus:
         log = directory / "log"
         self.process = Process(
             "dbus-daemon",
-            ["dbus-daemon", f"--config-file={configuration}", "--nofork", "--nopidfile", f"--print-address={writer}"],
+            [*wrapper, "dbus-daemon", f"--config-file={configuration}", "--nofork", "--nopidfile"]
+            + [f"--print-address={writer}"],
             log,
             pass_fds=[writer],
         )

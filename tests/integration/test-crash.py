@@ -5,6 +5,7 @@ start ends provisioned."""
 import collections
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,11 +20,6 @@ STEPS = ("key", "request", "claim", "certificate", "register", "prove", "verify"
 CALLS = "mkdirat,fchmod,fsync,renameat,symlinkat,unlinkat"
 # Milliseconds from the start of the daemon: chosen once, denser where a provisioning ends.
 TIMES = (3, 17, 31, 46, 58, 67, 79, 92, 104, 131, 155, 190)
-
-
-def can_trace():
-    words = ["strace", "-o", "/dev/null", "true"]
-    return shutil.which("strace") is not None and subprocess.run(words, capture_output=True).returncode == 0
 
 
 class Crash(harness.TestCase):
@@ -105,6 +101,44 @@ class Crash(harness.TestCase):
         self.cloud.thaw()
         self.gateway.wait_provisioned()
 
+    @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
+    def test_order_of_the_commit(self):
+        """A power cut leaves what is durable: nothing may be visible before what it stands on is."""
+        log = self.directory / "calls"
+        self.gateway.start(before=["strace", "-y", "-qq", "-o", log, "-e", "trace=fsync,renameat"])
+        self.gateway.wait_provisioned()
+        state = str(self.gateway.state)
+        lines = log.read_text().splitlines()
+        # The record of attempts has its own calls before.
+        lines = lines[next(number for number, line in enumerate(lines) if "/incoming/" in line) :]
+        self.assertTrue(all(line.endswith(" = 0") for line in lines), lines)
+        staged = [f"fsync({state}/incoming/{name})" for name in FILES]
+        seen = [re.sub(r"\d+<([^>]*)>", r"\1", line.split(" = ")[0]) for line in lines]
+        self.assertEqual(sorted(seen[: len(FILES)]), staged)
+        expected = [
+            f"fsync({state}/incoming)",  # its entries
+            f"fsync({state}/incoming)",  # its mode
+            f'renameat({state}, "incoming", {state}/generations, "1")',
+            f"fsync({state}/generations)",
+            f'renameat({state}, "current.new", {state}, "current")',
+            f"fsync({state})",
+        ]
+        self.assertEqual(seen[len(FILES) :], expected)
+
+    @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
+    def test_identity_that_is_not_durable_is_announced(self):
+        """The last fsync fails when `current` already names the new identity: the next check must tell of it."""
+        last = [number for call, number in self.calls() if call == "fsync"][-1]
+        self.gateway.state.mkdir(mode=0o711)
+        inject = f"inject=fsync:error=EIO:when={last}"
+        self.gateway.start(before=["strace", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", inject])
+        error = self.gateway.wait_signalled("LastError", lambda error: error[0] != "")
+        self.assertEqual(error[:2], ["internal", "commit"], error)
+        self.assertIn("durable", error[2])
+        self.gateway.wait_provisioned()
+        self.assertEqual(self.gateway.wait_signal("IdentityChanged"), [1])
+        self.assertEqual(self.gateway.property("Generation"), 1)
+
     def calls(self):
         """The (system call, how many-th) of one whole provisioning, in their order."""
         log = self.directory / "calls"
@@ -118,7 +152,7 @@ class Crash(harness.TestCase):
                 seen[call] += 1
                 yield call, seen[call]
 
-    @unittest.skipUnless(can_trace(), "needs strace(1), and may not use it here")
+    @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
     def test_daemon_killed_at_each_call(self):
         points = list(self.calls())
         self.assertGreater(len(points), 20)

@@ -7,12 +7,13 @@ import pathlib
 import pwd
 import signal
 import subprocess
+import time
 import unittest
 import xml.etree.ElementTree
 
 import harness
-from gateway import INTERFACE, NAME, PATH, BusError, Gateway
-from parts import Bus, Cloud, Tpm
+from gateway import FILES, INTERFACE, NAME, PATH, BusError, Gateway
+from parts import BUS_OPEN_POLICY, Bus, Cloud, Tpm
 
 PROPERTIES = {
     "Version": "s",
@@ -156,15 +157,20 @@ class Interface(DeviceTest):
         self.gateway.wait_provisioned()
 
     def test_cancel(self):
+        """A canceled attempt has failed: the next one does not come at once."""
+        self.gateway.configure("Retry", Internal="365d 365d")
         self.start_hanging()
         job = int(self.gateway.call("Enroll"))
-        self.gateway.configure("Retry", Internal="1h 1h")
         self.assertBusError("org.enrolld1.Error.NoSuchJob", "Cancel", f"uint32:{job + 1}")
         self.gateway.call("Cancel", f"uint32:{job}")
         removed = self.gateway.wait_signal("JobRemoved")
         self.assertEqual(removed[:3], [job, "enroll", "canceled"])
         self.assertBusError("org.enrolld1.Error.NoSuchJob", "Cancel", f"uint32:{job}")
+        self.assertEqual(self.gateway.property("State"), "backoff")
+        self.assertGreater(self.gateway.property("NextAttempt"), (time.time() + 60) * 1000000)
+        self.assertEqual(self.gateway.property("LastError")[0], "internal")
         self.cloud.thaw()
+        self.gateway.call("Enroll")
         self.gateway.wait_provisioned()
 
     def test_reload_of_a_bad_file_keeps_the_old_one(self):
@@ -203,43 +209,115 @@ class Interface(DeviceTest):
         self.gateway.bus.process.stop(signal.SIGKILL)
         self.assertGreater(self.gateway.process.wait(), 0)
 
-    @unittest.skipUnless(os.geteuid() == 0, "needs root, to be somebody else")
-    def test_bus_policy(self):
-        """The policy that is installed: root and the group control, everybody reads."""
-        nobody = pwd.getpwnam("nobody")
-        policy = self.directory / "policy.conf"
-        text = (harness.SOURCE_DIR / "systemd/org.enrolld1.conf").read_text()
-        # Neither the user nor the group need exist on the machine that tests.
-        text = text.replace('group="enrolld-admin"', 'group="nogroup"').replace('user="enrolld"', 'user="daemon"')
-        policy.write_text(text)
-        bus = Bus(self, BUS_POLICY.format(policy=policy), name="bus-2")
+
+@unittest.skipUnless(os.geteuid() == 0, "needs root, to be somebody else")
+class Groups(harness.TestCase):
+    """Who may control and who may read: groups of a machine that has both, with `nobody` for everybody else."""
+
+    ADMIN, IDENTITY = 64001, 64002
+    REFUSED_BY_DAEMON = "Only root and members of the group enrolld-admin"
+
+    def setUp(self):
+        super().setUp()
+        self.cloud = Cloud(self)
+        self.cloud.hook({"serialPrefix": "GW", "result": "deny"})
+        group = self.directory / "group"
+        own = f"enrolld-admin:x:{self.ADMIN}:nobody\nenrolld-identity:x:{self.IDENTITY}:\n"
+        group.write_text(pathlib.Path("/etc/group").read_text() + own)
+        # A mount namespace of its own for each of the two programs that look for groups.
+        self.wrapper = ["unshare", "--mount", "sh", "-c", f'mount --bind "{group}" /etc/group && exec "$@"', "sh"]
         self.directory.chmod(0o711)
-        os.chmod(self.directory / "bus-2", 0o711)
-        gateway = Gateway(self, self.cloud, backend="file", name="strict", bus=bus)
-        gateway.start()
-        gateway.wait_provisioned()
-        # The programs are in a directory that others need not be able to enter.
-        run = lambda *words, groups: subprocess.run(
-            ["dbus-send", f"--bus={bus.address}", "--print-reply", f"--dest={NAME}", PATH, *words],
+
+    def start(self, policy, before=()):
+        bus = Bus(self, policy, wrapper=self.wrapper)
+        self.gateway = Gateway(self, self.cloud, backend="file", bus=bus)
+        self.gateway.configure("Retry", Denied="365d 365d")
+        self.gateway.wrapper = self.wrapper
+        for path in (self.directory / "bus", self.gateway.directory):
+            path.chmod(0o711)
+        self.gateway.start(before=before)
+        self.gateway.wait_property("State", "failed")
+
+    def enroll(self):
+        self.cloud.hook()
+        self.gateway.call("Enroll")
+        self.gateway.wait_provisioned()
+
+    def owners(self):
+        """The groups of what is in the first generation."""
+        generation = self.gateway.state / "generations/1"
+        return {path.name: path.stat().st_gid for path in (generation, *generation.iterdir())}
+
+    @staticmethod
+    def run_as_nobody(*words, groups):
+        # Programs of the build are in a directory that others need not be able to enter.
+        nobody = pwd.getpwnam("nobody")
+        return subprocess.run(
+            [str(word) for word in words],
             capture_output=True,
             text=True,
             timeout=harness.DEADLINE,
             user=nobody.pw_uid,
-            group=65533,
+            group=nobody.pw_gid,
             extra_groups=groups,
         )
-        read = ("org.freedesktop.DBus.Properties.Get", f"string:{INTERFACE}", "string:State")
-        self.assertIn("provisioned", run(*read, groups=[]).stdout)
-        done = run("org.freedesktop.DBus.Introspectable.Introspect", groups=[])
-        self.assertIn(INTERFACE, done.stdout, done.stderr)
+
+    def call(self, *words, groups):
+        send = ["dbus-send", f"--bus={self.gateway.bus.address}", "--print-reply", f"--dest={NAME}", PATH]
+        return self.run_as_nobody(*send, *words, groups=groups)
+
+    def assertRefused(self, text, groups):
         for method in METHODS:
-            done = run(f"{INTERFACE}.{method}", groups=[])
+            done = self.call(f"{INTERFACE}.{method}", *["uint32:1"] * len(METHODS[method][0]), groups=groups)
             self.assertIn("org.freedesktop.DBus.Error.AccessDenied", done.stderr)
-        # The bus lets the group through; the daemon then looks for its own group enrolld-admin, which this is not.
-        done = run(f"{INTERFACE}.Enroll", groups=[nobody.pw_gid])
-        self.assertIn("org.freedesktop.DBus.Error.AccessDenied", done.stderr)
-        self.assertNotIn("rejected by", done.stderr.lower())
-        self.assertEqual(gateway.enrollctl("enroll").returncode, 1)
+            self.assertIn(text, done.stderr)
+
+    def assertMemberControls(self):
+        done = self.call(f"{INTERFACE}.Cancel", "uint32:77", groups=[self.ADMIN])
+        self.assertIn("org.enrolld1.Error.NoSuchJob", done.stderr)
+        self.cloud.hook()
+        done = self.call(f"{INTERFACE}.Enroll", groups=[self.ADMIN])
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("uint32", done.stdout)
+        self.gateway.wait_provisioned()
+        done = self.call(f"{INTERFACE}.Reload", groups=[self.ADMIN])
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_installed_policy(self):
+        """Root and the group control, everybody looks."""
+        self.start(BUS_POLICY.format(policy=harness.SOURCE_DIR / "systemd/org.enrolld1.conf"))
+        read = ("org.freedesktop.DBus.Properties.Get", f"string:{INTERFACE}", "string:State")
+        self.assertIn("failed", self.call(*read, groups=[]).stdout)
+        done = self.call("org.freedesktop.DBus.Introspectable.Introspect", groups=[])
+        self.assertIn(INTERFACE, done.stdout, done.stderr)
+        self.assertRefused("Rejected send message", groups=[])
+        self.assertMemberControls()
+        self.assertEqual(self.gateway.call("Reload"), "")  # root
+
+    def test_daemon_decides_by_itself(self):
+        """Where the bus lets everybody through."""
+        self.start(BUS_OPEN_POLICY)
+        self.assertRefused(self.REFUSED_BY_DAEMON, groups=[])
+        self.assertRefused(self.REFUSED_BY_DAEMON, groups=[self.IDENTITY])
+        self.assertMemberControls()
+
+    def test_group_of_the_identity(self):
+        self.start(BUS_OPEN_POLICY)
+        self.enroll()
+        self.assertEqual(self.owners(), dict.fromkeys(("1", *FILES), self.IDENTITY))
+        path = self.gateway.state / "current/private.pem"
+        self.assertIn("PRIVATE KEY", self.run_as_nobody("cat", path, groups=[self.IDENTITY]).stdout)
+        self.assertIn("denied", self.run_as_nobody("cat", path, groups=[self.ADMIN]).stderr.lower())
+        self.assertNotIn("cannot be given", self.gateway.log.read_text())
+
+    @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
+    def test_group_that_may_not_be_given(self):
+        """The identity is in use all the same, and the log says once why applications cannot read it."""
+        inject = "inject=fchown:error=EPERM"
+        self.start(BUS_OPEN_POLICY, before=["strace", "-qq", "-o", "/dev/null", "-e", "trace=fchown", "-e", inject])
+        self.enroll()
+        self.assertNotIn(self.IDENTITY, self.owners().values())
+        self.assertEqual(self.gateway.log.read_text().count("cannot be given to the group enrolld-identity"), 1)
 
 
 class Systemd(DeviceTest):
@@ -314,6 +392,20 @@ class Follow(DeviceTest):
         self.gateway.start()
         self.assertEqual(waiting.wait(), 0)
         self.assertEqual(self.gateway.property("State"), "provisioned")
+
+    def test_wait_for_a_daemon_that_hangs(self):
+        self.start_provisioned()
+        self.gateway.send_signal(signal.SIGSTOP)
+        begin = time.monotonic()
+        done = self.gateway.enrollctl("wait", "--timeout=1")
+        self.assertEqual(done.returncode, 4, done.stderr)
+        self.assertIn("enrolld does not answer", done.stderr)
+        self.assertLess(time.monotonic() - begin, 15)  # the library by itself would wait for 25 s
+        waiting = self.enrollctl("wait")
+        look = lambda message: message.get("member") == "GetAll"
+        self.assertTrue(self.gateway.monitor.first(look, self.gateway.monitor.mark(), harness.DEADLINE))
+        self.gateway.send_signal(signal.SIGCONT)
+        self.assertEqual(waiting.wait(), 0)
 
     def test_wait_outlives_the_daemon(self):
         self.cloud.freeze()

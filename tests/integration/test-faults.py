@@ -88,13 +88,32 @@ class Cloudy(Fault):
         self.assertHealed(gateway)
 
     def test_server_of_another_name(self):
+        """All is right with the server's certificate but the name in it."""
         gateway = self.gateway_with()
-        gateway.configure("Cloud", Endpoint="127.0.0.2")
+        right = self.serve_as("elsewhere.example")
         gateway.start()
-        self.assertFault(gateway, "backoff", "network", "claim", "127.0.0.2")
-        gateway.configure("Cloud", Endpoint="localhost")
-        gateway.call("Reload")
+        self.assertFault(gateway, "backoff", "network", "claim", "localhost", "for another host name")
+        self.assertEqual(self.cloud.events(event="connect"), [])
+        self.serve(right)
         self.assertHealed(gateway)
+
+    def serve(self, certificate):
+        """Lets the cloud show that certificate (PEM); returns what it showed before."""
+        path = self.cloud.directory / "server.pem"
+        before = path.read_text()
+        self.cloud.stop()
+        path.write_text(certificate)
+        self.cloud.start()
+        return before
+
+    def serve_as(self, name):
+        """The same with a certificate from the same authority, for the same key, for another name."""
+        extensions = self.directory / "extensions"
+        extensions.write_text(f"extendedKeyUsage=serverAuth\nsubjectAltName=DNS:{name}\n")
+        make = "openssl x509 -req -in server.csr -CA root-ca.pem -CAkey root-ca.key -sha256 -days 2 -set_serial 2"
+        words = [*make.split(), "-extfile", extensions]
+        done = subprocess.run(words, cwd=self.cloud.directory, check=True, capture_output=True, text=True)
+        return self.serve(done.stdout)
 
     def test_nobody_listens(self):
         gateway = self.gateway_with()
@@ -164,6 +183,19 @@ class Replies(Fault):
         }
         fault = {"action": "replace", "payload": json.dumps(reply)}
         self.assertIn("another key", self.assertReply("create-from-csr", fault, "invalid", "certificate"))
+
+    def test_certificate_is_called_by_another_id(self):
+        """The id is what an operator would revoke: it must be that of the certificate."""
+        gateway = self.gateway_with()
+        other = {"certificateId": self.cloud.claim_id}
+        self.cloud.edit(
+            fault={"operation": "create-from-csr", "action": "amend", "payload": json.dumps(other), "times": 1}
+        )
+        gateway.start()
+        self.assertFault(gateway, "failed", "invalid", "certificate", f"the cloud calls it {self.cloud.claim_id}")
+        self.assertEqual(self.cloud.events(event="register-thing"), [])
+        self.assertEqual(list(gateway.state.glob("generations/*")), [])
+        self.assertHealed(gateway)
 
     def test_attempts_on_request_keep_the_rate(self):
         """The cloud takes one CONNECT per second and client id, however impatient an operator is."""

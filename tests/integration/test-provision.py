@@ -2,6 +2,7 @@
 """From nothing to an identity, and what is there afterwards."""
 
 import json
+import socket
 import stat
 import subprocess
 import time
@@ -105,15 +106,43 @@ class Provision(harness.TestCase):
         self.assertEqual(gateway.stop(), 0)
         before = gateway.identity()
         self.cloud.stop()
-        seen = self.cloud.events(event="connect")
+        listener = self.listen_in_place_of_the_cloud()
         gateway.start()
         gateway.wait_provisioned()
         self.assertEqual(gateway.signalled("State")[-1], "provisioned")
         self.assertNotIn("enrolling", gateway.signalled("State"))
         self.assertEqual(gateway.property("Attempt"), 0)
         self.assertEqual(gateway.property("CertificateId"), before["certificateId"])
-        self.cloud.start()
-        self.assertEqual(self.cloud.events(event="connect"), seen)
+        self.assertEqual(gateway.stop(), 0)
+        with self.assertRaises(BlockingIOError, msg="somebody has connected"):
+            listener.accept()
+
+    def listen_in_place_of_the_cloud(self):
+        """The kernel keeps each connection until accept(), also one that is closed again."""
+        listener = socket.socket()
+        self.addCleanup(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self.cloud.port))
+        listener.listen()
+        listener.setblocking(False)
+        return listener
+
+    def test_configuration_that_is_too_large(self):
+        """What no worker could be given is refused beforehand."""
+        gateway = Gateway(self, self.cloud, backend="file")
+        gateway.configure("fleet-claim", **{f"Parameter_P{number}": 150 * "x" for number in range(350)})
+        done = subprocess.run(
+            [harness.built("enrolld"), "--check-config", f"--config={gateway.configuration}"],
+            env=gateway.environment(),
+            capture_output=True,
+            text=True,
+            timeout=harness.DEADLINE,
+        )
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("at most 64 KiB", done.stderr)
+        gateway.start()
+        error = gateway.wait_property("LastError", lambda error: error[0] != "")
+        self.assertEqual(error[:2], ["invalid", "configuration"], error)
 
     def test_enrollctl_status(self):
         gateway = self.provision()
