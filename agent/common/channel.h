@@ -4,7 +4,7 @@
  *
  *     daemon                                        worker
  *     job  VERB= METHOD= GENERATION= + files  --->
- *                                             <---  progress  STEP=                      (any number)
+ *                                             <---  progress  STEP= [MESSAGE=]           (any number)
  *                                             <---  result  RESULT=done + files | RESULT=failed CLASS= STEP= MESSAGE=
  *                                             <---  end of file
  *

@@ -11,7 +11,7 @@
 #define JOB_KEY_GENERATION "GENERATION" /* the number the new identity will get */
 
 /* Keys of progress. */
-#define JOB_KEY_STEP "STEP" /* common/step.h */
+#define JOB_KEY_STEP "STEP" /* common/step.h; with MESSAGE=: why it is asked again */
 
 /* Keys of a result. */
 #define JOB_KEY_RESULT "RESULT" /* "done" or "failed" */

@@ -145,10 +145,6 @@ static void set_step(struct agent *agent, const char *step) {
     bus_publish(agent->bus, &agent->status);
 }
 
-static void on_progress(const char *step, void *data) {
-    set_step(data, step);
-}
-
 /* --- operations --- */
 
 /* What runs now, or next, is one operation with one number: a check, an enrolment, or for Enroll() both in turn. */
@@ -184,6 +180,18 @@ static void set_error(struct agent *agent, const struct failure *failure) {
     status_set_text(error->step, sizeof error->step, failure->step);
     status_set_text(error->message, sizeof error->message, failure->message);
     error->time_usec = now_usec();
+}
+
+/* A refusal that may be propagation in the cloud is told at once: the worker asks for minutes before it gives up. */
+static void on_progress(const char *step, const char *refusal, void *data) {
+    struct agent *agent = data;
+    struct failure failure;
+    if (refusal != NULL) {
+        failure_record(&failure, FAILURE_NOT_YET, step, "%s", refusal);
+        log_message(LOG_NOTICE, "still at step %s: %s", step, failure.message);
+        set_error(agent, &failure);
+    }
+    set_step(agent, step);
 }
 
 static void forget_failures(struct agent *agent) {

@@ -143,7 +143,7 @@ static void take_progress(struct job *job, const struct message *message) {
     else if (++job->progress_count > JOB_PROGRESS_MAX)
         fail(job, "the worker broke the protocol: more than %d progress messages", JOB_PROGRESS_MAX);
     else
-        job->handler.progress(step, job->handler.data);
+        job->handler.progress(step, message_get(message, JOB_KEY_MESSAGE), job->handler.data);
 }
 
 /* RESULT=failed: the worker's own words. NULL or what is wrong with them. */

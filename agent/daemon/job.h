@@ -42,7 +42,8 @@ struct job_outcome {
 };
 
 struct job_handler {
-    void (*progress)(const char *step, void *data);
+    /* refusal: why the step is asked again, NULL for a new step */
+    void (*progress)(const char *step, const char *refusal, void *data);
     /* Called once, from the event loop or from job_cancel(); the files are closed when it returns. It frees the job. */
     void (*ended)(const struct job_outcome *outcome, void *data);
     void *data;

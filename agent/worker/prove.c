@@ -98,6 +98,7 @@ int prove_identity(struct enrollment *enrollment) {
             return r;
         if (enrollment->failure->class == FAILURE_DENIED && thing_id != NULL)
             id = id == own_id ? thing_id : own_id;
+        report_refusal(enrollment->failure);
         wait_before(attempt);
     }
 }

@@ -29,6 +29,19 @@ void report_step(const char *step) {
         (void)channel_send(channel, &message); /* a daemon that is gone has hung up: SIGTERM is on its way */
 }
 
+void report_refusal(const struct failure *failure) {
+    struct message message;
+    if (channel < 0) {
+        printf("%s: %s; asking again ...\n", failure->step, failure->message);
+        fflush(stdout);
+        return;
+    }
+    message_init(&message, MESSAGE_PROGRESS);
+    if (message_add(&message, JOB_KEY_STEP, failure->step) == 0 &&
+        message_add(&message, JOB_KEY_MESSAGE, failure->message) == 0)
+        (void)channel_send(channel, &message);
+}
+
 static void print_fields(const struct message *message) {
     for (size_t i = 0; i < message->field_count; i++)
         printf("%-16s %s\n", message->text + message->fields[i].key, message->text + message->fields[i].value);

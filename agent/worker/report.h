@@ -9,6 +9,9 @@ void report_open(int channel);
 
 void report_step(const char *step);
 
+/* The same step goes on: it was refused for now and is asked again. */
+void report_refusal(const struct failure *failure);
+
 /* The result of a job that is done; clears the message. For a person: its fields, one a line. Returns 0 or a negative
  * errno. */
 int report_done(struct message *result);

@@ -137,6 +137,23 @@ class Cloudy(Fault):
 class Replies(Fault):
     """What a cloud that is busy or broken answers."""
 
+    def test_refused_at_the_proof(self):
+        """It is told while the worker still asks, and heals with the same certificate."""
+        gateway = self.gateway_with()
+        self.cloud.edit(fault={"operation": "register-thing", "times": 1, "action": "delay", "milliseconds": 1000})
+        gateway.start()
+        self.cloud.wait_event(event="register-thing", result="accepted")
+        ((certificate, status),) = self.cloud.device_certificates().items()
+        self.assertEqual(status, "ACTIVE")
+        self.cloud.set_certificate(certificate, "INACTIVE")
+        seen = gateway.wait_property("LastError", lambda error: error[0] == "not-yet")
+        self.assertEqual(seen[1], "prove", seen)
+        self.assertIn("iot:Connect", seen[2])
+        self.assertEqual(gateway.property("State"), "enrolling")
+        self.cloud.set_certificate(certificate, "ACTIVE")
+        self.assertHealed(gateway)
+        self.assertEqual(self.cloud.device_certificates(), {certificate: "ACTIVE"})
+
     def assertReply(self, operation, fault, *expected):
         gateway = self.gateway_with()
         self.cloud.edit(fault={"operation": operation, "times": 1, **fault})
