@@ -116,7 +116,8 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
     if (attach_configuration(job, arguments->configuration, failure) < 0)
         return -1;
     /* Before anything is asked of the cloud: a certificate that cannot be written would be wasted. */
-    if (strcmp(arguments->verb, JOB_ENROLL) == 0 && mkdir(arguments->directory, 0700) < 0)
+    if (strcmp(arguments->verb, JOB_ENROLL) == 0 && arguments->directory != NULL &&
+        mkdir(arguments->directory, 0700) < 0)
         return failure_set(failure, FAILURE_INVALID, STEP_COMMIT, "%s: %s", arguments->directory, strerror(errno));
     if (strcmp(arguments->verb, JOB_CHECK) != 0)
         return 0;
