@@ -1,5 +1,5 @@
 /* The named steps of the way of an identity, in their order. They appear on D-Bus (Step, LastError), in
- * progress messages and in logs, so they are part of the interface (org.enrolld1(5)). */
+ * progress messages and in logs, so they are part of the interface. */
 #pragma once
 
 #define STEP_WORKER "worker"               /* getting a worker and its channel */
