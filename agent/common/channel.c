@@ -12,15 +12,14 @@
 #include <sys/stat.h>
 
 static const char *const type_names[MESSAGE_TYPE_COUNT] = {
-    [MESSAGE_JOB] = "job",
-    [MESSAGE_PROGRESS] = "progress",
-    [MESSAGE_RESULT] = "result",
+    [MESSAGE_JOB] = "job",           [MESSAGE_PROGRESS] = "progress", [MESSAGE_CHECKPOINT] = "checkpoint",
+    [MESSAGE_CONTINUE] = "continue", [MESSAGE_RESULT] = "result",
 };
 
 static const char *const role_names[FILE_ROLE_COUNT] = {
     [FILE_CONFIGURATION] = "configuration", [FILE_CERTIFICATE] = "certificate",
     [FILE_PRIVATE_KEY] = "private-key",     [FILE_ROOT_CA] = "root-ca",
-    [FILE_IDENTITY] = "identity",
+    [FILE_IDENTITY] = "identity",           [FILE_CHECKPOINT] = "checkpoint",
 };
 
 const char *message_type_name(enum message_type type) {

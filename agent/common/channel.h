@@ -3,9 +3,12 @@
  * by FILES=. Neither side trusts the other's words: everything is bounded and checked here.
  *
  *     daemon                                        worker
- *     job  VERB= METHOD= GENERATION= + files  --->
- *                                             <---  progress  STEP= [MESSAGE=]           (any number)
- *                                             <---  result  RESULT=done + files | RESULT=failed CLASS= STEP= MESSAGE=
+ *     job  VERB= GENERATION= + files          --->
+ *                                             <---  progress  STEP= [MESSAGE=] [NOTE=]   (any number)
+ *                                             <---  checkpoint + file                    (enroll, a few)
+ *     continue                                --->                                       (once it is durable)
+ *                                             <---  result  RESULT=done + files | RESULT=resume |
+ *                                                           RESULT=failed CLASS= STEP= MESSAGE=
  *                                             <---  end of file
  *
  * "Result, then end of file" is the only success. Closing the channel cancels the job. */
@@ -26,6 +29,8 @@
 enum message_type {
     MESSAGE_JOB,
     MESSAGE_PROGRESS,
+    MESSAGE_CHECKPOINT,
+    MESSAGE_CONTINUE,
     MESSAGE_RESULT,
 };
 #define MESSAGE_TYPE_COUNT (MESSAGE_RESULT + 1)
@@ -37,8 +42,9 @@ enum file_role {
     FILE_PRIVATE_KEY,   /* private.pem */
     FILE_ROOT_CA,       /* root-ca.pem */
     FILE_IDENTITY,      /* identity.json */
+    FILE_CHECKPOINT,    /* how far an enrolment has come: the worker's own words, kept by the daemon unread */
 };
-#define FILE_ROLE_COUNT (FILE_IDENTITY + 1)
+#define FILE_ROLE_COUNT (FILE_CHECKPOINT + 1)
 
 struct message_field {
     uint16_t key; /* offsets into text */

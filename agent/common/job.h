@@ -3,7 +3,7 @@
 
 /* VERB= */
 #define JOB_CHECK "check"               /* + all five files: is this identity usable? no network */
-#define JOB_ENROLL "enroll"             /* + configuration: get a new identity */
+#define JOB_ENROLL "enroll"             /* + configuration, checkpoint if there is one: get a new identity */
 #define JOB_CHECK_CONFIG "check-config" /* + configuration: are the settings and the section of the plugin right? */
 
 /* Keys of a job. */
@@ -12,9 +12,11 @@
 
 /* Keys of progress. */
 #define JOB_KEY_STEP "STEP" /* common/step.h; with MESSAGE=: why it is asked again */
+#define JOB_KEY_NOTE "NOTE" /* beside STEP=: something worth a line in the log */
 
-/* Keys of a result. */
-#define JOB_KEY_RESULT "RESULT" /* "done" or "failed" */
+/* Keys of a result. "resume" ends an enroll whose process has held a private key in the clear: another worker goes on
+ * from the checkpoint at once, as the same attempt. */
+#define JOB_KEY_RESULT "RESULT" /* "done", "failed" or "resume" (below) */
 #define JOB_KEY_CLASS "CLASS"   /* failed: failure_class_name(), with STEP= and MESSAGE= */
 #define JOB_KEY_MESSAGE "MESSAGE"
 #define JOB_KEY_RETRY_AFTER "RETRY_AFTER" /* failed: seconds that the server asked for, optional */

@@ -45,6 +45,13 @@ static const char *parse_client_id(const char *value, size_t offset, struct sett
     return parse_word(value, settings->client_id, sizeof settings->client_id);
 }
 
+static const char *parse_thing_name(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (specifier_judge(value) != NULL)
+        return specifier_judge(value);
+    return parse_word(value, settings->thing_name, sizeof settings->thing_name);
+}
+
 static const char *parse_endpoint(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
     if (strpbrk(value, "/: \t") != NULL)
@@ -142,6 +149,11 @@ static const char *parse_retry(const char *value, size_t offset, struct settings
     return NULL;
 }
 
+static const char *parse_propagation(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return settings_parse_span(value, &settings->propagation_ms) < 0 ? "must be a time span, like 2min" : NULL;
+}
+
 /* The retry defaults: a lost network heals by itself and costs the cloud nothing; a busy cloud must be left alone
  * (RegisterThing allows an account about 10 per second); what needs an operator is asked rarely. */
 static const struct {
@@ -151,6 +163,7 @@ static const struct {
 } known[] = {
     {"Agent", "Methods", NULL, parse_method, 0},
     {"Agent", "SerialNumber", "auto", parse_serial_number, 0},
+    {"Agent", "ThingName", "", parse_thing_name, 0},
     {"Agent", "ClientId", "", parse_client_id, 0},
     {"Cloud", "Endpoint", NULL, parse_endpoint, 0},
     {"Cloud", "Port", "8883", parse_port, 0},
@@ -167,6 +180,7 @@ static const struct {
     {"Retry", "Clock", "10s 10min", parse_retry, FAILURE_CLOCK},
     {"Retry", "TPM", "5s 10min", parse_retry, FAILURE_TPM},
     {"Retry", "Internal", "5s 15min", parse_retry, FAILURE_INTERNAL},
+    {"Retry", "Propagation", "2min", parse_propagation, 0},
 };
 #define KNOWN_COUNT (sizeof known / sizeof *known)
 

@@ -24,6 +24,7 @@ struct retry_range {
 struct settings {
     char method[SETTINGS_METHOD_MAX];              /* [Agent] Methods=, one for now */
     char serial_number[CONFIGURATION_VALUE_MAX];   /* [Agent] SerialNumber=, the source and not the number */
+    char thing_name[256];                          /* [Agent] ThingName=, with specifiers; "": only the cloud says */
     char client_id[256];                           /* [Agent] ClientId=, with specifiers; "" for the defaults */
     char endpoint[SETTINGS_HOST_MAX];              /* [Cloud] Endpoint= */
     uint16_t port;                                 /* [Cloud] Port= */
@@ -33,6 +34,7 @@ struct settings {
     enum setting_key_backend key_backend;          /* [Key] Backend= */
     char tcti[256];                                /* [Key] TCTI= */
     struct retry_range retry[FAILURE_CLASS_COUNT]; /* [Retry] Network= ... */
+    uint64_t propagation_ms;                       /* [Retry] Propagation= */
 };
 
 /* Reads all known keys; what is missing or empty gets its default. Class `invalid` with file and line for a value that

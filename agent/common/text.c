@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <string.h>
 
 /* Length of the UTF-8 sequence at text, 0 if there is none (RFC 3629 section 4). */
 static size_t utf8_sequence(const unsigned char *text, size_t size) {
@@ -50,6 +51,12 @@ void text_make_printable(char *text) {
             bytes[i] = bytes[i + 1] = ' ';
         i += length > 0 ? length : 1;
     }
+}
+
+bool text_is_thing_name(const char *text) {
+    static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-";
+    size_t length = strlen(text);
+    return length > 0 && length <= 128 && strspn(text, legal) == length;
 }
 
 int text_to_u64(const char *text, uint64_t *ret) {

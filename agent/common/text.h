@@ -12,6 +12,9 @@ bool text_is_utf8(const char *text, size_t size);
  * channel and D-Bus. */
 void text_make_printable(char *text);
 
+/* True for 1 to 128 of a-z A-Z 0-9 : _ - (AWS IoT API reference, ThingName). */
+bool text_is_thing_name(const char *text);
+
 /* Decimal digits only, no sign, no blanks; -EINVAL or -ERANGE otherwise, *ret untouched. */
 int text_to_u64(const char *text, uint64_t *ret);
 

@@ -18,6 +18,8 @@
 #define STOP_USEC 1000000ULL
 /* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). */
 #define QUIET_USEC 1000000ULL
+#define NO_FILES                                                                                                       \
+    { -1, -1, -1, -1, -1, -1 }
 #define DETAIL_MAX (FAILURE_STEP_MAX + FAILURE_MESSAGE_MAX + 32)
 
 struct agent {
@@ -37,6 +39,7 @@ struct agent {
     sd_event_source *timer;
     sd_event_source *stop_timer;
     uint64_t enroll_ended_usec; /* CLOCK_BOOTTIME, 0: none has since the start */
+    bool resumed;               /* this attempt has gone on with another worker */
     bool stopping;
 };
 
@@ -183,15 +186,22 @@ static void set_error(struct agent *agent, const struct failure *failure) {
 }
 
 /* A refusal that may be propagation in the cloud is told at once: the worker asks for minutes before it gives up. */
-static void on_progress(const char *step, const char *refusal, void *data) {
+static void on_progress(const char *step, const char *refusal, const char *note, void *data) {
     struct agent *agent = data;
     struct failure failure;
+    if (note != NULL)
+        log_message(LOG_NOTICE, "%s", note);
     if (refusal != NULL) {
         failure_record(&failure, FAILURE_NOT_YET, step, "%s", refusal);
         log_message(LOG_NOTICE, "still at step %s: %s", step, failure.message);
         set_error(agent, &failure);
     }
     set_step(agent, step);
+}
+
+static int on_checkpoint(int file, void *data, struct failure *failure) {
+    struct agent *agent = data;
+    return store_save_checkpoint(agent->environment.store, file, failure);
 }
 
 static void forget_failures(struct agent *agent) {
@@ -247,6 +257,7 @@ static void announce_identity(struct agent *agent) {
 static void succeed(struct agent *agent, const struct identity *identity) {
     struct status *status = &agent->status;
     forget_failures(agent);
+    store_clear_checkpoint(agent->environment.store);
     memset(&status->error, 0, sizeof status->error);
     status->identity = *identity;
     memcpy(status->method, identity->method, sizeof status->method);
@@ -273,7 +284,7 @@ static int start_worker(struct agent *agent, enum job_verb verb, uint32_t genera
         .deadline_usec = verb == VERB_CHECK ? JOB_CHECK_DEADLINE_USEC : JOB_ENROLL_DEADLINE_USEC,
         .grace_usec = JOB_GRACE_USEC,
     };
-    struct job_handler handler = {.progress = on_progress, .ended = ended, .data = agent};
+    struct job_handler handler = {.progress = on_progress, .checkpoint = on_checkpoint, .ended = ended, .data = agent};
     if (handover_configuration(agent->configuration, &files[FILE_CONFIGURATION], failure) < 0) {
         for (int role = 0; role < FILE_ROLE_COUNT; role++)
             cleanup_close(&files[role]);
@@ -297,6 +308,8 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
     if (!take_worker(agent))
         return;
     if (!outcome->done) {
+        if (outcome->lost) /* what the checkpoint leads to can never work */
+            store_clear_checkpoint(agent->environment.store);
         attempt_failed(agent, &outcome->failure, outcome->canceled);
         return;
     }
@@ -307,15 +320,28 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
         succeed(agent, &outcome->identity);
 }
 
+static int start_enroll(struct agent *agent, struct failure *failure);
+
 /* What arrived is written, and judged by another worker from what was written, before it may become `current`. */
 static void on_enroll_ended(const struct job_outcome *outcome, void *data) {
     struct agent *agent = data;
     struct store *store = agent->environment.store;
-    int files[FILE_ROLE_COUNT] = {-1, -1, -1, -1, -1};
+    int files[FILE_ROLE_COUNT] = NO_FILES;
     struct failure failure;
     agent->enroll_ended_usec = clock_usec(CLOCK_BOOTTIME);
     if (!take_worker(agent))
         return;
+    if (outcome->resume && !agent->resumed) {
+        agent->resumed = true;
+        if (start_enroll(agent, &failure) < 0)
+            attempt_failed(agent, &failure, false);
+        return;
+    }
+    if (outcome->resume) {
+        failure_set(&failure, FAILURE_INTERNAL, STEP_WORKER, "the worker asked to resume a second time");
+        attempt_failed(agent, &failure, false);
+        return;
+    }
     if (!outcome->done) {
         attempt_failed(agent, &outcome->failure, outcome->canceled);
         return;
@@ -326,10 +352,15 @@ static void on_enroll_ended(const struct job_outcome *outcome, void *data) {
         attempt_failed(agent, &failure, false);
 }
 
+static int start_enroll(struct agent *agent, struct failure *failure) {
+    int files[FILE_ROLE_COUNT] = NO_FILES;
+    files[FILE_CHECKPOINT] = store_open_checkpoint(agent->environment.store);
+    return start_worker(agent, VERB_ENROLL, store_next(agent->environment.store), files, on_enroll_ended, failure);
+}
+
 /* The attempt is on record before it begins: if power fails in the middle, the next start knows of it. */
 static void run_enroll(struct agent *agent) {
     struct store *store = agent->environment.store;
-    int files[FILE_ROLE_COUNT] = {-1, -1, -1, -1, -1};
     struct failure failure;
     struct retry retry = agent->retry;
     if (retry.attempts < UINT32_MAX)
@@ -341,7 +372,8 @@ static void run_enroll(struct agent *agent) {
     int r = store_save_retry(store, &retry, &failure);
     if (r == 0) {
         agent->retry = retry;
-        r = start_worker(agent, VERB_ENROLL, store_next(store), files, on_enroll_ended, &failure);
+        agent->resumed = false;
+        r = start_enroll(agent, &failure);
     }
     if (r < 0)
         attempt_failed(agent, &failure, false);
@@ -377,7 +409,7 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
 
 static void run_check(struct agent *agent) {
     struct store *store = agent->environment.store;
-    int files[FILE_ROLE_COUNT] = {-1, -1, -1, -1, -1};
+    int files[FILE_ROLE_COUNT] = NO_FILES;
     struct failure failure;
     if (store_open_current(store, files, &failure) < 0 ||
         start_worker(agent, VERB_CHECK, store_current(store), files, on_check_ended, &failure) < 0)

@@ -27,7 +27,7 @@ struct job {
     bool result_seen;
     bool failed; /* outcome.failure stands, the worker is cut off */
     bool killed; /* by the SIGKILL of on_kill() */
-    unsigned progress_count;
+    unsigned progress_count, checkpoint_count;
     struct job_outcome outcome;
     sd_event_source *channel_source, *child_source, *deadline_source, *kill_source;
 };
@@ -80,6 +80,7 @@ static void complete(struct job *job) {
     job->deadline_source = sd_event_source_disable_unref(job->deadline_source);
     job->kill_source = sd_event_source_disable_unref(job->kill_source);
     outcome.done = outcome.done && !job->failed;
+    outcome.resume = outcome.resume && !job->failed;
     if (!outcome.done)
         close_outcome(&outcome);
     handler.ended(&outcome, handler.data);
@@ -143,7 +144,38 @@ static void take_progress(struct job *job, const struct message *message) {
     else if (++job->progress_count > JOB_PROGRESS_MAX)
         fail(job, "the worker broke the protocol: more than %d progress messages", JOB_PROGRESS_MAX);
     else
-        job->handler.progress(step, message_get(message, JOB_KEY_MESSAGE), job->handler.data);
+        job->handler.progress(step, message_get(message, JOB_KEY_MESSAGE), message_get(message, JOB_KEY_NOTE),
+                              job->handler.data);
+}
+
+static const char *judge_checkpoint(struct job *job, const struct message *message, int file) {
+    struct stat status;
+    if (job->request.verb != VERB_ENROLL)
+        return "a checkpoint of a check";
+    if (file < 0 || has_files(message) || fstat(file, &status) < 0 || status.st_size == 0)
+        return "a checkpoint without its one file";
+    return ++job->checkpoint_count > JOB_CHECKPOINT_MAX ? "too many checkpoints" : NULL;
+}
+
+/* The worker goes on when it hears that its checkpoint is durable. */
+static void take_checkpoint(struct job *job, struct message *message) {
+    AUTO_CLOSE int file = message_take_file(message, FILE_CHECKPOINT);
+    struct message answer;
+    struct failure failure;
+    const char *wrong = judge_checkpoint(job, message, file);
+    if (wrong != NULL) {
+        fail(job, "the worker broke the protocol: %s", wrong);
+        return;
+    }
+    if (job->handler.checkpoint(file, job->handler.data, &failure) < 0) {
+        job->outcome.failure = failure;
+        cut_off(job);
+        return;
+    }
+    message_init(&answer, MESSAGE_CONTINUE);
+    int r = channel_send(job->channel, &answer);
+    if (r < 0 && r != -EPIPE && r != -ECONNRESET) /* one that has ended is seen as that */
+        fail(job, "cannot answer the worker: %s", strerror(-r));
 }
 
 /* RESULT=failed: the worker's own words. NULL or what is wrong with them. */
@@ -185,13 +217,21 @@ static const char *take_files(struct job *job, struct message *message) {
     return has_files(message) ? "it has a file that is not of the identity" : NULL;
 }
 
+/* RESULT=resume: worth something only with a checkpoint to go on from. */
+static const char *take_resume(struct job *job, const struct message *message) {
+    job->outcome.resume = true;
+    return job->checkpoint_count == 0 || has_files(message) ? "it asks to resume without a checkpoint" : NULL;
+}
+
 /* NULL or what is wrong with it. */
 static const char *judge_result(struct job *job, struct message *message, struct failure *failure) {
     const char *result = message_get(message, JOB_KEY_RESULT);
     if (result != NULL && strcmp(result, "failed") == 0)
         return take_failure(job, message);
+    if (result != NULL && strcmp(result, "resume") == 0)
+        return take_resume(job, message);
     if (result == NULL || strcmp(result, "done") != 0)
-        return "its RESULT is neither done nor failed";
+        return "its RESULT is none of done, failed, resume";
     job->outcome.done = true;
     if (job->request.verb == VERB_ENROLL)
         return take_files(job, message);
@@ -218,11 +258,15 @@ static void take_message(struct job *job, struct message *message) {
     case MESSAGE_PROGRESS:
         take_progress(job, message);
         return;
+    case MESSAGE_CHECKPOINT:
+        take_checkpoint(job, message);
+        return;
     case MESSAGE_RESULT:
         take_result(job, message);
         return;
     case MESSAGE_JOB:
-        fail(job, "the worker broke the protocol: it sent a job");
+    case MESSAGE_CONTINUE:
+        fail(job, "the worker broke the protocol: it sent what only the daemon may");
         return;
     }
 }
@@ -291,7 +335,7 @@ static int on_child(sd_event_source *source, const siginfo_t *info, void *data) 
         complete(job);
     } else if (job->channel >= 0)
         fail(job, "the worker ended (%s), but another process holds its channel", text);
-    else if (job->outcome.done && !clean)
+    else if ((job->outcome.done || job->outcome.resume) && !clean)
         fail(job, "the worker ended badly after its result (%s)", text);
     else
         complete(job);

@@ -1,4 +1,5 @@
-/* One run of a worker: sends the job, takes progress and the result in their order, enforces the deadline, and reaps.
+/* One run of a worker: sends the job, takes progress, checkpoints and the result in their order, enforces the deadline,
+ * and reaps.
  * "Result, then end of file" (and for a forked worker: then exit status 0) is the only success; anything else is a
  * failure of class `internal`, step `worker`, and the worker is cut off: its channel is closed, which is its SIGTERM;
  * a forked one also gets SIGTERM, and SIGKILL after the grace time. */
@@ -12,6 +13,7 @@
 #include <systemd/sd-event.h>
 
 #define JOB_PROGRESS_MAX 1000
+#define JOB_CHECKPOINT_MAX 32
 
 struct job;
 
@@ -34,6 +36,7 @@ struct job_request {
 
 struct job_outcome {
     bool done;
+    bool resume;                /* enroll not done: to go on from the checkpoint with another worker; not a failure */
     bool canceled;              /* not done: by job_cancel() */
     bool lost;                  /* check not done: this identity can never work again here */
     struct failure failure;     /* not done */
@@ -42,8 +45,10 @@ struct job_outcome {
 };
 
 struct job_handler {
-    /* refusal: why the step is asked again, NULL for a new step */
-    void (*progress)(const char *step, const char *refusal, void *data);
+    /* refusal: why the step is asked again, NULL for a new step; note: for the log, or NULL */
+    void (*progress)(const char *step, const char *refusal, const char *note, void *data);
+    /* Keeps a checkpoint (a sealed memfd, borrowed) durably: 0, or -1 with a failure, which is then that of the job. */
+    int (*checkpoint)(int file, void *data, struct failure *failure);
     /* Called once, from the event loop or from job_cancel(); the files are closed when it returns. It frees the job. */
     void (*ended)(const struct job_outcome *outcome, void *data);
     void *data;

@@ -207,7 +207,7 @@ static int recover_current(struct store *store) {
 }
 
 static void remove_leftovers(const struct store *store) {
-    static const char *const leftovers[] = {"current.new", "retry.new", "incoming"};
+    static const char *const leftovers[] = {"current.new", "retry.new", "checkpoint.new", "incoming"};
     for (size_t i = 0; i < sizeof leftovers / sizeof *leftovers; i++) {
         int r = directory_remove(store->directory, leftovers[i]);
         if (r < 0)
@@ -379,6 +379,39 @@ void store_discard(struct store *store) {
     int r = directory_remove(store->directory, "incoming");
     if (r < 0)
         log_message(LOG_WARNING, "cannot remove incoming/ in the state directory: %s", strerror(-r));
+}
+
+/* --- the checkpoint --- */
+
+int store_save_checkpoint(struct store *store, int file, struct failure *failure) {
+    AUTO_FREE char *data = NULL;
+    size_t size = 0;
+    int r = memfd_read(file, &data, &size);
+    if (r == 0) {
+        r = directory_replace(store->directory, "checkpoint", "checkpoint.new", data, size);
+        explicit_bzero(data, size);
+    }
+    return r < 0 ? store_failure(failure, "cannot write the file `checkpoint`", r) : 0;
+}
+
+int store_open_checkpoint(struct store *store) {
+    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    AUTO_CLOSE int file = openat(store->directory, "checkpoint", flags);
+    struct stat status;
+    if (file < 0 && errno == ENOENT)
+        return -1;
+    if (file >= 0 && fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size <= MEMFD_SIZE_MAX)
+        return take_fd(&file);
+    log_message(LOG_WARNING, "`checkpoint` in the state directory cannot be used and is removed");
+    store_clear_checkpoint(store);
+    return -1;
+}
+
+/* Not durable on purpose, as with the record of attempts below. */
+void store_clear_checkpoint(struct store *store) {
+    int r = directory_remove(store->directory, "checkpoint");
+    if (r < 0)
+        log_message(LOG_WARNING, "cannot remove the file `checkpoint` in the state directory: %s", strerror(-r));
 }
 
 /* --- the record of attempts --- */

@@ -1,9 +1,11 @@
-/* One run of the job `enroll`: what the host has gathered, shared by the job (job-enroll.c), the plugin's view of the
- * host (host.c) and the proof (prove.c). */
+/* One run of the job `enroll`: what the host has gathered, shared by the job (job-enroll.c), its checkpoints
+ * (enrollment.c), the plugin's view of the host (host.c) and the proof (prove.c). */
 #pragma once
 
+#include "common/channel.h"
 #include "common/settings.h"
 #include "worker/certificate.h"
+#include "worker/checkpoint.h"
 #include "worker/key.h"
 #include "worker/mqtt.h"
 #include "worker/options.h"
@@ -15,6 +17,8 @@
 #define CONNECT_TIMEOUT_S 30
 #define SUBSCRIBE_TIMEOUT_S 15
 #define EXCHANGE_TIMEOUT_S 30
+/* "Create that takes 60 s": a discrete TPM may need a minute for a key. */
+#define KEY_TIMEOUT_S 120
 
 struct enrollment {
     struct enrolld_host host; /* first: the plugin's pointer leads back here */
@@ -30,18 +34,35 @@ struct enrollment {
     struct mqtt *mqtt;
     struct key *client_key; /* the key of the connection that is open, when it is not `key` */
     struct mqtt_reply reply;
-    char *certificate_pem; /* the new chain, leaf first */
-    struct certificate certificate;
-    char thing_name[129];
-    bool has_thing; /* take_thing() was called */
-    char *device_configuration;
-    char client_id[256]; /* that was accepted when the identity was proven */
+    struct checkpoint held;         /* key, certificate, thing: as far as it has come */
+    struct certificate certificate; /* the leaf of held.certificate_pem */
+    char client_id[256];            /* that was accepted when the identity was proven */
+    struct enrollment_connect {
+        char client_id[256];
+        int64_t boottime_ms;
+    } connects[4]; /* the last ones */
+    unsigned connect_count;
 };
+
+/* Says which settings the checkpoints of this run are for: a change of endpoint, method, serial number, kind of key or
+ * of the plugin's options makes them worthless. Files that an option names (the claim) are not among them. */
+int enrollment_bind(struct enrollment *enrollment, const struct enrolld_plugin *plugin);
+
+/* Goes on from the checkpoint of the job, if it has one for these settings whose key works in this TPM; otherwise
+ * `held` stays at CHECKPOINT_NOTHING. Fails when the TPM cannot just now: the checkpoint is good. */
+int enrollment_resume(struct enrollment *enrollment, const struct message *job);
+
+/* Sets the stage; durable when it returns. */
+int enrollment_save(struct enrollment *enrollment, enum checkpoint_stage stage);
+
+/* Releases everything. */
+void enrollment_clear(struct enrollment *enrollment);
 
 /* Fills the plugin's view of the host. */
 void host_open(struct enrollment *enrollment);
 
-/* Opens a connection; the key must outlive it. */
+/* Opens a connection; the key must outlive it. Waits first if the last CONNECT of this client id is less than a second
+ * ago. */
 int host_connect(struct enrollment *enrollment, const char *client_id, const char *certificate_pem, struct key *key,
                  const char *step, struct failure *failure);
 
@@ -52,6 +73,9 @@ void host_disconnect(struct enrollment *enrollment);
  * the proof would cost a certificate with each attempt. */
 int prove_check_settings(const struct enrollment *enrollment);
 
-/* Connects with the new certificate until it is accepted. A certificate, thing and policy that were just made may
- * need a while to be honoured, so whatever can pass is asked again for two minutes. */
-int prove_identity(struct enrollment *enrollment);
+/* Connects with the certificate that is held until it is accepted. A certificate, thing and policy that were just made
+ * may need a while to be honoured, so whatever can pass is asked again for patience_ms; 0: each client id once. */
+int prove_identity(struct enrollment *enrollment, uint64_t patience_ms);
+
+/* True for the classes of failure that can pass while a new certificate becomes known in the cloud. */
+bool prove_is_worth_waiting(enum failure_class class);

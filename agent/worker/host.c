@@ -4,9 +4,15 @@
 #include "worker/enrollment.h"
 #include "worker/report.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+/* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). The
+ * cloud counts from when it sees them: a little more. */
+#define CONNECT_DISTANCE_MS 1100
 
 static struct enrollment *enrollment_of(const struct enrolld_host *host) {
     return (struct enrollment *)host;
@@ -50,6 +56,25 @@ void host_disconnect(struct enrollment *enrollment) {
     enrollment->client_key = key_free(enrollment->client_key);
 }
 
+static int64_t boottime_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Waits until the client id may be used again, and notes that it is used now. */
+static void keep_distance(struct enrollment *enrollment, const char *client_id) {
+    const size_t count = sizeof enrollment->connects / sizeof *enrollment->connects;
+    for (size_t i = 0; i < count; i++) {
+        int64_t left = enrollment->connects[i].boottime_ms + CONNECT_DISTANCE_MS - boottime_ms();
+        if (strcmp(enrollment->connects[i].client_id, client_id) == 0 && left > 0)
+            poll(NULL, 0, left < CONNECT_DISTANCE_MS ? (int)left : CONNECT_DISTANCE_MS);
+    }
+    struct enrollment_connect *connect = &enrollment->connects[enrollment->connect_count++ % count];
+    snprintf(connect->client_id, sizeof connect->client_id, "%s", client_id);
+    connect->boottime_ms = boottime_ms();
+}
+
 int host_connect(struct enrollment *enrollment, const char *client_id, const char *certificate_pem, struct key *key,
                  const char *step, struct failure *failure) {
     const struct settings *settings = enrollment->settings;
@@ -70,6 +95,7 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
         .step = step,
         .connect_timeout_s = CONNECT_TIMEOUT_S,
     };
+    keep_distance(enrollment, client_id);
     /* The signature inside the handshake may wait for the TPM, where no poll(2) deadline reaches. */
     deadline_start(CONNECT_TIMEOUT_S + 60, FAILURE_TPM, step, "the TPM's signature for the TLS handshake");
     int r = mqtt_connect(&connection, &enrollment->mqtt, failure);
@@ -134,7 +160,7 @@ static void host_plugin_disconnect(const struct enrolld_host *host) {
 }
 
 static int host_take_certificate(const struct enrolld_host *host, const char *certificate_pem,
-                                 const char *certificate_id) {
+                                 const char *certificate_id, const char *secret) {
     struct enrollment *enrollment = enrollment_of(host);
     struct certificate certificate;
     size_t size = strlen(certificate_pem), key_size = 0;
@@ -147,25 +173,51 @@ static int host_take_certificate(const struct enrolld_host *host, const char *ce
     if (strcmp(certificate.id, certificate_id) != 0)
         return host_fail(host, FAILURE_INVALID, "the certificate's id is %.16s..., but the cloud calls it %.64s",
                          certificate.id, certificate_id);
-    free(enrollment->certificate_pem);
-    enrollment->certificate_pem = strdup(certificate_pem);
+    checkpoint_drop_certificate(&enrollment->held);
+    enrollment->held.certificate_pem = strdup(certificate_pem);
+    enrollment->held.secret = strdup(secret);
     enrollment->certificate = certificate;
-    return enrollment->certificate_pem != NULL ? 0 : host_fail(host, FAILURE_INTERNAL, "out of memory");
+    if (enrollment->held.certificate_pem == NULL || enrollment->held.secret == NULL)
+        return host_fail(host, FAILURE_INTERNAL, "out of memory");
+    return enrollment_save(enrollment, CHECKPOINT_ISSUED);
+}
+
+static const char *host_held_secret(const struct enrolld_host *host) {
+    return enrollment_of(host)->held.secret;
+}
+
+static int host_registration(const struct enrolld_host *host, enum enrolld_registration registration) {
+    struct enrollment *enrollment = enrollment_of(host);
+    if (enrollment->held.secret == NULL)
+        return host_fail(host, FAILURE_INTERNAL, "the plugin registers a certificate that it does not hold");
+    switch (registration) {
+    case ENROLLD_REGISTRATION_ASKED:
+        return enrollment_save(enrollment, CHECKPOINT_SENT);
+    case ENROLLD_REGISTRATION_REFUSED:
+        return enrollment_save(enrollment, CHECKPOINT_ISSUED);
+    case ENROLLD_REGISTRATION_SPENT:
+        checkpoint_drop_secret(&enrollment->held);
+        return enrollment_save(enrollment, CHECKPOINT_SPENT);
+    }
+    return host_fail(host, FAILURE_INTERNAL, "the plugin says something unknown of the registration");
 }
 
 static int host_take_thing(const struct enrolld_host *host, const char *thing_name, const char *device_configuration) {
     struct enrollment *enrollment = enrollment_of(host);
+    struct checkpoint *held = &enrollment->held;
     size_t length = strlen(thing_name);
-    if (length >= sizeof enrollment->thing_name ||
-        strspn(thing_name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-") != length)
+    if (held->certificate_pem == NULL)
+        return host_fail(host, FAILURE_INTERNAL, "the plugin has a thing but no certificate");
+    if (length > 0 && !text_is_thing_name(thing_name))
         return host_fail(host, FAILURE_INVALID, "the cloud's thing name \"%.140s\" is not one", thing_name);
-    memcpy(enrollment->thing_name, thing_name, length + 1);
-    free(enrollment->device_configuration);
-    enrollment->device_configuration = device_configuration != NULL ? strdup(device_configuration) : NULL;
-    enrollment->has_thing = true;
-    if (device_configuration != NULL && enrollment->device_configuration == NULL)
+    memcpy(held->thing_name, thing_name, length + 1);
+    free(held->device_configuration);
+    held->device_configuration = device_configuration != NULL ? strdup(device_configuration) : NULL;
+    held->has_thing = true;
+    if (device_configuration != NULL && held->device_configuration == NULL)
         return host_fail(host, FAILURE_INTERNAL, "out of memory");
-    return 0;
+    checkpoint_drop_secret(held);
+    return enrollment_save(enrollment, CHECKPOINT_REGISTERED);
 }
 
 void host_open(struct enrollment *enrollment) {
@@ -180,7 +232,9 @@ void host_open(struct enrollment *enrollment) {
         .subscribe = host_subscribe,
         .exchange = host_exchange,
         .disconnect = host_plugin_disconnect,
+        .held_secret = host_held_secret,
         .take_certificate = host_take_certificate,
+        .registration = host_registration,
         .take_thing = host_take_thing,
     };
 }

@@ -8,7 +8,6 @@
 #include <stdint.h>
 
 #define IDENTITY_SCHEMA 1
-#define IDENTITY_JSON_MAX (64 * 1024)
 
 /* Members that a newer enrolld may add are left alone by an older one. */
 struct identity {

@@ -2,7 +2,9 @@
 #include "common/configuration.h"
 #include "common/job.h"
 #include "common/memfd.h"
+#include "common/specifier.h"
 #include "common/step.h"
+#include "common/text.h"
 #include "worker/deadline.h"
 #include "worker/enrollment.h"
 #include "worker/identity.h"
@@ -16,18 +18,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-
-/* "Create that takes 60 s": a discrete TPM may need a minute for a key. */
-#define KEY_TIMEOUT_S 120
-
-static void enrollment_clear(struct enrollment *enrollment) {
-    host_disconnect(enrollment);
-    enrollment->key = key_free(enrollment->key);
-    free(enrollment->root_ca_pem);
-    free(enrollment->request_pem);
-    free(enrollment->certificate_pem);
-    free(enrollment->device_configuration);
-}
 
 static int read_root_ca(struct enrollment *enrollment) {
     const char *path = enrollment->settings->root_ca;
@@ -57,44 +47,120 @@ static int make_key(struct enrollment *enrollment) {
     deadline_stop();
     if (r < 0)
         return -1;
+    size_t size = 0;
+    const char *pem = key_private_pem(enrollment->key, &size);
+    snprintf(enrollment->held.key_origin, sizeof enrollment->held.key_origin, "%s",
+             key_get_backend(enrollment->key) == KEY_BACKEND_FILE ? "file" : "tpm");
+    enrollment->held.private_pem = strndup(pem, size);
+    if (enrollment->held.private_pem == NULL)
+        return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_KEY, "out of memory");
+    return enrollment_save(enrollment, CHECKPOINT_KEY);
+}
+
+/* Only a certificate that is still to be asked for needs it. */
+static int make_request(struct enrollment *enrollment) {
+    if (enrollment->held.certificate_pem != NULL || enrollment->request_pem != NULL)
+        return 0;
     report_step(STEP_REQUEST);
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_REQUEST, "signing the certificate signing request");
-    r = key_make_request(enrollment->key, enrollment->serial_number, &enrollment->request_pem, enrollment->failure);
+    int r = key_make_request(enrollment->key, enrollment->serial_number, &enrollment->request_pem, enrollment->failure);
     deadline_stop();
     return r;
 }
 
 static int run_plugin(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
-    if (plugin->enroll(&enrollment->host) < 0)
+    struct failure unsaid = {0};
+    if (make_request(enrollment) < 0)
         return -1;
-    if (enrollment->certificate_pem == NULL || !enrollment->has_thing)
-        return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_REGISTER,
-                           "the plugin %s ended without a certificate or without a thing", plugin->name);
+    *enrollment->failure = unsaid;
+    int r = plugin->enroll(&enrollment->host);
+    host_disconnect(enrollment);
+    if (r < 0 && enrollment->failure->message[0] == '\0')
+        return failure_set(enrollment->failure, FAILURE_INTERNAL, enrollment->step,
+                           "the plugin %s failed without a word", plugin->name);
+    if (r == 0 && enrollment->held.stage != CHECKPOINT_REGISTERED)
+        return failure_set(enrollment->failure, FAILURE_INTERNAL, enrollment->step,
+                           "the plugin %s ended without a registered certificate", plugin->name);
+    return r < 0 ? -1 : 0;
+}
+
+/* The cloud has never told the thing's name: the operator may have. */
+static int name_thing(struct enrollment *enrollment) {
+    const struct specifier_values values = {.serial_number = enrollment->serial_number};
+    AUTO_FREE char *name = NULL;
+    if (enrollment->held.has_thing || enrollment->settings->thing_name[0] == '\0')
+        return 0;
+    if (specifier_expand(enrollment->settings->thing_name, &values, "ThingName", &name, enrollment->failure) < 0)
+        return -1;
+    if (!text_is_thing_name(name))
+        return failure_set(enrollment->failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "ThingName= gives \"%.140s\", which is no thing name: 1 to 128 of a-z A-Z 0-9 : _ -", name);
+    memcpy(enrollment->held.thing_name, name, strlen(name) + 1);
+    return 0;
+}
+
+/* A certificate that stayed refused is given up for another one, but ever more slowly. Only what the cloud itself has
+ * said inside the TLS session counts, class `denied`: else anyone on the path could have certificates made. */
+static int take_refusal(struct enrollment *enrollment) {
+    struct checkpoint *held = &enrollment->held;
+    struct failure refusal = *enrollment->failure;
+    if (refusal.class != FAILURE_DENIED)
+        return -1;
+    held->refusals++;
+    if (checkpoint_is_hopeless(held)) {
+        failure_append(&refusal, "; certificate %.16s... is given up for another one", enrollment->certificate.id);
+        report_note(STEP_PROVE, refusal.message);
+        checkpoint_drop_certificate(held);
+        held->abandoned++;
+    }
+    if (enrollment_save(enrollment, held->stage) == 0)
+        *enrollment->failure = refusal;
+    return -1;
+}
+
+/* From what is held to a certificate that the cloud accepts. */
+static int get_proven(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
+    struct checkpoint *held = &enrollment->held;
+    bool proven = false;
+    if (name_thing(enrollment) < 0)
+        return -1;
+    if (held->stage == CHECKPOINT_SENT) { /* it may be registered: the answer was lost, or this device lost power */
+        proven = prove_identity(enrollment, 0) == 0;
+        if (!proven && !prove_is_worth_waiting(enrollment->failure->class))
+            return -1;
+    }
+    /* Where the proof has succeeded already this may still tell the thing's name. */
+    if (held->stage < CHECKPOINT_SPENT && run_plugin(enrollment, plugin) < 0 && !proven &&
+        held->stage != CHECKPOINT_SPENT)
+        return -1;
+    if (proven)
+        return 0;
+    if (prove_identity(enrollment, enrollment->settings->propagation_ms) < 0)
+        return take_refusal(enrollment);
     return 0;
 }
 
 static int make_identity(const struct enrollment *enrollment, const char *method, uint64_t generation,
                          char **ret_json) {
-    bool software = key_get_backend(enrollment->key) == KEY_BACKEND_FILE;
-    const char *parent = software ? "" : key_parent_name(enrollment->key);
+    const char *parent = key_parent_name(enrollment->key);
     struct identity identity = {
         .generation = generation,
         .not_before = enrollment->certificate.not_before,
         .not_after = enrollment->certificate.not_after,
         .issued_at = (int64_t)time(NULL),
-        .device_configuration = enrollment->device_configuration,
+        .device_configuration = enrollment->held.device_configuration,
     };
     snprintf(identity.method, sizeof identity.method, "%s", method);
     snprintf(identity.endpoint, sizeof identity.endpoint, "%s", enrollment->settings->endpoint);
     snprintf(identity.client_id, sizeof identity.client_id, "%s", enrollment->client_id);
-    snprintf(identity.thing_name, sizeof identity.thing_name, "%s", enrollment->thing_name);
+    snprintf(identity.thing_name, sizeof identity.thing_name, "%s", enrollment->held.thing_name);
     snprintf(identity.serial_number, sizeof identity.serial_number, "%s", enrollment->serial_number);
     snprintf(identity.certificate_id, sizeof identity.certificate_id, "%s", enrollment->certificate.id);
     snprintf(identity.key_backend, sizeof identity.key_backend, "%s",
              key_backend_name(key_get_backend(enrollment->key)));
     snprintf(identity.key_algorithm, sizeof identity.key_algorithm, "%s",
              key_algorithm_name(key_get_algorithm(enrollment->key)));
-    snprintf(identity.key_origin, sizeof identity.key_origin, "%s", software ? "file" : "tpm");
+    snprintf(identity.key_origin, sizeof identity.key_origin, "%s", enrollment->held.key_origin);
     snprintf(identity.parent_name, sizeof identity.parent_name, "%s", parent != NULL ? parent : "");
     return identity_encode(&identity, ret_json, enrollment->failure);
 }
@@ -116,27 +182,33 @@ static int fill_result(const struct enrollment *enrollment, const char *method, 
     struct failure *failure = enrollment->failure;
     if (make_identity(enrollment, method, generation, &json) < 0)
         return -1;
-    if (attach(result, FILE_CERTIFICATE, enrollment->certificate_pem, strlen(enrollment->certificate_pem), failure) <
-            0 ||
+    const char *chain = enrollment->held.certificate_pem;
+    if (attach(result, FILE_CERTIFICATE, chain, strlen(chain), failure) < 0 ||
         attach(result, FILE_PRIVATE_KEY, private_pem, private_size, failure) < 0 ||
         attach(result, FILE_ROOT_CA, enrollment->root_ca_pem, enrollment->root_ca_size, failure) < 0)
         return -1;
     return attach(result, FILE_IDENTITY, json, strlen(json), failure);
 }
 
-static int enroll(struct enrollment *enrollment, const struct enrolld_plugin *plugin, uint64_t generation,
+static int enroll(struct enrollment *enrollment, const struct enrolld_plugin *plugin, struct message *job,
                   struct message *result) {
-    if (read_root_ca(enrollment) < 0 || prove_check_settings(enrollment) < 0 || make_key(enrollment) < 0)
+    uint64_t generation = 0;
+    if (message_get_number(job, JOB_KEY_GENERATION, &generation) < 0)
+        return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_WORKER, "the job has no generation");
+    if (read_root_ca(enrollment) < 0 || prove_check_settings(enrollment) < 0 || enrollment_bind(enrollment, plugin) < 0)
         return -1;
-    if (lockdown_finish(true, enrollment->failure) < 0)
+    /* Before the first byte that the cloud has made: a checkpoint has some. */
+    if (lockdown_finish(true, enrollment->failure) < 0 || enrollment_resume(enrollment, job) < 0)
+        return -1;
+    if (enrollment->key == NULL && make_key(enrollment) < 0)
         return -1;
     host_open(enrollment);
-    if (run_plugin(enrollment, plugin) < 0)
-        return -1;
-    host_disconnect(enrollment);
-    if (prove_identity(enrollment) < 0)
-        return -1;
-    return fill_result(enrollment, plugin->name, generation, result);
+    bool was_held = enrollment->held.certificate_pem != NULL;
+    int r = get_proven(enrollment, plugin);
+    /* One from an earlier attempt, which has just been given up: it may have been too old to be registered. */
+    if (r < 0 && was_held && enrollment->held.stage == CHECKPOINT_KEY && enrollment->failure->class == FAILURE_DENIED)
+        r = get_proven(enrollment, plugin);
+    return r < 0 ? -1 : fill_result(enrollment, plugin->name, generation, result);
 }
 
 int job_enroll(struct message *job, struct message *result, struct failure *failure) {
@@ -146,9 +218,6 @@ int job_enroll(struct message *job, struct message *result, struct failure *fail
     struct settings settings;
     struct enrollment enrollment = {.settings = &settings, .failure = failure, .step = STEP_CONFIGURATION};
     struct specifier_values values = {.serial_number = enrollment.serial_number};
-    uint64_t generation = 0;
-    if (message_get_number(job, JOB_KEY_GENERATION, &generation) < 0)
-        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the job has no generation");
     if (job_read_configuration(job, &configuration, &settings, failure) < 0)
         return -1;
     report_step(STEP_CONFIGURATION);
@@ -157,7 +226,7 @@ int job_enroll(struct message *job, struct message *result, struct failure *fail
         options_read(configuration, plugin, &values, &options, failure) < 0)
         return -1;
     enrollment.options = options;
-    int r = enroll(&enrollment, plugin, generation, result);
+    int r = enroll(&enrollment, plugin, job, result);
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, enrollment.step, "flushing the device key");
     enrollment_clear(&enrollment);
     deadline_stop();

@@ -53,16 +53,27 @@ static int usage(FILE *stream) {
     return stream == stdout ? EXIT_SUCCESS : 2;
 }
 
+static bool has_hung_up(void) {
+    struct pollfd hangup = {.fd = CHANNEL_WORKER_FD, .events = POLLRDHUP};
+    return poll(&hangup, 1, 0) > 0 && (hangup.revents & (POLLHUP | POLLRDHUP)) != 0;
+}
+
+static void on_channel(int number) {
+    int error = errno;
+    (void)number;
+    if (has_hung_up())
+        kill(getpid(), SIGTERM);
+    errno = error;
+}
+
 /* A hang-up of the daemon is this process's SIGTERM, however stuck it is: the daemon runs as another user and can
- * only close the channel (fcntl(2), F_SETSIG). */
+ * only close the channel (fcntl(2), F_SETSIG). The same signal comes with each of its messages. */
 static int watch_channel(int fd) {
-    struct pollfd hangup = {.fd = fd, .events = POLLRDHUP};
-    if (fcntl(fd, F_SETOWN, getpid()) < 0 || fcntl(fd, F_SETSIG, SIGTERM) < 0 ||
-        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_ASYNC) < 0)
+    struct sigaction action = {.sa_handler = on_channel, .sa_flags = SA_RESTART};
+    if (sigaction(SIGRTMIN, &action, NULL) < 0 || fcntl(fd, F_SETOWN, getpid()) < 0 ||
+        fcntl(fd, F_SETSIG, SIGRTMIN) < 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_ASYNC) < 0)
         return -errno;
-    if (poll(&hangup, 1, 0) > 0 && (hangup.revents & (POLLHUP | POLLRDHUP)) != 0)
-        return -ECONNRESET;
-    return 0;
+    return has_hung_up() ? -ECONNRESET : 0;
 }
 
 static int receive_job(int fd, struct message *job, struct failure *failure) {

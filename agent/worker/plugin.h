@@ -34,6 +34,12 @@ struct enrolld_reply {
     size_t size;
 };
 
+enum enrolld_registration {
+    ENROLLD_REGISTRATION_ASKED,   /* is asked for now: from here on it may have happened, whatever comes back */
+    ENROLLD_REGISTRATION_REFUSED, /* has not happened, and may be asked for again with the same secret */
+    ENROLLD_REGISTRATION_SPENT,   /* the secret is not accepted: it has happened before, or never will */
+};
+
 struct enrolld_host {
     size_t size; /* sizeof of the host's struct: members are only ever added at its end */
 
@@ -63,10 +69,18 @@ struct enrolld_host {
                     struct enrolld_reply *reply);
     void (*disconnect)(const struct enrolld_host *host);
 
-    /* Takes the certificate (leaf first): it must be for the device's key, and its id the SHA-256 of its DER. */
-    int (*take_certificate)(const struct enrolld_host *host, const char *certificate_pem, const char *certificate_id);
-    /* Takes what the cloud said of the device: the thing's name ("" for none) and the template's device
-     * configuration, a JSON object or NULL. */
+    /* The secret of a certificate that is held from an attempt before and not registered yet, as far as is known: to be
+     * registered now instead of asking for another one. NULL if there is none. Borrowed until take_thing(). */
+    const char *(*held_secret)(const struct enrolld_host *host);
+    /* Takes the certificate (leaf first) with the secret that registers it: it must be for the device's key, and its id
+     * the SHA-256 of its DER. Both survive a power cut once this returns. */
+    int (*take_certificate)(const struct enrolld_host *host, const char *certificate_pem, const char *certificate_id,
+                            const char *secret);
+    /* Tells how the registration of the certificate stands: to be called before it is asked for, and after an answer
+     * that is not "registered". Survives a power cut once this returns. */
+    int (*registration)(const struct enrolld_host *host, enum enrolld_registration registration);
+    /* Takes what the cloud said when it had registered the device: the thing's name ("" for none) and the template's
+     * device configuration, a JSON object or NULL. */
     int (*take_thing)(const struct enrolld_host *host, const char *thing_name, const char *device_configuration);
 };
 

@@ -8,16 +8,13 @@
 #include <string.h>
 #include <time.h>
 
-/* How long a new certificate may be refused before that is an answer: policies are cached in the cloud "up to a few
- * minutes" (AWS IoT Developer Guide, "AWS IoT Core policies"), a new certificate is normally usable at once. */
-#define PROPAGATION_S 120
 /* bytes (AWS IoT Core quotas, "Client ID size") */
 #define CLIENT_ID_MAX 128
 
-static int64_t now_s(void) {
+static int64_t now_ms(void) {
     struct timespec now;
     clock_gettime(CLOCK_BOOTTIME, &now);
-    return now.tv_sec;
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* The ids to try in turn, those that are too long left out. The agent's own id never throws the application out; a
@@ -30,6 +27,7 @@ static int list_client_ids(const struct enrollment *enrollment, const char *thin
         .thing_name = thing_name[0] != '\0' ? thing_name : NULL,
     };
     const char *configured = enrollment->settings->client_id;
+    /* A device that was never told its thing's name is known by the common name of its certificate. */
     const char *own = configured[0] != '\0' ? configured : values.thing_name != NULL ? "%t-enrolld" : "%s-enrolld";
     const char *patterns[] = {own, configured[0] == '\0' && values.thing_name != NULL ? "%t" : NULL};
     size_t count = 0;
@@ -63,7 +61,7 @@ static int wait_before(unsigned attempt) {
 
 /* AWS IoT may also refuse a certificate that it does not know yet by closing the connection, which looks like the
  * network's fault; and giving up now would waste a certificate that is registered already. */
-static bool is_worth_waiting(enum failure_class class) {
+bool prove_is_worth_waiting(enum failure_class class) {
     switch (class) {
     case FAILURE_DENIED:
     case FAILURE_NETWORK:
@@ -79,26 +77,35 @@ static bool is_worth_waiting(enum failure_class class) {
     return false;
 }
 
-int prove_identity(struct enrollment *enrollment) {
+/* Once is enough where nobody waits; with two ids each of them once. */
+static bool is_over(unsigned attempt, int64_t end_ms, uint64_t patience_ms, bool has_two_ids) {
+    return patience_ms == 0 ? attempt + 1U >= (has_two_ids ? 2U : 1U) : now_ms() >= end_ms;
+}
+
+int prove_identity(struct enrollment *enrollment, uint64_t patience_ms) {
     char *ids[2] = {NULL, NULL};
-    int r = list_client_ids(enrollment, enrollment->thing_name, ids, enrollment->failure);
+    int r = list_client_ids(enrollment, enrollment->held.thing_name, ids, enrollment->failure);
     AUTO_FREE char *own_id = ids[0];
     AUTO_FREE char *thing_id = ids[1];
     if (r < 0)
         return -1;
     report_step(STEP_PROVE);
-    int64_t end = now_s() + PROPAGATION_S;
+    int64_t end_ms = now_ms() + (int64_t)patience_ms;
     const char *id = own_id;
     for (unsigned attempt = 0;; attempt++) {
-        r = host_connect(enrollment, id, enrollment->certificate_pem, enrollment->key, STEP_PROVE, enrollment->failure);
+        r = host_connect(enrollment, id, enrollment->held.certificate_pem, enrollment->key, STEP_PROVE,
+                         enrollment->failure);
         if (r == 0)
             snprintf(enrollment->client_id, sizeof enrollment->client_id, "%s", id);
         host_disconnect(enrollment);
-        if (r == 0 || !is_worth_waiting(enrollment->failure->class) || now_s() >= end)
+        if (r == 0 || !prove_is_worth_waiting(enrollment->failure->class) ||
+            is_over(attempt, end_ms, patience_ms, thing_id != NULL))
             return r;
         if (enrollment->failure->class == FAILURE_DENIED && thing_id != NULL)
             id = id == own_id ? thing_id : own_id;
-        report_refusal(enrollment->failure);
-        wait_before(attempt);
+        if (patience_ms > 0) {
+            report_refusal(enrollment->failure);
+            wait_before(attempt);
+        }
     }
 }

@@ -2,10 +2,17 @@
 
 #include "common/cleanup.h"
 #include "common/job.h"
+#include "common/memfd.h"
+#include "common/step.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+
+/* For the daemon to make a checkpoint durable on a slow card that is busy with other things. */
+#define CONTINUE_TIMEOUT_MS 60000
 
 static int channel = -1;
 
@@ -40,6 +47,62 @@ void report_refusal(const struct failure *failure) {
     if (message_add(&message, JOB_KEY_STEP, failure->step) == 0 &&
         message_add(&message, JOB_KEY_MESSAGE, failure->message) == 0)
         (void)channel_send(channel, &message);
+}
+
+void report_note(const char *step, const char *text) {
+    struct message message;
+    if (channel < 0) {
+        printf("%s: %s\n", step, text);
+        fflush(stdout);
+        return;
+    }
+    message_init(&message, MESSAGE_PROGRESS);
+    if (message_add(&message, JOB_KEY_STEP, step) == 0 && message_add(&message, JOB_KEY_NOTE, text) == 0)
+        (void)channel_send(channel, &message);
+}
+
+/* 0, or a negative errno. */
+static int await_continue(void) {
+    struct message answer;
+    const char *reason = NULL;
+    struct pollfd ready = {.fd = channel, .events = POLLIN};
+    int r;
+    do /* the signal of main.c's watch_channel() comes with the answer */
+        r = poll(&ready, 1, CONTINUE_TIMEOUT_MS);
+    while (r < 0 && errno == EINTR);
+    if (r <= 0)
+        return r < 0 ? -errno : -ETIMEDOUT;
+    r = channel_receive(channel, 0, &answer, &reason);
+    if (r != 1)
+        return r == 0 ? -EPIPE : r;
+    enum message_type type = answer.type;
+    message_clear(&answer);
+    return type == MESSAGE_CONTINUE ? 0 : -EPROTO;
+}
+
+int report_checkpoint(const char *text, size_t size, struct failure *failure) {
+    struct message message;
+    if (channel < 0)
+        return 0;
+    message_init(&message, MESSAGE_CHECKPOINT);
+    int fd = memfd_create_sealed(file_role_name(FILE_CHECKPOINT), text, size);
+    int r = fd < 0 ? fd : message_attach(&message, FILE_CHECKPOINT, fd);
+    if (r == 0)
+        r = channel_send(channel, &message);
+    message_clear(&message);
+    if (r == 0)
+        r = await_continue();
+    if (r < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "a checkpoint of %zu bytes could not be stored: %s",
+                           size, strerror(-r));
+    return 0;
+}
+
+int report_resume(void) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    int r = message_add(&message, JOB_KEY_RESULT, "resume");
+    return r < 0 || channel < 0 ? r : channel_send(channel, &message);
 }
 
 static void print_fields(const struct message *message) {

@@ -12,6 +12,16 @@ void report_step(const char *step);
 /* The same step goes on: it was refused for now and is asked again. */
 void report_refusal(const struct failure *failure);
 
+/* Something of that step that is worth a line in the log. */
+void report_note(const char *step, const char *text);
+
+/* Hands a checkpoint over and waits until it is durable; where a person reads there is nobody to keep it. Class
+ * `internal`: the daemon does not answer. */
+int report_checkpoint(const char *text, size_t size, struct failure *failure);
+
+/* The result of an enroll that another worker is to go on with. Returns 0 or a negative errno. */
+int report_resume(void);
+
 /* The result of a job that is done; clears the message. For a person: its fields, one a line. Returns 0 or a negative
  * errno. */
 int report_done(struct message *result);

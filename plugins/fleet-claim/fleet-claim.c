@@ -30,8 +30,6 @@ static enum failure_class classify(const struct rejection *rejection) {
         return FAILURE_DENIED;
     if (code == 429 || code >= 500)
         return FAILURE_CLOUD_BUSY;
-    if (code == 400 && strstr(rejection->error_code, "OwnershipToken") != NULL)
-        return FAILURE_NETWORK; /* it ran out on the way: the next attempt gets a new one */
     return code >= 400 ? FAILURE_INVALID : FAILURE_CLOUD_BUSY;
 }
 
@@ -46,13 +44,11 @@ static const char *advice(const struct rejection *rejection) {
     }
 }
 
-static int fail_rejected(const struct enrolld_host *host, const char *operation, const struct enrolld_reply *reply) {
-    struct rejection rejection;
-    rejection_parse(reply->payload, reply->size, &rejection);
-    if (rejection.status_code == 0 && rejection.error_code[0] == '\0')
+static int fail_rejected(const struct enrolld_host *host, const char *operation, const struct rejection *rejection) {
+    if (rejection->status_code == 0 && rejection->error_code[0] == '\0')
         return host->fail(host, FAILURE_CLOUD_BUSY, "%s was rejected without a reason", operation);
-    return host->fail(host, classify(&rejection), "%s was rejected: %d %s: %s%s", operation, rejection.status_code,
-                      rejection.error_code, rejection.error_message, advice(&rejection));
+    return host->fail(host, classify(rejection), "%s was rejected: %d %s: %s%s", operation, rejection->status_code,
+                      rejection->error_code, rejection->error_message, advice(rejection));
 }
 
 static int make_topic(const struct enrolld_host *host, char topic[TOPIC_MAX]) {
@@ -75,7 +71,9 @@ static int subscribe(const struct enrolld_host *host, const char *provision_topi
     return host->subscribe(host, filters, sizeof filters / sizeof *filters);
 }
 
-static int create_certificate(const struct enrolld_host *host, struct created_certificate *created) {
+static int create_certificate(const struct enrolld_host *host) {
+    struct created_certificate created = {0};
+    struct rejection rejection;
     struct enrolld_reply reply;
     host->step(host, STEP_CERTIFICATE);
     AUTO_FREE char *request = create_from_csr_request(host->request_pem(host));
@@ -83,12 +81,16 @@ static int create_certificate(const struct enrolld_host *host, struct created_ce
         return host->fail(host, FAILURE_INTERNAL, "out of memory");
     if (host->exchange(host, CREATE_TOPIC, request, strlen(request), &reply) < 0)
         return -1;
-    if (!reply.accepted)
-        return fail_rejected(host, "CreateCertificateFromCsr", &reply);
-    const char *wrong = created_certificate_parse(reply.payload, reply.size, created);
+    if (!reply.accepted) {
+        rejection_parse(reply.payload, reply.size, &rejection);
+        return fail_rejected(host, "CreateCertificateFromCsr", &rejection);
+    }
+    const char *wrong = created_certificate_parse(reply.payload, reply.size, &created);
     if (wrong != NULL)
         return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to CreateCertificateFromCsr cannot be used: %s", wrong);
-    return host->take_certificate(host, created->certificate_pem, created->certificate_id);
+    int r = host->take_certificate(host, created.certificate_pem, created.certificate_id, created.ownership_token);
+    created_certificate_clear(&created);
+    return r;
 }
 
 /* NULL after a failure. */
@@ -106,20 +108,34 @@ static char *make_register_request(const struct enrolld_host *host, const char *
     return request;
 }
 
-static int register_thing(const struct enrolld_host *host, const char *topic, const char *ownership_token) {
+/* A token error tells nothing of the certificate: it may be registered, by a request whose reply was lost. */
+static int take_rejection(const struct enrolld_host *host, const struct enrolld_reply *reply) {
+    struct rejection rejection;
+    rejection_parse(reply->payload, reply->size, &rejection);
+    bool spent = rejection.status_code == 400 && strstr(rejection.error_code, "OwnershipToken") != NULL;
+    /* A server that fails in the middle may have done it all the same. */
+    bool unknown = rejection.status_code == 0 || rejection.status_code >= 500;
+    if (!unknown && host->registration(host, spent ? ENROLLD_REGISTRATION_SPENT : ENROLLD_REGISTRATION_REFUSED) < 0)
+        return -1;
+    return fail_rejected(host, "RegisterThing", &rejection);
+}
+
+static int register_thing(const struct enrolld_host *host, const char *topic) {
     struct enrolld_reply reply;
     struct registered_thing registered = {0};
     host->step(host, STEP_REGISTER);
-    char *request = make_register_request(host, ownership_token);
+    char *request = make_register_request(host, host->held_secret(host));
     if (request == NULL)
         return -1;
-    int r = host->exchange(host, topic, request, strlen(request), &reply);
+    int r = host->registration(host, ENROLLD_REGISTRATION_ASKED);
+    if (r == 0)
+        r = host->exchange(host, topic, request, strlen(request), &reply);
     explicit_bzero(request, strlen(request));
     free(request);
     if (r < 0)
         return -1;
     if (!reply.accepted)
-        return fail_rejected(host, "RegisterThing", &reply);
+        return take_rejection(host, &reply);
     const char *wrong = registered_thing_parse(reply.payload, reply.size, &registered);
     if (wrong != NULL)
         return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to RegisterThing cannot be used: %s", wrong);
@@ -130,7 +146,6 @@ static int register_thing(const struct enrolld_host *host, const char *topic, co
 
 static int enroll(const struct enrolld_host *host) {
     char topic[TOPIC_MAX];
-    struct created_certificate created = {0};
     host->step(host, STEP_CLAIM);
     if (make_topic(host, topic) < 0)
         return -1;
@@ -139,12 +154,12 @@ static int enroll(const struct enrolld_host *host) {
         return -1;
     if (subscribe(host, topic) < 0)
         return -1;
-    int r = create_certificate(host, &created);
-    if (r == 0)
-        r = register_thing(host, topic, created.ownership_token);
-    created_certificate_clear(&created);
+    if (host->held_secret(host) == NULL && create_certificate(host) < 0)
+        return -1;
+    if (register_thing(host, topic) < 0)
+        return -1;
     host->disconnect(host);
-    return r;
+    return 0;
 }
 
 __attribute__((visibility("default"))) extern const struct enrolld_plugin enrolld_plugin;

@@ -29,6 +29,7 @@ RETRY = {
     "Clock": "100ms 500ms",
     "TPM": "100ms 500ms",
     "Internal": "100ms 500ms",
+    "Propagation": "3s",
 }
 
 FILES = ("certificate.pem", "identity.json", "private.pem", "root-ca.pem")

@@ -26,7 +26,7 @@ class Fault(harness.TestCase):
         for word in words:
             self.assertIn(word, seen[2])
         self.assertGreater(seen[3], 0)
-        self.assertGreater(gateway.property("NextAttempt"), 0)
+        gateway.wait_signalled("NextAttempt", lambda time: time > 0)
         self.assertFalse((gateway.state / "current").is_symlink())
 
     def assertHealed(self, gateway):
@@ -174,7 +174,13 @@ class Replies(Fault):
 
     def test_token_is_refused(self):
         fault = {"action": "reject", "statusCode": 400, "errorCode": "InvalidCertificateOwnershipToken"}
-        self.assertReply("register-thing", fault, "network", "register")
+        gateway = self.gateway_with()
+        self.cloud.edit(fault={"operation": "register-thing", **fault})
+        gateway.start()
+        error = gateway.wait_signalled("LastError", lambda error: error[0] == "denied")
+        self.assertEqual(error[1], "prove", error)
+        self.assertIn("given up", error[2])
+        self.assertHealed(gateway)
 
     def test_connection_ends_without_a_reply(self):
         # The broker says DISCONNECT with reason 0x98, administrative action.

@@ -42,9 +42,10 @@ static int on_cancel(sd_event_source *source, void *data) {
     return 0;
 }
 
-static void on_progress(const char *step, const char *refusal, void *data) {
+static void on_progress(const char *step, const char *refusal, const char *note, void *data) {
     struct run *run = data;
     (void)refusal;
+    (void)note;
     run->progress_count++;
     snprintf(run->last_step, sizeof run->last_step, "%s", step);
     if (run->cancel_at != NULL && strcmp(step, run->cancel_at) == 0)

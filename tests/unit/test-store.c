@@ -172,7 +172,7 @@ static void test_open_files(void) {
     commit(store, "first");
     ASSERT_NUMBER(stage(store, "second", &failure), 0);
     ASSERT_NUMBER(store_open_current(store, files, &failure), 0);
-    for (int role = FILE_CERTIFICATE; role < FILE_ROLE_COUNT; role++) {
+    for (int role = FILE_CERTIFICATE; role <= FILE_IDENTITY; role++) {
         char *data = NULL;
         size_t size = 0;
         ASSERT_NUMBER(memfd_read(files[role], &data, &size), 0);

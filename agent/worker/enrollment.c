@@ -1,0 +1,131 @@
+#include "worker/enrollment.h"
+
+#include "common/cleanup.h"
+#include "common/memfd.h"
+#include "common/step.h"
+#include "common/text.h"
+#include "worker/deadline.h"
+#include "worker/report.h"
+
+#include <wolfssl/wolfcrypt/sha256.h>
+
+#include <stdio.h>
+#include <string.h>
+
+void enrollment_clear(struct enrollment *enrollment) {
+    host_disconnect(enrollment);
+    enrollment->key = key_free(enrollment->key);
+    free(enrollment->root_ca_pem);
+    free(enrollment->request_pem);
+    checkpoint_clear(&enrollment->held);
+}
+
+static bool is_file(const struct enrolld_plugin *plugin, const char *name) {
+    for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)
+        if (strcmp(option->name, name) == 0)
+            return option->type == ENROLLD_OPTION_FILE;
+    return false;
+}
+
+/* Each value with the NUL that ends it, so that two of them cannot pass for others. */
+static int hash_text(wc_Sha256 *hash, const char *text) {
+    return wc_Sha256Update(hash, (const byte *)text, (word32)strlen(text) + 1);
+}
+
+int enrollment_bind(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
+    const struct settings *settings = enrollment->settings;
+    char port[8], key[16], *name = NULL, *value = NULL;
+    uint8_t digest[WC_SHA256_DIGEST_SIZE];
+    wc_Sha256 hash;
+    size_t position = 0;
+    snprintf(port, sizeof port, "%u", (unsigned)settings->port);
+    snprintf(key, sizeof key, "%d", (int)settings->key_backend);
+    const char *texts[] = {plugin->name, settings->endpoint, port, enrollment->serial_number, key};
+    int r = wc_InitSha256(&hash);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts && r == 0; i++)
+        r = hash_text(&hash, texts[i]);
+    while (r == 0 && options_next(enrollment->options, "", &position, (const char **)&name, (const char **)&value))
+        if (!is_file(plugin, name) && (r = hash_text(&hash, name)) == 0)
+            r = hash_text(&hash, value);
+    if (r == 0)
+        r = wc_Sha256Final(&hash, digest);
+    wc_Sha256Free(&hash);
+    if (r != 0)
+        return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "SHA-256 failed: %d", r);
+    text_to_hex(digest, sizeof digest, enrollment->held.binding);
+    return 0;
+}
+
+static void tell(const char *what, const char *why) {
+    char text[FAILURE_MESSAGE_MAX];
+    snprintf(text, sizeof text, "%s: %.600s", what, why);
+    report_note(STEP_KEY, text);
+}
+
+/* Returns 0 also when the key is lost: enrollment->key is NULL then. */
+static int load_key(struct enrollment *enrollment, const char *private_pem) {
+    const struct key_settings settings = {.tcti = enrollment->settings->tcti};
+    bool lost = false;
+    report_step(STEP_KEY);
+    deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_KEY, "loading the device key");
+    int r = key_load(&settings, private_pem, strlen(private_pem), &enrollment->key, &lost, enrollment->failure);
+    deadline_stop();
+    if (r == 0 || !lost)
+        return r;
+    tell("the key of an earlier attempt is lost, another is made", enrollment->failure->message);
+    return 0;
+}
+
+/* The certificate that is held must still be one for the key; else only the key is of use. */
+static void judge_certificate(struct enrollment *enrollment, struct checkpoint *checkpoint) {
+    const char *pem = checkpoint->certificate_pem;
+    struct failure reason = {0};
+    size_t size = 0;
+    if (pem == NULL)
+        return;
+    const uint8_t *public_key = key_public_der(enrollment->key, &size);
+    if (certificate_parse(pem, strlen(pem), STEP_CERTIFICATE, &enrollment->certificate, &reason) == 0 &&
+        certificate_has_key(&enrollment->certificate, public_key, size))
+        return;
+    tell("the certificate of an earlier attempt cannot be used", reason.message);
+    checkpoint_drop_certificate(checkpoint);
+}
+
+static void cleanup_checkpoint(struct checkpoint *checkpoint) {
+    checkpoint_clear(checkpoint);
+}
+
+int enrollment_resume(struct enrollment *enrollment, const struct message *job) {
+    CLEANUP(cleanup_checkpoint) struct checkpoint checkpoint = {.stage = CHECKPOINT_NOTHING};
+    AUTO_FREE char *text = NULL;
+    size_t size = 0;
+    if (job->files[FILE_CHECKPOINT] < 0 || memfd_read(job->files[FILE_CHECKPOINT], &text, &size) < 0)
+        return 0;
+    const char *wrong = checkpoint_parse(text, size, &checkpoint);
+    explicit_bzero(text, size);
+    if (wrong == NULL && strcmp(checkpoint.binding, enrollment->held.binding) != 0)
+        wrong = "it was made for other settings";
+    if (wrong != NULL) {
+        tell("the checkpoint of an earlier attempt is not used", wrong);
+        return 0;
+    }
+    if (load_key(enrollment, checkpoint.private_pem) < 0)
+        return -1;
+    if (enrollment->key == NULL)
+        return 0;
+    judge_certificate(enrollment, &checkpoint);
+    checkpoint_clear(&enrollment->held);
+    enrollment->held = checkpoint;
+    checkpoint = (struct checkpoint){.stage = CHECKPOINT_NOTHING};
+    return 0;
+}
+
+int enrollment_save(struct enrollment *enrollment, enum checkpoint_stage stage) {
+    AUTO_FREE char *json = NULL;
+    enrollment->held.stage = stage;
+    if (checkpoint_encode(&enrollment->held, &json, enrollment->failure) < 0)
+        return -1;
+    int r = report_checkpoint(json, strlen(json), enrollment->failure);
+    explicit_bzero(json, strlen(json));
+    return r;
+}
