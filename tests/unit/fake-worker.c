@@ -103,6 +103,51 @@ static void send_bytes(size_t size) {
         fprintf(stderr, "# fake worker: cannot send: %s\n", strerror(errno));
 }
 
+/* True when the daemon has said that it is durable. */
+static bool send_checkpoint(const char *text) {
+    struct pollfd channel = {.fd = CHANNEL_WORKER_FD, .events = POLLIN};
+    struct message message, answer;
+    const char *reason = NULL;
+    message_init(&message, MESSAGE_CHECKPOINT);
+    message_attach(&message, FILE_CHECKPOINT, memfd_create_sealed("checkpoint", text, strlen(text)));
+    send_message(&message);
+    poll(&channel, 1, -1);
+    if (channel_receive(CHANNEL_WORKER_FD, 1, &answer, &reason) != 1)
+        return false;
+    bool go_on = answer.type == MESSAGE_CONTINUE;
+    message_clear(&answer);
+    return go_on;
+}
+
+static void send_resume(void) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "resume");
+    send_message(&message);
+}
+
+static int misbehave_at_checkpoint(const char *behaviour, const char *verb) {
+    struct message message;
+    if (strcmp(behaviour, "checkpoint-empty") == 0)
+        send_checkpoint("");
+    else if (strcmp(behaviour, "checkpoint-flood") == 0)
+        while (send_checkpoint("again"))
+            ;
+    else if (strcmp(behaviour, "checkpoint-late") == 0)
+        send_done(verb), send_checkpoint("late");
+    else if (strcmp(behaviour, "checkpoint-bare") == 0) {
+        message_init(&message, MESSAGE_CHECKPOINT);
+        send_message(&message);
+    } else if (strcmp(behaviour, "continue") == 0) {
+        message_init(&message, MESSAGE_CONTINUE);
+        send_message(&message);
+    } else if (strcmp(behaviour, "resume-bare") == 0)
+        send_resume();
+    else
+        return 99;
+    return 0;
+}
+
 static void wait_for_ever(void) {
     for (;;)
         pause();
@@ -226,7 +271,7 @@ static int misbehave(const char *behaviour, const char *verb) {
         send_progress("claim");
         wait_for_ever();
     } else if (strcmp(behaviour, "none") != 0)
-        return 99;
+        return misbehave_at_checkpoint(behaviour, verb);
     return 0;
 }
 
@@ -244,7 +289,15 @@ static int behave(const char *behaviour, const char *verb) {
         send_failed(class, "the fake worker was told to fail", false);
     else if (strcmp(behaviour, "lost") == 0)
         send_failed(class, "the key is of another TPM", true);
-    else if (strcmp(behaviour, "surroundings") == 0)
+    else if (strcmp(behaviour, "checkpoint") == 0) {
+        if (!send_checkpoint("as far as this"))
+            return 97;
+        send_done(verb);
+    } else if (strcmp(behaviour, "resume") == 0) {
+        if (!send_checkpoint("as far as this"))
+            return 97;
+        send_resume();
+    } else if (strcmp(behaviour, "surroundings") == 0)
         send_surroundings();
     else
         return misbehave(behaviour, verb);

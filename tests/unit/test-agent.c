@@ -449,6 +449,44 @@ static void test_stop(void) {
     tear_down();
 }
 
+/* --- checkpoints --- */
+
+static void test_checkpoint_goes_with_success(void) {
+    set_up(good_configuration);
+    start("enroll=checkpoint check=done");
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    ASSERT_NUMBER(is_there("state/checkpoint"), 0);
+    tear_down();
+}
+
+static void test_checkpoint_stays_with_failure(void) {
+    set_up(slow_configuration);
+    start("enroll=checkpoint check=failed");
+    expect_state(is_waiting, STATE_BACKOFF);
+    ASSERT_TEXT(read_file("state/checkpoint"), "as far as this");
+    tear_down();
+}
+
+/* What it leads to has been judged, and can never work. */
+static void test_checkpoint_goes_when_lost(void) {
+    set_up(slow_configuration);
+    start("enroll=checkpoint check=lost");
+    expect_state(is_waiting, STATE_BACKOFF);
+    ASSERT_NUMBER(is_there("state/checkpoint"), 0);
+    tear_down();
+}
+
+/* One worker more, in the same attempt; a third one would be one too many. */
+static void test_resume(void) {
+    set_up(slow_configuration);
+    start("enroll=resume");
+    expect_state(is_waiting, STATE_BACKOFF);
+    expect_error("internal", "a second time");
+    ASSERT_TEXT(read_file("record"), "enroll\nenroll\n");
+    ASSERT_NUMBER(agent_status(world.agent)->attempt, 1);
+    tear_down();
+}
+
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"the first enrolment", test_first_enrolment},
@@ -470,6 +508,10 @@ int main(int argc, char **argv) {
         {"a configuration that is too large", test_large_configuration},
         {"Reload brings the next attempt forward", test_reload_brings_forward},
         {"stop cuts the worker off", test_stop},
+        {"the checkpoint goes when an identity is in use", test_checkpoint_goes_with_success},
+        {"the checkpoint stays after a failure", test_checkpoint_stays_with_failure},
+        {"the checkpoint goes when it leads nowhere", test_checkpoint_goes_when_lost},
+        {"an attempt goes on with another worker, once", test_resume},
         {NULL, NULL},
     };
     sigset_t mask;

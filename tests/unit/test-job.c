@@ -27,6 +27,9 @@ struct run {
     const char *cancel_at; /* step at which the job is canceled */
     struct job_outcome outcome;
     char *certificate;
+    char *checkpoint;
+    unsigned checkpoint_count;
+    bool disk_is_full;
 };
 
 static int on_patience(sd_event_source *source, uint64_t usec, void *data) {
@@ -52,6 +55,16 @@ static void on_progress(const char *step, const char *refusal, const char *note,
         sd_event_add_defer(run->event, NULL, on_cancel, run);
 }
 
+static int on_checkpoint(int file, void *data, struct failure *failure) {
+    struct run *run = data;
+    size_t size;
+    free(run->checkpoint);
+    run->checkpoint = NULL;
+    ASSERT_NUMBER(memfd_read(file, &run->checkpoint, &size), 0);
+    run->checkpoint_count++;
+    return run->disk_is_full ? failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT, "the disk is full") : 0;
+}
+
 static void on_ended(const struct job_outcome *outcome, void *data) {
     struct run *run = data;
     size_t size;
@@ -72,7 +85,7 @@ static void no_files(int files[FILE_ROLE_COUNT]) {
 static int start_job(struct run *run, const struct launch *launch, enum job_verb verb, uint64_t deadline_usec,
                      struct failure *failure) {
     struct job_request request = {.verb = verb, .generation = 7, .deadline_usec = deadline_usec, .grace_usec = 50000};
-    struct job_handler handler = {.progress = on_progress, .ended = on_ended, .data = run};
+    struct job_handler handler = {.progress = on_progress, .checkpoint = on_checkpoint, .ended = on_ended, .data = run};
     int files[FILE_ROLE_COUNT];
     no_files(files);
     files[FILE_CONFIGURATION] = memfd_create_sealed("configuration", "", 0);
@@ -91,8 +104,7 @@ static void run_loop(struct run *run) {
     sd_event_source_disable_unref(patience);
 }
 
-static struct run run_job(enum job_verb verb, const char *behaviour, uint64_t deadline_usec, const char *cancel_at) {
-    struct run run = {.cancel_at = cancel_at};
+static struct run run_prepared(struct run run, enum job_verb verb, const char *behaviour, uint64_t deadline_usec) {
     struct failure failure;
     sd_event_new(&run.event);
     setenv(FAKE_WORKER_VARIABLE, behaviour, 1);
@@ -103,6 +115,10 @@ static struct run run_job(enum job_verb verb, const char *behaviour, uint64_t de
     run.event = sd_event_unref(run.event);
     ASSERT_NUMBER(waitpid(-1, NULL, WNOHANG), -1); /* no child is left */
     return run;
+}
+
+static struct run run_job(enum job_verb verb, const char *behaviour, uint64_t deadline_usec, const char *cancel_at) {
+    return run_prepared((struct run){.cancel_at = cancel_at}, verb, behaviour, deadline_usec);
 }
 
 static void expect_failure(enum job_verb verb, const char *behaviour, const char *text) {
@@ -333,6 +349,47 @@ static void test_socket(void) {
     CU_ASSERT_PTR_NOT_NULL(strstr(run.outcome.failure.message, "journalctl -u 'enrolld-claim@*'"));
 }
 
+/* --- checkpoints --- */
+
+static void test_checkpoint(void) {
+    struct run run = run_job(VERB_ENROLL, "enroll=checkpoint", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.done, 1);
+    ASSERT_NUMBER(run.checkpoint_count, 1);
+    ASSERT_TEXT(run.checkpoint, "as far as this");
+    free(run.certificate);
+    free(run.checkpoint);
+}
+
+/* The worker must not go on with what a power cut would take away. */
+static void test_checkpoint_not_stored(void) {
+    struct run run = run_prepared((struct run){.disk_is_full = true}, VERB_ENROLL, "enroll=checkpoint", PATIENCE_USEC);
+    ASSERT_NUMBER(run.outcome.done, 0);
+    ASSERT_TEXT(run.outcome.failure.step, STEP_COMMIT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(run.outcome.failure.message, "the disk is full"));
+    free(run.checkpoint);
+}
+
+static void test_wrong_checkpoints(void) {
+    expect_failure(VERB_ENROLL, "enroll=checkpoint-empty", "a checkpoint without its one file");
+    expect_failure(VERB_ENROLL, "enroll=checkpoint-bare", "a checkpoint without its one file");
+    expect_failure(VERB_ENROLL, "enroll=checkpoint-late", "a message after its result");
+    expect_failure(VERB_ENROLL, "enroll=continue", "what only the daemon may");
+    expect_failure(VERB_ENROLL, "enroll=resume-bare", "resume without a checkpoint");
+    expect_failure(VERB_CHECK, "check=checkpoint", "a checkpoint of a check");
+    struct run run = run_job(VERB_ENROLL, "enroll=checkpoint-flood", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.checkpoint_count, JOB_CHECKPOINT_MAX);
+    CU_ASSERT_PTR_NOT_NULL(strstr(run.outcome.failure.message, "too many checkpoints"));
+    free(run.checkpoint);
+}
+
+static void test_resume(void) {
+    struct run run = run_job(VERB_ENROLL, "enroll=resume", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.done, 0);
+    ASSERT_NUMBER(run.outcome.resume, 1);
+    CU_ASSERT_PTR_NULL(run.certificate);
+    free(run.checkpoint);
+}
+
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"enroll: progress, result, files", test_enroll_done},
@@ -349,6 +406,10 @@ int main(int argc, char **argv) {
         {"cancel", test_cancel},
         {"a job that is freed takes its worker along", test_free},
         {"what a forked worker finds", test_surroundings},
+        {"a checkpoint", test_checkpoint},
+        {"a checkpoint that cannot be stored", test_checkpoint_not_stored},
+        {"checkpoints that break the protocol", test_wrong_checkpoints},
+        {"a worker that wants another one to go on", test_resume},
         {"no worker to be had", test_no_worker},
         {"a worker behind a socket", test_socket},
         {NULL, NULL},

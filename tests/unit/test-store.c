@@ -531,6 +531,47 @@ static void test_retry(void) {
     tear_down(store);
 }
 
+static int save_checkpoint(struct store *store, const char *text, struct failure *failure) {
+    AUTO_CLOSE int file = memfd_create_sealed("checkpoint", text, strlen(text));
+    return store_save_checkpoint(store, file, failure);
+}
+
+static void test_checkpoint(void) {
+    set_up();
+    struct store *store = open_store();
+    struct failure failure = {0};
+    ASSERT_NUMBER(store_open_checkpoint(store), -1);
+    ASSERT_NUMBER(save_checkpoint(store, "one", &failure), 0);
+    ASSERT_NUMBER(save_checkpoint(store, "two", &failure), 0);
+    ASSERT_NUMBER(mode_of("checkpoint"), 0600);
+    ASSERT_NUMBER(is_there("checkpoint.new"), 0);
+    ASSERT_TEXT(read_file("checkpoint"), "two");
+    AUTO_CLOSE int file = store_open_checkpoint(store);
+    ASSERT_NUMBER(fcntl(file, F_GETFL) & O_ACCMODE, O_RDONLY);
+    store_clear_checkpoint(store);
+    store_clear_checkpoint(store);
+    ASSERT_NUMBER(is_there("checkpoint"), 0);
+    tear_down(store);
+}
+
+/* One that no worker could take would fail each attempt for ever. */
+static void test_bad_checkpoint(void) {
+    set_up();
+    struct store *store = open_store();
+    ASSERT_NUMBER(symlinkat("/etc/passwd", top_fd, "checkpoint"), 0);
+    ASSERT_NUMBER(store_open_checkpoint(store), -1);
+    ASSERT_NUMBER(is_there("checkpoint"), 0);
+    ASSERT_NUMBER(mkdirat(top_fd, "checkpoint", 0700), 0);
+    ASSERT_NUMBER(store_open_checkpoint(store), -1);
+    ASSERT_NUMBER(is_there("checkpoint"), 0);
+    write_file("checkpoint", "x");
+    AUTO_CLOSE int file = openat(top_fd, "checkpoint", O_WRONLY | O_CLOEXEC);
+    ASSERT_NUMBER(ftruncate(file, MEMFD_SIZE_MAX + 1), 0);
+    ASSERT_NUMBER(store_open_checkpoint(store), -1);
+    ASSERT_NUMBER(is_there("checkpoint"), 0);
+    tear_down(store);
+}
+
 static void test_bad_retry(void) {
     set_up();
     struct store *store = open_store();
@@ -582,6 +623,8 @@ int main(int argc, char **argv) {
         {"a commit that fails changes nothing", test_commit_fails},
         {"a full disk changes nothing", test_full},
         {"the record of attempts", test_retry},
+        {"the checkpoint", test_checkpoint},
+        {"a checkpoint that cannot be used is removed", test_bad_checkpoint},
         {"a bad record of attempts counts as none", test_bad_retry},
         {NULL, NULL},
     };

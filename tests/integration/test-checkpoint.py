@@ -1,0 +1,214 @@
+#!/usr/bin/env python3
+"""An attempt that was cut off or failed is gone on with: whatever happens between the request for a certificate and the
+commit, the device ends with one ACTIVE certificate, and it is the one that the device uses."""
+
+import collections
+import json
+import os
+import signal
+
+import harness
+from gateway import Gateway
+from parts import Cloud, Tpm
+
+
+class Checkpoint(harness.TestCase):
+    def scene(self, *options, tpm=False):
+        self.cloud = Cloud(self, *options)
+        tpm = Tpm(self) if tpm else None
+        self.gateway = Gateway(self, self.cloud, tpm, "tpm2" if tpm else "file")
+
+    def stage(self):
+        try:
+            return json.loads((self.gateway.state / "checkpoint").read_text())["stage"]
+        except FileNotFoundError:
+            return None
+
+    def wait_stage(self, wanted):
+        harness.wait_for(lambda: f"checkpoint {wanted}, it is {self.stage()}", lambda: self.stage() == wanted)
+
+    def assertOneCertificate(self, pending=0, active=1):
+        """Provisioned, and the cloud's litter is counted."""
+        self.gateway.wait_provisioned(60)
+        status = self.cloud.device_certificates()
+        self.assertEqual(status[self.gateway.property("CertificateId")], "ACTIVE")
+        counted = collections.Counter(status.values())
+        self.assertEqual(counted, collections.Counter({"ACTIVE": active, "PENDING_ACTIVATION": pending}), status)
+        self.assertEqual(list(self.gateway.state.glob("checkpoint*")), [])
+        self.assertEqual(list(self.gateway.state.glob("incoming")), [])
+
+    def cut_off(self):
+        self.gateway.kill()
+        self.reap_orphans()
+
+    def assertResumes(self, stage, **fault):
+        """Power fails while the cloud keeps a reply to itself."""
+        self.cloud.edit(fault={"action": "drop", **fault})
+        self.gateway.start()
+        self.wait_stage(stage)
+        self.cloud.wait_event(event=fault["operation"])
+        self.cut_off()
+        self.gateway.start()
+
+    # Where power may fail.
+
+    def test_key_is_kept(self):
+        self.scene(tpm=True)
+        self.assertResumes("key", operation="create-from-csr")
+        key = json.loads((self.gateway.state / "checkpoint").read_text())["privateKey"]
+        self.assertOneCertificate(pending=1)  # its reply was lost: the cloud forgets it after an hour
+        self.assertEqual(self.gateway.read("private.pem"), key)
+
+    def test_issued_certificate_is_registered(self):
+        """Refused by the hook at first: the same certificate, with the same token, is registered in the end."""
+        self.scene(tpm=True)
+        self.cloud.hook({"serialPrefix": "GW", "result": "deny"})
+        self.gateway.start()
+        self.wait_stage("issued")
+        self.gateway.wait_property("State", "failed")
+        self.cut_off()
+        self.cloud.hook()
+        self.gateway.start()
+        self.assertOneCertificate()
+        self.assertEqual(len(self.cloud.events(event="create-from-csr")), 1)
+
+    def test_denials_do_not_litter(self):
+        self.scene()
+        self.cloud.hook({"serialPrefix": "GW", "result": "deny"})
+        self.gateway.start()
+        harness.wait_for(
+            lambda: f"three refusals: {self.cloud.events(event='register-thing')}",
+            lambda: len(self.cloud.events(event="register-thing")) >= 3,
+        )
+        self.cloud.hook()
+        self.assertOneCertificate()
+        self.assertEqual(len(self.cloud.events(event="create-from-csr")), 1)
+
+    def assertReplyLost(self, *options, **counts):
+        """RegisterThing is done, its reply is lost, and power fails."""
+        self.scene(*options, tpm=True)
+        self.assertResumes("sent", operation="register-thing")
+        self.assertOneCertificate(**counts)
+        self.assertEqual(len(self.cloud.events(event="create-from-csr")), 1)
+
+    def test_reply_lost(self):
+        self.assertReplyLost()
+        self.assertEqual(self.gateway.property("ThingName"), "")
+
+    def test_reply_lost_and_named_by_the_operator(self):
+        self.scene()
+        self.gateway.configure("Agent", ThingName="gateway-%s")
+        self.assertResumes("sent", operation="register-thing")
+        self.assertOneCertificate()
+        self.assertEqual(self.gateway.property("ThingName"), self.cloud.thing_name("GW-0001"))
+
+    def test_reply_lost_binding_principal(self):
+        self.assertReplyLost("--token-binding=principal")
+
+    def test_reply_lost_binding_connection(self):
+        self.assertReplyLost("--token-binding=connection")
+
+    def test_reply_lost_reuse(self):
+        """Where the cloud takes the token a second time, it tells the name of the thing again."""
+        for binding in ("none", "principal"):
+            with self.subTest(binding=binding):
+                self.directory = self.directory / binding
+                self.directory.mkdir()
+                self.assertReplyLost("--token-reuse=on", f"--token-binding={binding}")
+                self.assertEqual(self.gateway.property("ThingName"), self.cloud.thing_name("GW-0001"))
+
+    def test_request_lost(self):
+        """RegisterThing never reaches the cloud: with a token that may be used again nothing is left behind."""
+        self.scene()
+        self.cloud.edit(fault={"operation": "register-thing", "action": "silence"})
+        self.gateway.start()
+        self.wait_stage("sent")
+        self.cut_off()
+        self.gateway.start()
+        self.assertOneCertificate()
+        self.assertEqual(len(self.cloud.events(event="create-from-csr")), 1)
+
+    def test_request_lost_binding_connection(self):
+        """The token died with the connection: that certificate can never be registered, and the cloud forgets it."""
+        self.scene("--token-binding=connection")
+        self.cloud.edit(fault={"operation": "register-thing", "action": "silence"})
+        self.gateway.start()
+        self.wait_stage("sent")
+        self.cut_off()
+        self.gateway.start()
+        self.assertOneCertificate(pending=1)
+
+    def test_registered_certificate_is_proven(self):
+        """Power fails while the certificate is not honoured yet."""
+        self.scene("--propagation=5", tpm=True)
+        self.gateway.configure("Retry", Propagation="30s")
+        self.gateway.start()
+        self.wait_stage("registered")
+        self.cut_off()
+        self.gateway.start()
+        self.assertOneCertificate()
+        self.assertEqual(self.gateway.property("ThingName"), self.cloud.thing_name("GW-0001"))
+        self.assertEqual(self.gateway.identity()["deviceConfiguration"]["Environment"], "production")
+        for operation in ("create-from-csr", "register-thing"):
+            self.assertEqual(len(self.cloud.events(event=operation)), 1)
+
+    def test_worker_dies_at_each_stage(self):
+        for stage in ("key", "issued", "sent", "registered"):
+            with self.subTest(stage=stage):
+                self.directory = self.directory / stage
+                self.directory.mkdir()
+                self.scene("--propagation=3")
+                for operation in ("create-from-csr", "register-thing"):
+                    self.cloud.edit(fault={"operation": operation, "action": "delay", "milliseconds": 1000})
+                self.gateway.start()
+                self.wait_stage(stage)
+                for pid in self.gateway.workers():
+                    os.kill(pid, signal.SIGKILL)
+                self.assertOneCertificate(pending=1 if stage == "key" else 0)
+
+    # When a certificate is given up.
+
+    def test_refused_certificate_is_given_up_ever_more_slowly(self):
+        """The template makes INACTIVE certificates: 1 attempt for the first one, 2 for the next, 4 for the third."""
+        self.scene()
+        template = json.loads(self.cloud.registry()["templates"]["enrolld"]["templateBody"])
+        template["Resources"]["certificate"]["Properties"]["Status"] = "INACTIVE"
+        self.cloud.template(json.dumps(template))
+        self.gateway.configure("Retry", Propagation="0s", Denied="1s 1s")
+        self.gateway.start()
+        attempts = lambda: self.gateway.property("Attempt")
+        harness.wait_for(lambda: f"attempt 7, it is {attempts()}", lambda: attempts() >= 7)
+        self.assertEqual(len(self.cloud.events(event="create-from-csr")), 3)
+        # The operator activates what the device holds.
+        held = max(self.cloud.registry()["certificates"].items(), key=lambda item: item[1]["createdAt"])[0]
+        for certificate_id in self.cloud.device_certificates():
+            self.cloud.set_certificate(certificate_id, "ACTIVE" if certificate_id == held else "INACTIVE")
+        self.gateway.wait_provisioned(60)
+
+    def test_other_settings_make_it_worthless(self):
+        """A checkpoint is for one template and its parameters; what is used is never a mixture."""
+        self.scene()
+        self.cloud.hook({"serialPrefix": "GW", "result": "deny"})
+        self.gateway.start()
+        self.wait_stage("issued")
+        self.gateway.wait_property("State", "failed")
+        self.gateway.configure("Agent", SerialNumber="literal:NEW-1")
+        self.gateway.call("Reload")
+        self.gateway.wait_provisioned()
+        self.assertEqual(self.gateway.property("ThingName"), self.cloud.thing_name("NEW-1"))
+        self.assertIn("made for other settings", self.gateway.log.read_text())
+
+    def test_garbage_is_not_used(self):
+        self.scene()
+        self.gateway.state.mkdir(mode=0o711)
+        for text in ("", "{", "{}", "x" * 70000, '{"schema":1,"stage":"issued"}'):
+            with self.subTest(text=text[:40]):
+                (self.gateway.state / "checkpoint").write_text(text)
+                self.gateway.start()
+                self.gateway.wait_provisioned()
+                self.gateway.stop()
+                (self.gateway.state / "current").unlink()
+
+
+if __name__ == "__main__":
+    harness.main()
