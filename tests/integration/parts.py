@@ -1,10 +1,12 @@
 """The real parts around enrolld: a message bus, a TPM, a cloud. Each lives in the directory of its test, is ready when
 its constructor returns, and is stopped with the test."""
 
+import hashlib
 import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import ssl
@@ -153,7 +155,8 @@ class Cloud:
         self.root_ca = self.directory / "root-ca.pem"
         self.claim_certificate = self.directory / "claim.pem"
         self.claim_key = self.directory / "claim.key"
-        (self.claim_id,) = self.registry()["certificates"]
+        claim = ssl.PEM_cert_to_DER_cert(self.claim_certificate.read_text())
+        self.claim_id = hashlib.sha256(claim).hexdigest()
         test.show_on_failure("mosquitto", self.directory / "mosquitto.log")
         test.show_on_failure("mosquitto's output", self.directory / "output")
         test.show_on_failure("events in the cloud", self.state / "events")
@@ -259,3 +262,39 @@ class Cloud:
 
     def set_certificate(self, certificate_id, status):
         self.edit(certificate=certificate_id, status=status)
+
+    def options(self, **options):
+        """Options of iotcore-setup from now on until the broker ends: options(propagation=40, token_reuse=True)."""
+        self.edit(options=options)
+
+    def fault(self, operation, action, **members):
+        """A fault to inject: see tests/iotcore/fault.h."""
+        self.edit(fault={"operation": operation, "action": action, **members})
+
+    def clear_faults(self):
+        self.edit(faults="clear")
+
+    def set_template(self, **members):
+        """Replaces the template's `body` (an object or a text), or says whether it is `enabled`."""
+        self.edit(template=self.template, **members)
+
+    def template_body(self):
+        return json.loads(self.registry()["templates"][self.template]["templateBody"])
+
+    def set_policy(self, name, document):
+        """Replaces a policy: enrolld-claim and enrolld-device are those of etc/aws."""
+        self.edit(policy=name, document=document)
+
+    def certificates_of(self, thing):
+        """The status of each certificate that is attached to the thing."""
+        certificates = self.registry()["certificates"]
+        return {key: value["status"] for key, value in certificates.items() if thing in value["things"]}
+
+    def history(self):
+        """With --history=on: microseconds since the epoch and path of each version of the registry, in their order."""
+        return sorted((int(path.stem), path) for path in (self.state / "history").glob("*.json"))
+
+    def restore(self, microseconds):
+        """Gives the cloud, which must be stopped, the memory it had at that time."""
+        _, path = [version for version in self.history() if version[0] <= microseconds][-1]
+        shutil.copyfile(path, self.state / "registry.json")

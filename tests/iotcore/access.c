@@ -8,6 +8,8 @@
 /* AWS General Reference, AWS IoT Core quotas */
 #define CLIENT_ID_LIMIT 128
 
+static const char injected[] = "injected fault";
+
 static const char *why_not(const struct standin *standin, const struct identity *identity, const char *action,
                            const char *kind, const char *name) {
     switch (identity_decide(identity, standin->provisioning.registry, action, kind, name)) {
@@ -38,6 +40,9 @@ static const char *why_no_connection(struct standin *standin, const struct ident
         return status;
     if (!within_validity(standin, identity->certificate))
         return "certificate not within its validity";
+    int64_t age = registry_certificate_age(standin->provisioning.registry, identity->certificate_id);
+    if (age >= 0 && age < standin->options.propagation)
+        return "registration not propagated yet";
     return why_not(standin, identity, "iot:Connect", "client", identity->client_id);
 }
 
@@ -48,19 +53,32 @@ static int refuse(const struct standin *standin, struct json_object *event, cons
     return close ? MOSQ_ERR_UNKNOWN : MOSQ_ERR_AUTH;
 }
 
-static int judge(struct standin *standin, const struct mosquitto *client, const struct identity *identity) {
-    int version = mosquitto_client_protocol_version(client);
+/* Why not, or NULL; whether to close then. A fault meets only what has nothing else against it. */
+static const char *judge(struct standin *standin, const struct identity *identity, bool *close) {
+    const struct fault_target target = {.stage = FAULT_AT_DOOR, .operations = {[FAULT_CONNECT] = true}};
     bool in_time = connection_rate(&standin->connections, identity->client_id, standin_milliseconds());
     const char *reason = why_no_connection(standin, identity);
+    if (reason != NULL)
+        return reason;
+    if (standin->options.limit_connects && !in_time) {
+        /* AWS says 0x97; a plugin of mosquitto has no way to say it. */
+        *close = true;
+        return "more than one CONNECT per second";
+    }
+    enum fault_action action = standin_fault(standin, identity, target).action;
+    if (action == FAULT_HANGUP)
+        *close = true;
+    return action != FAULT_NONE ? injected : NULL;
+}
+
+static int receive(struct standin *standin, const struct mosquitto *client, const struct identity *identity) {
+    int version = mosquitto_client_protocol_version(client);
+    bool close = standin->options.refuse_by_closing || version < 5;
+    const char *reason = judge(standin, identity, &close);
     struct json_object *event = standin_event(reason == NULL ? "connect" : "refused", identity);
     json_object_object_add(event, "mqtt", json_object_new_int(version));
     if (reason != NULL)
-        return refuse(standin, event, reason, standin->options.refuse_by_closing || version < 5);
-    if (standin->options.limit_connects && !in_time) {
-        /* AWS says 0x97; a plugin of mosquitto has no way to say it. */
-        json_object_object_add(event, "event", json_object_new_string("refused"));
-        return refuse(standin, event, "more than one CONNECT per second", true);
-    }
+        return refuse(standin, event, reason, close);
     if (connection_open(&standin->connections, client, identity, version, mosquitto_client_clean_session(client)) ==
         NULL)
         return refuse(standin, event, "out of memory", true);
@@ -78,7 +96,7 @@ int access_connect(struct standin *standin, struct mosquitto *client) {
     int result = MOSQ_ERR_AUTH;
     if (identity.client_id != NULL && identity.certificate != NULL &&
         issuer_certificate_id(identity.certificate, identity.certificate_id))
-        result = judge(standin, client, &identity);
+        result = receive(standin, client, &identity);
     X509_free(identity.certificate);
     return result;
 }
@@ -121,13 +139,45 @@ static const char *why_no_publish(const struct standin *standin, const struct co
     return reason;
 }
 
-static int check_publish(const struct standin *standin, const struct connection *connection,
-                         const struct mosquitto_evt_acl_check *check) {
-    const char *reason = why_no_publish(standin, connection, check);
-    return reason == NULL ? MOSQ_ERR_SUCCESS : deny(standin, connection, "publish", check, reason);
+/* What becomes of a packet that is allowed. The broker ends a connection without a word for any error but those that it
+ * has a reason code for. */
+static int meet_fault(struct standin *standin, const struct connection *connection, const char *action,
+                      const struct mosquitto_evt_acl_check *check, enum fault_operation operation) {
+    struct topic_request request;
+    struct fault_target target = {.stage = FAULT_AT_DOOR, .topic = check->topic};
+    target.operations[operation] = true;
+    if (operation == FAULT_PUBLISH && topic_classify(check->topic, &request) == TOPIC_REQUEST)
+        target.operations[fault_operation_of(request.operation)] = true;
+    switch (standin_fault(standin, &connection->identity, target).action) {
+    case FAULT_REFUSE:
+        return deny(standin, connection, action, check, injected);
+    case FAULT_HANGUP:
+        deny(standin, connection, action, check, injected);
+        return MOSQ_ERR_CONN_LOST;
+    case FAULT_NONE:
+    case FAULT_SILENCE:
+    case FAULT_REJECT:
+    case FAULT_DROP:
+    case FAULT_DELAY:
+    case FAULT_DUPLICATE:
+    case FAULT_CLOSE:
+    case FAULT_CUT:
+    case FAULT_REPLACE:
+    case FAULT_AMEND:
+        break;
+    }
+    return MOSQ_ERR_SUCCESS;
 }
 
-static int check_subscribe(const struct standin *standin, struct connection *connection,
+static int check_publish(struct standin *standin, const struct connection *connection,
+                         const struct mosquitto_evt_acl_check *check) {
+    const char *reason = why_no_publish(standin, connection, check);
+    if (reason != NULL)
+        return deny(standin, connection, "publish", check, reason);
+    return meet_fault(standin, connection, "publish", check, FAULT_PUBLISH);
+}
+
+static int check_subscribe(struct standin *standin, struct connection *connection,
                            const struct mosquitto_evt_acl_check *check) {
     const char *reason = NULL;
     if (!topic_within_limits(check->topic))
@@ -136,6 +186,9 @@ static int check_subscribe(const struct standin *standin, struct connection *con
         reason = "no such reserved topic";
     else
         reason = why_not(standin, &connection->identity, "iot:Subscribe", "topicfilter", check->topic);
+    int fault = reason == NULL ? meet_fault(standin, connection, "subscribe", check, FAULT_SUBSCRIBE) : 0;
+    if (fault != MOSQ_ERR_SUCCESS)
+        return fault;
     if (reason == NULL && !connection_subscribe(connection, check->topic, check->qos))
         reason = "too many subscriptions";
     if (reason != NULL)

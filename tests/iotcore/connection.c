@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 bool connection_rate(struct connection_table *table, const char *client_id, int64_t milliseconds) {
     const unsigned count = sizeof table->recent / sizeof *table->recent;
@@ -73,6 +74,15 @@ static bool copy_identity(struct identity *copy, const struct identity *identity
     return true;
 }
 
+/* The time keeps apart the numbers of several runs of the broker. */
+static int64_t new_number(struct connection_table *table) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t microseconds = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    table->last_number = microseconds > table->last_number ? microseconds : table->last_number + 1;
+    return table->last_number;
+}
+
 struct connection *connection_open(struct connection_table *table, const void *client, const struct identity *identity,
                                    int mqtt_version, bool clean) {
     struct connection *connection = calloc(1, sizeof *connection);
@@ -83,6 +93,7 @@ struct connection *connection_open(struct connection_table *table, const void *c
         return NULL;
     }
     connection->client = client;
+    connection->number = new_number(table);
     connection->mqtt_version = mqtt_version;
     connection->clean = clean;
     connection->next = table->first;

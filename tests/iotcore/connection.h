@@ -11,6 +11,7 @@
 
 struct connection {
     const void *client;       /* the broker's object, NULL for a session without a connection */
+    int64_t number;           /* which no other connection has or had, in an earlier run of the broker either */
     struct identity identity; /* owns client_id, source_address and certificate */
     int mqtt_version;         /* 3 (MQTT 3.1), 4 (3.1.1) or 5 */
     bool clean;
@@ -31,6 +32,7 @@ struct connection_table {
         int64_t milliseconds;
     } recent[64];
     unsigned recent_next;
+    int64_t last_number;
 };
 
 /* Notes a CONNECT of the client id at that time; false if the previous allowed one was less than a second

@@ -3,7 +3,11 @@
  *   {"certificate": ID, "status": "ACTIVE", "INACTIVE" or "REVOKED"}
  *   {"deleteThing": NAME}
  *   {"clockOffset": SECONDS}      moves the clock of tokens, pending certificates and expiry
- *   {"fault": {...}}              see fault.h */
+ *   {"fault": {...}}              see fault.h
+ *   {"faults": "clear"}           removes all
+ *   {"options": {NAME: VALUE}}    see option.h; as long as the broker runs
+ *   {"template": NAME, "body": {...} or its text, "enabled": BOOLEAN}   body or enabled may be absent
+ *   {"policy": NAME, "document": {...}} */
 #pragma once
 
 #include "standin.h"

@@ -1,17 +1,15 @@
 /* The stand-in for AWS IoT Core as a plugin of the mosquitto broker: options in, the broker's events to the parts that
  * deal with them. Options (plugin_opt_NAME in mosquitto.conf):
- *   state             the state directory: registry.json, issuer.key, issuer.pem, hook.json, events, edits/
+ *   state             the state directory: registry.json, issuer.key, issuer.pem, hook.json, events, edits/, history/
  *   issuer            aws or private:DAYS
- *   refusal           connack or close
- *   connect_rate      on or off
- *   direct_reply      off or on
- *   disconnect_delay  seconds
- *   token_size        characters of an ownership token */
+ *   history           off or on: each version of the registry is kept
+ * and those of option.h. */
 #include "access.h"
 #include "broker.h"
 #include "edit.h"
 #include "json_read.h"
 #include "reply.h"
+#include "request.h"
 #include "standin.h"
 #include "topic.h"
 
@@ -21,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 /* How much of an ordinary message's payload the event tells. */
@@ -53,6 +52,19 @@ struct json_object *standin_event(const char *name, const struct identity *ident
     return event;
 }
 
+struct fault standin_fault(struct standin *standin, const struct identity *identity, struct fault_target target) {
+    target.device = registry_certificate_is_device(standin->provisioning.registry, identity->certificate_id);
+    struct fault fault = fault_take(&standin->faults, &target);
+    if (fault.action == FAULT_NONE)
+        return fault;
+    struct json_object *event = standin_event("fault", identity);
+    event_text(event, "operation", fault.operation_name);
+    event_text(event, "action", fault.action_name);
+    event_text(event, "topic", target.topic);
+    event_write(standin->events, event);
+    return fault;
+}
+
 static int on_connect(int event, void *event_data, void *userdata) {
     struct mosquitto_evt_basic_auth *data = event_data;
     (void)event;
@@ -75,83 +87,6 @@ static void tell_message(const struct standin *standin, const struct connection 
     event_write(standin->events, event);
 }
 
-static void tell_request(const struct standin *standin, const struct identity *identity,
-                         const struct topic_request *request, const struct provisioning_reply *reply) {
-    struct json_object *event = event_new(topic_operation_name(request->operation));
-    event_text(event, "clientId", identity->client_id);
-    event_text(event, "principal", identity->certificate_id);
-    event_text(event, "result", reply->accepted ? "accepted" : "rejected");
-    if (reply->certificate_id[0] != '\0')
-        event_text(event, "certificateId", reply->certificate_id);
-    event_text(event, "thingName", reply->thing_name);
-    if (request->template_name[0] != '\0')
-        event_text(event, "template", request->template_name);
-    if (!reply->accepted) {
-        json_object_object_add(event, "statusCode", json_object_new_int(reply->rejection.status_code));
-        event_text(event, "errorCode", reply->rejection.error_code);
-        event_text(event, "reason", reply->rejection.message);
-    }
-    event_write(standin->events, event);
-}
-
-static const char *amend(struct json_object *reply, const char *text) {
-    AUTO_JSON struct json_object *members = json_parse(text, strlen(text));
-    json_object_object_foreach(members, name, value) {
-        json_object_object_add(reply, name, json_object_get(value));
-    }
-    return json_object_to_json_string_ext(reply, JSON_C_TO_STRING_NOSLASHESCAPE);
-}
-
-static void answer(struct standin *standin, const struct identity *identity, const char *topic,
-                   const struct provisioning_reply *reply, const struct fault *fault) {
-    AUTO_FREE char *reply_topic = NULL;
-    const char *payload = json_object_to_json_string_ext(reply->payload, JSON_C_TO_STRING_NOSLASHESCAPE);
-    unsigned delay = reply->delay_milliseconds;
-    if (asprintf(&reply_topic, "%s/%s", topic, reply->accepted ? "accepted" : "rejected") < 0)
-        return;
-    switch (fault->action) {
-    case FAULT_DROP:
-        return;
-    case FAULT_CLOSE:
-        reply_close(standin, identity);
-        return;
-    case FAULT_REPLACE:
-        payload = fault->payload;
-        break;
-    case FAULT_AMEND:
-        payload = amend(reply->payload, fault->payload);
-        break;
-    case FAULT_DUPLICATE:
-        reply_send(standin, identity, reply_topic, payload, delay);
-        break;
-    case FAULT_DELAY:
-        delay += fault->milliseconds;
-        break;
-    case FAULT_NONE:
-    case FAULT_REJECT:
-        break;
-    }
-    reply_send(standin, identity, reply_topic, payload, delay);
-}
-
-static void handle_request(struct standin *standin, const struct connection *connection,
-                           const struct topic_request *request, const struct mosquitto_evt_message *message) {
-    struct provisioning_reply reply = {0};
-    struct fault fault = fault_take(&standin->faults, request->operation);
-    if (fault.action == FAULT_REJECT) {
-        rejection_set(&reply.rejection, fault.status_code, fault.error_code, "Injected fault");
-        reply.payload = provisioning_rejected(&reply.rejection);
-    } else {
-        provisioning_handle(&standin->provisioning, request, message->payload, message->payloadlen, &reply);
-    }
-    if (reply.accepted)
-        standin_save(standin);
-    tell_request(standin, &connection->identity, request, &reply);
-    answer(standin, &connection->identity, message->topic, &reply, &fault);
-    provisioning_reply_clear(&reply);
-    fault_clear(&fault);
-}
-
 /* The broker has checked the right to publish. What the plugin itself sends has no client (mosquitto 2.1). */
 static int on_message(int event, void *event_data, void *userdata) {
     struct standin *standin = userdata;
@@ -163,9 +98,8 @@ static int on_message(int event, void *event_data, void *userdata) {
     if (connection == NULL)
         return MOSQ_ERR_SUCCESS;
     if (topic_classify(message->topic, &request) == TOPIC_REQUEST)
-        handle_request(standin, connection, &request, message);
-    else
-        tell_message(standin, connection, message);
+        return request_handle(standin, connection, &request, message);
+    tell_message(standin, connection, message);
     return MOSQ_ERR_SUCCESS;
 }
 
@@ -222,42 +156,29 @@ static int on_tick(int event, void *event_data, void *userdata) {
     return MOSQ_ERR_SUCCESS;
 }
 
-static bool option_is(const struct mosquitto_opt *option, const char *key, const char *value) {
-    return strcmp(option->key, key) == 0 && strcmp(option->value, value) == 0;
-}
-
-static bool option_number(const struct mosquitto_opt *option, const char *key, double minimum, double maximum,
-                          const char *prefix, double *ret) {
-    size_t length = strlen(prefix);
+/* issuer=aws or private:DAYS */
+static bool read_issuer(struct issuer *issuer, const char *value) {
+    const size_t length = strlen("private:");
     char *end;
-    if (strcmp(option->key, key) != 0 || strncmp(option->value, prefix, length) != 0)
+    if (strcmp(value, "aws") == 0)
+        return true;
+    issuer->profile = ISSUER_PRIVATE;
+    if (strncmp(value, "private:", length) != 0)
         return false;
-    double value = strtod(option->value + length, &end);
-    if (end == option->value + length || *end != '\0' || !(value >= minimum && value <= maximum))
-        return false;
-    *ret = value;
-    return true;
+    issuer->validity_days = strtod(value + length, &end);
+    return end != value + length && *end == '\0' && issuer->validity_days >= 1e-5 && issuer->validity_days <= 36500;
 }
 
-static bool read_option(struct standin *standin, const struct mosquitto_opt *option) {
-    double number;
-    if (strcmp(option->key, "state") == 0 || option_is(option, "issuer", "aws"))
-        return true;
-    if (option_number(option, "issuer", 1e-5, 36500, "private:", &number)) {
-        standin->provisioning.issuer.profile = ISSUER_PRIVATE;
-        standin->provisioning.issuer.validity_days = number;
-    } else if (option_number(option, "token_size", 1, 100000, "", &number))
-        standin->provisioning.token_size = (size_t)number;
-    else if (option_number(option, "disconnect_delay", 0, 3600, "", &number))
-        standin->options.disconnect_delay = (unsigned)number;
-    else if (option_is(option, "refusal", "connack") || option_is(option, "refusal", "close"))
-        standin->options.refuse_by_closing = option_is(option, "refusal", "close");
-    else if (option_is(option, "connect_rate", "on") || option_is(option, "connect_rate", "off"))
-        standin->options.limit_connects = option_is(option, "connect_rate", "on");
-    else if (option_is(option, "direct_reply", "on") || option_is(option, "direct_reply", "off"))
-        standin->options.reply_unsubscribed = option_is(option, "direct_reply", "on");
+static bool read_option(struct standin *standin, const struct mosquitto_opt *option, const char **state,
+                        bool *history) {
+    if (strcmp(option->key, "state") == 0)
+        *state = option->value;
+    else if (strcmp(option->key, "issuer") == 0)
+        return read_issuer(&standin->provisioning.issuer, option->value);
+    else if (strcmp(option->key, "history") == 0)
+        *history = strcmp(option->value, "on") == 0;
     else
-        return false;
+        return option_set(&standin->options, option->key, option->value) == 0;
     return true;
 }
 
@@ -272,7 +193,17 @@ static int fail(const char *what, const char *path) {
     return -1;
 }
 
-static int open_state(struct standin *standin, const char *state) {
+/* The version that there is at the start is the first that is kept. */
+static int begin_history(struct standin *standin, const char *state) {
+    AUTO_FREE char *folder = state_path(state, "history");
+    if (folder == NULL || (mkdir(folder, 0700) < 0 && errno != EEXIST))
+        return fail("can't make the history in", state);
+    registry_keep_history(standin->provisioning.registry, folder);
+    standin_save(standin);
+    return 0;
+}
+
+static int open_state(struct standin *standin, const char *state, bool history) {
     AUTO_FREE char *registry = state_path(state, "registry.json"), *events = state_path(state, "events");
     AUTO_FREE char *key = state_path(state, "issuer.key"), *certificate = state_path(state, "issuer.pem");
     standin->provisioning.hook_path = state_path(state, "hook.json");
@@ -286,7 +217,7 @@ static int open_state(struct standin *standin, const char *state) {
         return fail("can't use the issuing authority", certificate);
     if ((standin->events = event_log_open(events)) == NULL)
         return fail("can't open", events);
-    return 0;
+    return history ? begin_history(standin, state) : 0;
 }
 
 static struct standin *standin_free(struct standin *standin) {
@@ -304,21 +235,20 @@ static struct standin *standin_free(struct standin *standin) {
 
 static struct standin *standin_new(const struct mosquitto_opt *options, int option_count) {
     const char *state = ".";
+    bool history = false;
     struct standin *standin = calloc(1, sizeof *standin);
     if (standin == NULL)
         return NULL;
-    standin->options.limit_connects = true;
-    standin->provisioning.token_size = 470;
+    standin->options = option_defaults();
+    standin->provisioning.options = &standin->options;
     for (int i = 0; i < option_count; i++) {
-        if (!read_option(standin, &options[i])) {
+        if (!read_option(standin, &options[i], &state, &history)) {
             mosquitto_log_printf(MOSQ_LOG_ERR, "iotcore: no such option or value: %s %s", options[i].key,
                                  options[i].value);
             return standin_free(standin);
         }
-        if (strcmp(options[i].key, "state") == 0)
-            state = options[i].value;
     }
-    return open_state(standin, state) == 0 ? standin : standin_free(standin);
+    return open_state(standin, state, history) == 0 ? standin : standin_free(standin);
 }
 
 int mosquitto_plugin_version(int supported_version_count, const int *supported_versions) {

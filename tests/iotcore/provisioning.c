@@ -64,20 +64,21 @@ static char *make_token(size_t size) {
 }
 
 /* Registers the certificate as PENDING_ACTIVATION and adds it with its ownership token to the reply. */
-static int hand_out(struct provisioning *provisioning, X509 *certificate, struct provisioning_reply *reply) {
-    AUTO_FREE char *pem = issuer_certificate_pem(certificate), *token = make_token(provisioning->token_size);
+static int hand_out(struct provisioning *provisioning, const struct registry_requester *requester, X509 *certificate,
+                    struct provisioning_reply *reply) {
+    AUTO_FREE char *pem = issuer_certificate_pem(certificate), *token = make_token(provisioning->options->token_size);
     if (pem == NULL || token == NULL || !issuer_certificate_id(certificate, reply->certificate_id))
         return internal_error(&reply->rejection);
-    registry_certificate_add(provisioning->registry, reply->certificate_id, pem, "PENDING_ACTIVATION");
-    registry_token_add(provisioning->registry, token, reply->certificate_id);
+    registry_certificate_add(provisioning->registry, reply->certificate_id, pem, requester);
+    registry_token_add(provisioning->registry, token, reply->certificate_id, requester);
     json_object_object_add(reply->payload, "certificateId", json_object_new_string(reply->certificate_id));
     json_object_object_add(reply->payload, "certificatePem", json_object_new_string(pem));
     json_object_object_add(reply->payload, "certificateOwnershipToken", json_object_new_string(token));
     return 0;
 }
 
-static int create_from_csr(struct provisioning *provisioning, struct json_object *payload,
-                           struct provisioning_reply *reply) {
+static int create_from_csr(struct provisioning *provisioning, const struct registry_requester *requester,
+                           struct json_object *payload, struct provisioning_reply *reply) {
     const char *pem = json_text(payload, "certificateSigningRequest");
     if (pem == NULL)
         return rejection_set(&reply->rejection, 400, "InvalidPayload", "No certificateSigningRequest in the payload");
@@ -87,11 +88,13 @@ static int create_from_csr(struct provisioning *provisioning, struct json_object
         return -1;
     __attribute__((cleanup(cleanup_certificate))) X509 *certificate =
         issuer_sign(&provisioning->issuer, X509_REQ_get_subject_name(request), X509_REQ_get0_pubkey(request));
-    return certificate != NULL ? hand_out(provisioning, certificate, reply) : internal_error(&reply->rejection);
+    return certificate != NULL ? hand_out(provisioning, requester, certificate, reply)
+                               : internal_error(&reply->rejection);
 }
 
 /* The key is RSA of 2048 bits, the subject always the same. */
-static int create_keys(struct provisioning *provisioning, struct provisioning_reply *reply) {
+static int create_keys(struct provisioning *provisioning, const struct registry_requester *requester,
+                       struct provisioning_reply *reply) {
     __attribute__((cleanup(cleanup_key))) EVP_PKEY *key = EVP_RSA_gen(2048);
     __attribute__((cleanup(cleanup_name))) X509_NAME *subject = X509_NAME_new();
     if (key == NULL || subject == NULL ||
@@ -100,7 +103,7 @@ static int create_keys(struct provisioning *provisioning, struct provisioning_re
         return internal_error(&reply->rejection);
     __attribute__((cleanup(cleanup_certificate))) X509 *certificate = issuer_sign(&provisioning->issuer, subject, key);
     AUTO_FREE char *pem = issuer_key_pem(key);
-    if (certificate == NULL || pem == NULL || hand_out(provisioning, certificate, reply) < 0)
+    if (certificate == NULL || pem == NULL || hand_out(provisioning, requester, certificate, reply) < 0)
         return internal_error(&reply->rejection);
     json_object_object_add(reply->payload, "privateKey", json_object_new_string(pem));
     return 0;
@@ -140,51 +143,111 @@ static int apply_template(struct provisioning *provisioning, struct json_object 
     return error;
 }
 
+static int refuse_token(struct rejection *rejection, const char *why) {
+    return rejection_set(rejection, 400, "InvalidCertificateOwnershipToken", "Certificate ownership token %s.", why);
+}
+
+/* Whether the token is good for the connection that has sent it. */
+static bool token_owned(struct json_object *token, const struct registry_requester *requester,
+                        enum token_binding binding) {
+    const char *principal = json_text(token, "principal");
+    switch (binding) {
+    case TOKEN_BINDING_NONE:
+        return true;
+    case TOKEN_BINDING_PRINCIPAL:
+        return principal != NULL && strcmp(principal, requester->certificate_id) == 0;
+    case TOKEN_BINDING_CONNECTION:
+        break;
+    }
+    struct json_object *connection = json_member(token, "connection", json_type_int);
+    return connection != NULL && json_object_get_int64(connection) == requester->connection;
+}
+
+static bool certificate_is(const struct provisioning *provisioning, struct json_object *token, const char *status) {
+    const char *actual = registry_certificate_status(provisioning->registry, json_text(token, "certificateId"));
+    return actual != NULL && strcmp(actual, status) == 0;
+}
+
+/* The token of the request, used or not; NULL with the rejection. */
+static struct json_object *find_token(struct provisioning *provisioning, const struct registry_requester *requester,
+                                      const char *text, struct rejection *rejection) {
+    struct json_object *token = text != NULL ? registry_token(provisioning->registry, text) : NULL;
+    if (text == NULL || *text == '\0')
+        refuse_token(rejection, "cannot be empty");
+    else if (token == NULL || json_text(token, "certificateId") == NULL)
+        refuse_token(rejection, "is not valid");
+    else if (!token_owned(token, requester, provisioning->options->token_binding))
+        refuse_token(rejection, "belongs to another requester");
+    else
+        return token;
+    return NULL;
+}
+
+/* With token_reuse=on the success is told again, and nothing is done again. */
+static int repeat(struct provisioning *provisioning, struct json_object *token, const char *template_name,
+                  struct provisioning_reply *reply) {
+    const char *template = json_text(token, "template"), *thing_name = NULL;
+    if (!provisioning->options->token_reuse || template == NULL || strcmp(template, template_name) != 0 ||
+        (!certificate_is(provisioning, token, "ACTIVE") && !certificate_is(provisioning, token, "INACTIVE")))
+        return refuse_token(&reply->rejection, "has been used");
+    json_object_put(reply->payload);
+    reply->payload = NULL;
+    /* A copy, as a fault may change what is sent. */
+    if (json_object_deep_copy(json_member(token, "reply", json_type_object), &reply->payload, NULL) < 0)
+        return internal_error(&reply->rejection);
+    thing_name = json_text(reply->payload, "thingName");
+    reply->thing_name = thing_name != NULL ? strdup(thing_name) : NULL;
+    reply->repeated = true;
+    return 0;
+}
+
 /* Template, token, hook, parameters, resources: in this order, and the token is used up by success only. */
-static int register_thing(struct provisioning *provisioning, const char *template_name, struct json_object *payload,
-                          struct provisioning_reply *reply) {
-    static const char token_code[] = "InvalidCertificateOwnershipToken";
+static int register_thing(struct provisioning *provisioning, const struct registry_requester *requester,
+                          const char *template_name, struct json_object *payload, struct provisioning_reply *reply) {
     AUTO_JSON struct json_object *parameters = NULL;
     AUTO_JSON struct json_object *template = registry_template(provisioning->registry, template_name);
-    const char *token = json_text(payload, "certificateOwnershipToken");
+    const char *text = json_text(payload, "certificateOwnershipToken");
     if (template == NULL)
         return rejection_set(&reply->rejection, 404, "ResourceNotFound", "Provisioning template %s not found",
                              template_name);
-    if (token == NULL || *token == '\0')
-        return rejection_set(&reply->rejection, 400, token_code, "Certificate ownership token cannot be empty.");
-    const char *certificate_id = registry_token_certificate(provisioning->registry, token);
-    if (certificate_id == NULL)
-        return rejection_set(&reply->rejection, 400, token_code, "Certificate ownership token is not valid.");
-    snprintf(reply->certificate_id, sizeof reply->certificate_id, "%s", certificate_id);
+    struct json_object *token = find_token(provisioning, requester, text, &reply->rejection);
+    if (token == NULL)
+        return -1;
+    snprintf(reply->certificate_id, sizeof reply->certificate_id, "%s", json_text(token, "certificateId"));
+    if (json_member(token, "reply", json_type_object) != NULL)
+        return repeat(provisioning, token, template_name, reply);
+    if (!certificate_is(provisioning, token, "PENDING_ACTIVATION"))
+        return refuse_token(&reply->rejection, "is not valid");
     if (read_parameters(payload, &parameters, &reply->rejection) < 0 ||
         hook_ask(provisioning->hook_path, parameters, &reply->delay_milliseconds, &reply->rejection) < 0 ||
         apply_template(provisioning, template, parameters, reply) < 0)
         return -1;
-    registry_token_delete(provisioning->registry, token);
+    registry_token_use(provisioning->registry, text, template_name, reply->payload);
     return 0;
 }
 
-static int perform(struct provisioning *provisioning, const struct topic_request *request, struct json_object *payload,
-                   struct provisioning_reply *reply) {
+static int perform(struct provisioning *provisioning, const struct registry_requester *requester,
+                   const struct topic_request *request, struct json_object *payload, struct provisioning_reply *reply) {
     switch (request->operation) {
     case TOPIC_CREATE_KEYS:
-        return create_keys(provisioning, reply);
+        return create_keys(provisioning, requester, reply);
     case TOPIC_CREATE_FROM_CSR:
-        return create_from_csr(provisioning, payload, reply);
+        return create_from_csr(provisioning, requester, payload, reply);
     case TOPIC_REGISTER_THING:
-        return register_thing(provisioning, request->template_name, payload, reply);
+        return register_thing(provisioning, requester, request->template_name, payload, reply);
     }
     return internal_error(&reply->rejection);
 }
 
-void provisioning_handle(struct provisioning *provisioning, const struct topic_request *request, const void *payload,
-                         size_t size, struct provisioning_reply *ret) {
+void provisioning_handle(struct provisioning *provisioning, const struct registry_requester *requester,
+                         const struct topic_request *request, const void *payload, size_t size,
+                         struct provisioning_reply *ret) {
     struct provisioning_reply reply = {.payload = json_object_new_object()};
     AUTO_JSON struct json_object *object = size > 0 ? json_parse(payload, size) : json_object_new_object();
     if (!json_object_is_type(object, json_type_object))
         rejection_set(&reply.rejection, 400, "InvalidPayload", "The payload is not a JSON object");
     else
-        reply.accepted = perform(provisioning, request, object, &reply) == 0;
+        reply.accepted = perform(provisioning, requester, request, object, &reply) == 0;
     if (!reply.accepted) {
         json_object_put(reply.payload);
         reply.payload = provisioning_rejected(&reply.rejection);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "issuer.h"
+#include "option.h"
 #include "registry.h"
 #include "topic.h"
 
@@ -14,7 +15,7 @@ struct provisioning {
     struct registry *registry;
     struct issuer issuer;
     const char *hook_path; /* the rules of the pre-provisioning hook, read at each RegisterThing; may be absent */
-    size_t token_size;     /* characters of an ownership token */
+    const struct standin_options *options;
 };
 
 struct provisioning_reply {
@@ -24,13 +25,15 @@ struct provisioning_reply {
     char certificate_id[ISSUER_ID_SIZE]; /* what the request was about, as far as it is known */
     char *thing_name;                    /* registered by this request, or NULL */
     unsigned delay_milliseconds;         /* the hook did not answer in time */
+    bool repeated;                       /* a success that an earlier request with the token has had */
 };
 
 void provisioning_reply_clear(struct provisioning_reply *reply);
 
 /* Does what the request asks for; the registry is changed but not saved. Always gives a reply. */
-void provisioning_handle(struct provisioning *provisioning, const struct topic_request *request, const void *payload,
-                         size_t size, struct provisioning_reply *ret);
+void provisioning_handle(struct provisioning *provisioning, const struct registry_requester *requester,
+                         const struct topic_request *request, const void *payload, size_t size,
+                         struct provisioning_reply *ret);
 
 /* The payload of a rejected reply. */
 struct json_object *provisioning_rejected(const struct rejection *rejection);

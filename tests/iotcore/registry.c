@@ -8,15 +8,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define TOKEN_LIFE 3600
+/* API reference, templateBody */
+#define TEMPLATE_BODY_LIMIT 10240
 
 struct registry {
     char *path;
+    char *history; /* the folder in which each version is kept, or NULL */
+    int64_t kept;  /* the name of the last one, microseconds */
     struct json_object *root;
 };
 
@@ -56,26 +61,56 @@ struct registry *registry_close(struct registry *registry) {
         return NULL;
     json_object_put(registry->root);
     free(registry->path);
+    free(registry->history);
     free(registry);
     return NULL;
 }
 
-int registry_save(struct registry *registry) {
+void registry_keep_history(struct registry *registry, const char *folder) {
+    free(registry->history);
+    registry->history = strdup(folder);
+}
+
+/* Tokens are in it. */
+static int write_file(const struct registry *registry, const char *path) {
     AUTO_FREE char *temporary = NULL;
-    if (asprintf(&temporary, "%s.new", registry->path) < 0)
+    if (asprintf(&temporary, "%s.new", path) < 0)
         return -ENOMEM;
-    /* Tokens are in it. */
     AUTO_CLOSE int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return -errno;
     int flags = JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE;
     if (json_object_to_fd(fd, registry->root, flags) < 0)
         return -EIO;
-    return rename(temporary, registry->path) < 0 ? -errno : 0;
+    return rename(temporary, path) < 0 ? -errno : 0;
+}
+
+static int keep(struct registry *registry) {
+    struct timespec now;
+    AUTO_FREE char *path = NULL;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t microseconds = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    if (microseconds <= registry->kept)
+        microseconds = registry->kept + 1;
+    if (asprintf(&path, "%s/%" PRId64 ".json", registry->history, microseconds) < 0)
+        return -ENOMEM;
+    registry->kept = microseconds;
+    return write_file(registry, path);
+}
+
+int registry_save(struct registry *registry) {
+    int error = registry->history != NULL ? keep(registry) : 0;
+    return error < 0 ? error : write_file(registry, registry->path);
 }
 
 time_t registry_now(const struct registry *registry) {
     return time(NULL) + (time_t)number(registry->root, "clockOffset");
+}
+
+int64_t registry_milliseconds(const struct registry *registry) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return ((int64_t)now.tv_sec + number(registry->root, "clockOffset")) * 1000 + now.tv_nsec / 1000000;
 }
 
 void registry_set_clock_offset(struct registry *registry, long seconds) {
@@ -104,14 +139,26 @@ int registry_certificate_set_status(struct registry *registry, const char *certi
 }
 
 void registry_certificate_add(struct registry *registry, const char *certificate_id, const char *pem,
-                              const char *status) {
+                              const struct registry_requester *requester) {
     struct json_object *certificate = json_object_new_object();
-    json_object_object_add(certificate, "status", json_object_new_string(status));
+    json_object_object_add(certificate, "status", json_object_new_string("PENDING_ACTIVATION"));
     json_object_object_add(certificate, "createdAt", json_object_new_int64(registry_now(registry)));
     json_object_object_add(certificate, "policies", json_object_new_array());
     json_object_object_add(certificate, "things", json_object_new_object());
+    json_object_object_add(certificate, "requestedBy", json_object_new_string(requester->client_id));
     json_object_object_add(certificate, "pem", json_object_new_string(pem));
     json_object_object_add(section(registry, "certificates"), certificate_id, certificate);
+}
+
+int64_t registry_certificate_age(const struct registry *registry, const char *certificate_id) {
+    int64_t registered = number(entry(registry, "certificates", certificate_id), "registeredAt");
+    return registered != 0 ? registry_milliseconds(registry) - registered : -1;
+}
+
+bool registry_certificate_is_device(const struct registry *registry, const char *certificate_id) {
+    struct json_object *certificate = entry(registry, "certificates", certificate_id);
+    struct json_object *things = json_member(certificate, "things", json_type_object);
+    return number(certificate, "registeredAt") != 0 || (things != NULL && json_object_object_length(things) > 0);
 }
 
 struct json_object *registry_certificate_policy(const struct registry *registry, const char *certificate_id,
@@ -167,14 +214,42 @@ struct json_object *registry_template(const struct registry *registry, const cha
     return json_parse(body, strlen(body));
 }
 
+int registry_template_set(struct registry *registry, const char *name, const char *body, bool enabled) {
+    struct json_object *template = entry(registry, "templates", name);
+    AUTO_JSON struct json_object *parsed = body != NULL ? json_parse(body, strlen(body)) : NULL;
+    if (body == NULL && template == NULL)
+        return -ENOENT;
+    if (body != NULL && (!json_object_is_type(parsed, json_type_object) || strlen(body) > TEMPLATE_BODY_LIMIT))
+        return -EINVAL;
+    if (template == NULL) {
+        template = json_object_new_object();
+        json_object_object_add(template, "type", json_object_new_string("FLEET_PROVISIONING"));
+        json_object_object_add(section(registry, "templates"), name, template);
+    }
+    if (body != NULL)
+        json_object_object_add(template, "templateBody", json_object_new_string(body));
+    json_object_object_add(template, "enabled", json_object_new_boolean(enabled));
+    return 0;
+}
+
 bool registry_policy_exists(const struct registry *registry, const char *name) {
     return entry(registry, "policies", name) != NULL;
 }
 
-void registry_token_add(struct registry *registry, const char *token, const char *certificate_id) {
+int registry_policy_set(struct registry *registry, const char *name, struct json_object *document) {
+    if (!policy_valid(document))
+        return -EINVAL;
+    json_object_object_add(section(registry, "policies"), name, json_object_get(document));
+    return 0;
+}
+
+void registry_token_add(struct registry *registry, const char *token, const char *certificate_id,
+                        const struct registry_requester *requester) {
     struct json_object *object = json_object_new_object();
     json_object_object_add(object, "certificateId", json_object_new_string(certificate_id));
     json_object_object_add(object, "createdAt", json_object_new_int64(registry_now(registry)));
+    json_object_object_add(object, "principal", json_object_new_string(requester->certificate_id));
+    json_object_object_add(object, "connection", json_object_new_int64(requester->connection));
     json_object_object_add(section(registry, "tokens"), token, object);
 }
 
@@ -187,16 +262,18 @@ static bool pending(const struct registry *registry, const char *certificate_id)
     return status != NULL && strcmp(status, "PENDING_ACTIVATION") == 0;
 }
 
-const char *registry_token_certificate(const struct registry *registry, const char *token) {
+struct json_object *registry_token(const struct registry *registry, const char *token) {
     struct json_object *object = entry(registry, "tokens", token);
-    const char *certificate_id = json_text(object, "certificateId");
-    if (certificate_id == NULL || expired(registry, object) || !pending(registry, certificate_id))
-        return NULL;
-    return certificate_id;
+    return object != NULL && !expired(registry, object) ? object : NULL;
 }
 
-void registry_token_delete(struct registry *registry, const char *token) {
-    json_object_object_del(section(registry, "tokens"), token);
+void registry_token_use(struct registry *registry, const char *token, const char *template_name,
+                        struct json_object *reply) {
+    struct json_object *object = entry(registry, "tokens", token), *copy = NULL;
+    if (json_object_deep_copy(reply, &copy, NULL) < 0)
+        return;
+    json_object_object_add(object, "template", json_object_new_string(template_name));
+    json_object_object_add(object, "reply", copy);
 }
 
 static bool expire_section(struct registry *registry, const char *name, bool only_pending) {
@@ -337,6 +414,7 @@ int registry_apply(struct registry *registry, const struct template_result *resu
     if (result->thing.name != NULL)
         attach_thing(registry, &result->thing, certificate);
     attach_policies(registry, result, certificate);
+    json_object_object_add(certificate, "registeredAt", json_object_new_int64(registry_milliseconds(registry)));
     return registry_certificate_set_status(registry, certificate_id,
                                            result->certificate_active ? "ACTIVE" : "INACTIVE");
 }

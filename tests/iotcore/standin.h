@@ -4,18 +4,11 @@
 #include "connection.h"
 #include "event.h"
 #include "fault.h"
+#include "option.h"
 #include "provisioning.h"
 #include "registry.h"
 
-#include <stdbool.h>
 #include <stdint.h>
-
-struct standin_options {
-    bool refuse_by_closing;    /* refusal=close: no CONNACK, as AWS does with MQTT 3.1.1 */
-    bool limit_connects;       /* connect_rate=on: one CONNECT per second and client id */
-    bool reply_unsubscribed;   /* direct_reply=on: a reply also reaches a device that didn't subscribe */
-    unsigned disconnect_delay; /* seconds from the end of a certificate to the end of its connections */
-};
 
 struct reply;
 
@@ -39,3 +32,6 @@ void standin_save(struct standin *standin);
 
 /* An event about a connection: client id and certificate id are in it. */
 struct json_object *standin_event(const char *name, const struct identity *identity);
+
+/* Takes the fault that meets this, if there is one, and tells it in the event "fault". */
+struct fault standin_fault(struct standin *standin, const struct identity *identity, struct fault_target target);

@@ -1,0 +1,102 @@
+#include "harness.h"
+#include "json_read.h"
+#include "option.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int set_all(struct standin_options *options, const char *text) {
+    AUTO_JSON struct json_object *members = json_parse(text, strlen(text));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(members);
+    return option_set_all(options, members);
+}
+
+static void test_defaults(void) {
+    struct standin_options options = option_defaults();
+    ASSERT_NUMBER(options.limit_connects, true);
+    ASSERT_NUMBER(options.token_binding, TOKEN_BINDING_NONE);
+    ASSERT_NUMBER(options.token_reuse, false);
+    ASSERT_NUMBER(options.propagation, 0);
+}
+
+static void test_names_of_the_configuration(void) {
+    struct standin_options options = option_defaults();
+    ASSERT_NUMBER(option_set(&options, "refusal", "close"), 0);
+    ASSERT_NUMBER(option_set(&options, "connect_rate", "off"), 0);
+    ASSERT_NUMBER(option_set(&options, "direct_reply", "on"), 0);
+    ASSERT_NUMBER(option_set(&options, "disconnect_delay", "7"), 0);
+    ASSERT_NUMBER(option_set(&options, "token_size", "1000"), 0);
+    ASSERT_NUMBER(option_set(&options, "token_binding", "connection"), 0);
+    ASSERT_NUMBER(option_set(&options, "token_reuse", "on"), 0);
+    ASSERT_NUMBER(option_set(&options, "propagation", "1.5"), 0);
+    ASSERT_NUMBER(options.refuse_by_closing, true);
+    ASSERT_NUMBER(options.limit_connects, false);
+    ASSERT_NUMBER(options.reply_unsubscribed, true);
+    ASSERT_NUMBER(options.disconnect_delay, 7);
+    ASSERT_NUMBER(options.token_size, 1000);
+    ASSERT_NUMBER(options.token_binding, TOKEN_BINDING_CONNECTION);
+    ASSERT_NUMBER(options.token_reuse, true);
+    ASSERT_NUMBER(options.propagation, 1500);
+}
+
+static void test_wrong_values(void) {
+    static const char *const wrong[][2] = {
+        {"refusal", "maybe"},      {"token_reuse", "yes"},
+        {"token_binding", ""},     {"propagation", "-1"},
+        {"propagation", "86401"},  {"propagation", "nan"},
+        {"propagation", "1s"},     {"propagation", ""},
+        {"token_size", "0"},       {"disconnect_delay", "1e9"},
+        {"state", "elsewhere"},    {"issuer", "aws"},
+        {"token-binding", "none"}, {"", ""},
+        {"connect_rate", "ON"},
+    };
+    struct standin_options options = option_defaults();
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (option_set(&options, wrong[i][0], wrong[i][1]) != -EINVAL)
+            ASSERT_TEXT("accepted", wrong[i][0]);
+    ASSERT_NUMBER(options.propagation, 0);
+    ASSERT_NUMBER(options.token_size, 470);
+    ASSERT_NUMBER(options.disconnect_delay, 0);
+    ASSERT_NUMBER(options.limit_connects, true);
+}
+
+static void test_members_of_an_edit(void) {
+    struct standin_options options = option_defaults();
+    ASSERT_NUMBER(set_all(&options, "{\"propagation\":40,\"token-binding\":\"principal\",\"token-reuse\":true,"
+                                    "\"refusal\":\"close\",\"connect-rate\":false}"),
+                  0);
+    ASSERT_NUMBER(options.propagation, 40000);
+    ASSERT_NUMBER(options.token_binding, TOKEN_BINDING_PRINCIPAL);
+    ASSERT_NUMBER(options.token_reuse, true);
+    ASSERT_NUMBER(options.refuse_by_closing, true);
+    ASSERT_NUMBER(options.limit_connects, false);
+    ASSERT_NUMBER(set_all(&options, "{\"propagation\":0.25}"), 0);
+    ASSERT_NUMBER(options.propagation, 250);
+    ASSERT_NUMBER(options.token_reuse, true);
+}
+
+static void test_all_or_none(void) {
+    static const char *const wrong[] = {
+        "{\"token-reuse\":true,\"colour\":1}",
+        "{\"token-reuse\":true,\"propagation\":null}",
+        "{\"token-reuse\":true,\"propagation\":[1]}",
+        "{\"token-reuse\":true,\"a-name-that-is-longer-than-all-options\":1}",
+    };
+    struct standin_options options = option_defaults();
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        if (set_all(&options, wrong[i]) != -EINVAL || options.token_reuse)
+            ASSERT_TEXT("accepted", wrong[i]);
+}
+
+int main(int argc, char **argv) {
+    static const struct unit_test tests[] = {
+        {"defaults", test_defaults},
+        {"as the configuration names them", test_names_of_the_configuration},
+        {"wrong names and values are refused", test_wrong_values},
+        {"as an edit names them", test_members_of_an_edit},
+        {"all of an edit or none", test_all_or_none},
+        {NULL, NULL},
+    };
+    return unit_run("option", tests, argc, argv);
+}
