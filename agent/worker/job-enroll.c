@@ -203,10 +203,10 @@ static int enroll(struct enrollment *enrollment, const struct enrolld_plugin *pl
     if (enrollment->key == NULL && make_key(enrollment) < 0)
         return -1;
     host_open(enrollment);
-    bool was_held = enrollment->held.certificate_pem != NULL;
+    bool was_unsure = enrollment->held.certificate_pem != NULL && !enrollment->held.has_thing;
     int r = get_proven(enrollment, plugin);
-    /* One from an earlier attempt, which has just been given up: it may have been too old to be registered. */
-    if (r < 0 && was_held && enrollment->held.stage == CHECKPOINT_KEY && enrollment->failure->class == FAILURE_DENIED)
+    /* One from an earlier attempt, which has just been given up: it was probably too old to be registered. */
+    if (r < 0 && was_unsure && enrollment->held.stage == CHECKPOINT_KEY && enrollment->failure->class == FAILURE_DENIED)
         r = get_proven(enrollment, plugin);
     return r < 0 ? -1 : fill_result(enrollment, plugin->name, generation, result);
 }
