@@ -90,6 +90,17 @@ class Tokens(StandIn):
         told = self.cloud.events(event="register-thing", result="accepted")
         self.assertEqual([event.get("repeated") for event in told], [None, True])
 
+    def test_reply_that_a_fault_has_amended_is_repeated_as_it_was(self):
+        self.start("--token-reuse=on")
+        client = self.claim()
+        token = self.ask(client)
+        for _ in range(2):
+            self.cloud.fault("register-thing", "amend", payload=json.dumps({"thingName": "other"}))
+            accepted, reply = self.register(client, token)
+            self.assertTrue(accepted)
+            self.assertEqual(reply["thingName"], "other")
+        self.assertRegistered(self.register(client, token))
+
     def test_reuse_has_limits(self):
         """Not for a revoked or deleted certificate, nor after the hour, nor with another template."""
         self.start("--token-reuse=on")
