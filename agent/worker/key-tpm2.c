@@ -93,8 +93,10 @@ static int fail_making(const struct material *material, TSS2_RC code, struct fai
     bool made = material->sensitive == NULL;
     const char *name = key_algorithm_name(material->algorithm);
     if (lacks_algorithm(code))
-        snprintf(what, sizeof what, "this TPM has no %s keys, %s", name,
-                 made ? "choose another [Key] Algorithm=" : "a key of another kind has to be imported");
+        snprintf(what, sizeof what,
+                 made ? "this TPM has no %s keys, choose another [Key] Algorithm="
+                      : "this TPM does not take such a key (%s)",
+                 name);
     else
         snprintf(what, sizeof what, made ? "making a key (%s) in the TPM" : "importing a key (%s) into the TPM", name);
     return tpm_fail(failure, STEP_KEY, what, code);

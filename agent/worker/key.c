@@ -180,7 +180,7 @@ static int sign_text(struct key *key, WC_RNG *random) {
     byte signature[512]; /* of RSA-4096 */
     bool rsa = key_is_rsa(key);
     enum wc_SignatureType type = rsa ? WC_SIGNATURE_TYPE_RSA_W_ENC : WC_SIGNATURE_TYPE_ECC;
-    const void *wolfcrypt = rsa ? (const void *)&key->wolfcrypt.rsa : (const void *)&key->wolfcrypt.ecc;
+    void *wolfcrypt = rsa ? (void *)&key->wolfcrypt.rsa : (void *)&key->wolfcrypt.ecc;
     word32 key_size = rsa ? sizeof key->wolfcrypt.rsa : sizeof key->wolfcrypt.ecc;
     int size = wc_SignatureGetSize(type, wolfcrypt, key_size);
     if (size <= 0 || size > (int)sizeof signature)
