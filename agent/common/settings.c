@@ -103,6 +103,22 @@ static const char *parse_backend(const char *value, size_t offset, struct settin
     return NULL;
 }
 
+static const char *parse_algorithm(const char *value, size_t offset, struct settings *settings) {
+    static const char *const names[] = {
+        [SETTING_KEY_P256] = "P-256",
+        [SETTING_KEY_P384] = "P-384",
+        [SETTING_KEY_RSA2048] = "RSA-2048",
+        [SETTING_KEY_RSA3072] = "RSA-3072",
+    };
+    (void)offset;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(value, names[i]) == 0) {
+            settings->key_algorithm = (enum setting_key_algorithm)i;
+            return NULL;
+        }
+    return "must be P-256, P-384, RSA-2048 or RSA-3072";
+}
+
 static const char *parse_tcti(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
     return parse_word(value, settings->tcti, sizeof settings->tcti);
@@ -171,6 +187,7 @@ static const struct {
     {"Cloud", "Proxy", "", parse_proxy, 0},
     {"Cloud", "MinimumTLS", "1.2", parse_minimum_tls, 0},
     {"Key", "Backend", "tpm2", parse_backend, 0},
+    {"Key", "Algorithm", "P-256", parse_algorithm, 0},
     {"Key", "TCTI", "device:/dev/tpmrm0", parse_tcti, 0},
     {"Retry", "Network", "2s 15min", parse_retry, FAILURE_NETWORK},
     {"Retry", "CloudBusy", "10s 1h", parse_retry, FAILURE_CLOUD_BUSY},

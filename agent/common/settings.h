@@ -13,6 +13,12 @@
 #define SETTINGS_HOST_MAX 254 /* RFC 1035: 253 characters */
 
 enum setting_key_backend { SETTING_KEY_TPM2, SETTING_KEY_FILE };
+enum setting_key_algorithm {
+    SETTING_KEY_P256,
+    SETTING_KEY_P384,
+    SETTING_KEY_RSA2048,
+    SETTING_KEY_RSA3072,
+};
 enum setting_minimum_tls { SETTING_TLS_1_2, SETTING_TLS_1_3 };
 
 /* One row of the retry table: full jitter between 0 and min(cap, base * 2^attempt). */
@@ -32,6 +38,7 @@ struct settings {
     char proxy[512];                               /* [Cloud] Proxy=, "" for none */
     enum setting_minimum_tls minimum_tls;          /* [Cloud] MinimumTLS= */
     enum setting_key_backend key_backend;          /* [Key] Backend= */
+    enum setting_key_algorithm key_algorithm;      /* [Key] Algorithm= */
     char tcti[256];                                /* [Key] TCTI= */
     struct retry_range retry[FAILURE_CLASS_COUNT]; /* [Retry] Network= ... */
     uint64_t propagation_ms;                       /* [Retry] Propagation= */

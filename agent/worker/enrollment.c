@@ -39,7 +39,7 @@ int enrollment_bind(struct enrollment *enrollment, const struct enrolld_plugin *
     wc_Sha256 hash;
     size_t position = 0;
     snprintf(port, sizeof port, "%u", (unsigned)settings->port);
-    snprintf(key, sizeof key, "%d", (int)settings->key_backend);
+    snprintf(key, sizeof key, "%d %d", (int)settings->key_backend, (int)settings->key_algorithm);
     const char *texts[] = {plugin->name, settings->endpoint, port, enrollment->serial_number, key};
     int r = wc_InitSha256(&hash);
     for (size_t i = 0; i < sizeof texts / sizeof *texts && r == 0; i++)

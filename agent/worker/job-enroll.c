@@ -33,12 +33,26 @@ static int read_root_ca(struct enrollment *enrollment) {
     return 0;
 }
 
+static enum key_algorithm algorithm_of(enum setting_key_algorithm setting) {
+    switch (setting) {
+    case SETTING_KEY_P256:
+        return KEY_ALGORITHM_P256;
+    case SETTING_KEY_P384:
+        return KEY_ALGORITHM_P384;
+    case SETTING_KEY_RSA2048:
+        return KEY_ALGORITHM_RSA2048;
+    case SETTING_KEY_RSA3072:
+        return KEY_ALGORITHM_RSA3072;
+    }
+    return KEY_ALGORITHM_P256;
+}
+
 /* The key is made before any connection is opened: no cloud waits a minute for a TPM. */
 static int make_key(struct enrollment *enrollment) {
     const struct settings *settings = enrollment->settings;
     const struct key_settings key_settings = {
         .backend = settings->key_backend == SETTING_KEY_FILE ? KEY_BACKEND_FILE : KEY_BACKEND_TPM2,
-        .algorithm = KEY_ALGORITHM_P256,
+        .algorithm = algorithm_of(settings->key_algorithm),
         .tcti = settings->tcti,
     };
     report_step(STEP_KEY);
@@ -49,8 +63,7 @@ static int make_key(struct enrollment *enrollment) {
         return -1;
     size_t size = 0;
     const char *pem = key_private_pem(enrollment->key, &size);
-    snprintf(enrollment->held.key_origin, sizeof enrollment->held.key_origin, "%s",
-             key_get_backend(enrollment->key) == KEY_BACKEND_FILE ? "file" : "tpm");
+    snprintf(enrollment->held.key_origin, sizeof enrollment->held.key_origin, "%s", key_get_origin(enrollment->key));
     enrollment->held.private_pem = strndup(pem, size);
     if (enrollment->held.private_pem == NULL)
         return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_KEY, "out of memory");

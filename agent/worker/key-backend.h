@@ -15,6 +15,7 @@ struct tpm_key;
 struct key_operations {
     enum key_backend backend;
     int (*use_in_tls)(struct key *key, WOLFSSL_CTX *context, struct failure *failure);
+    void (*use_in_session)(struct key *key, WOLFSSL *session);
     /* Releases what the backend holds, not the struct; called also for a key that was never finished. */
     void (*release)(struct key *key);
 };
@@ -28,6 +29,7 @@ struct key {
         RsaKey rsa;
     } wolfcrypt;
     bool has_wolfcrypt;
+    bool imported;       /* into the TPM, that did not make it */
     struct tpm_key *tpm; /* tpm2 only */
     char pem[KEY_PEM_MAX + 1];
     size_t pem_size;
@@ -51,8 +53,10 @@ int key_finish(struct key *key, const char *pem, size_t size, struct failure *fa
 /* True for the RSA algorithms: which member of key->wolfcrypt is meant, and wolfCrypt's name for it. */
 bool key_is_rsa(const struct key *key);
 
-int key_file_create(struct key **ret, struct failure *failure);
+int key_file_create(enum key_algorithm algorithm, struct key **ret, struct failure *failure);
 int key_file_load(const char *pem, size_t size, struct key **ret, struct failure *failure);
-int key_tpm2_create(const char *tcti, struct key **ret, struct failure *failure);
+int key_tpm2_create(const char *tcti, enum key_algorithm algorithm, struct key **ret, struct failure *failure);
 int key_tpm2_load(const char *tcti, const char *pem, size_t size, struct key **ret, bool *lost,
                   struct failure *failure);
+/* software: a key of the file backend, whose private half it has. */
+int key_tpm2_import(const char *tcti, struct key *software, struct key **ret, struct failure *failure);

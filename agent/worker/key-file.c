@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define KEY_DER_MAX 4096 /* RSA-4096 takes 2.4 KB */
+
 #define ADVICE_CONVERT "convert it with `openssl pkey -in KEY -out NEWKEY`"
 #define ADVICE_SUPPORTED                                                                                               \
     "P-256, P-384 and RSA with 2048, 3072 or 4096 bits are supported: make one with `openssl genpkey -algorithm EC "   \
@@ -20,6 +22,10 @@ static int use_in_tls(struct key *key, WOLFSSL_CTX *context, struct failure *fai
     return 0;
 }
 
+static void use_in_session(struct key *key, WOLFSSL *session) {
+    (void)key, (void)session;
+}
+
 static void release(struct key *key) {
     (void)key; /* key_free() wipes the text */
 }
@@ -27,6 +33,7 @@ static void release(struct key *key) {
 static const struct key_operations operations = {
     .backend = KEY_BACKEND_FILE,
     .use_in_tls = use_in_tls,
+    .use_in_session = use_in_session,
     .release = release,
 };
 
@@ -34,37 +41,79 @@ static int fail_create(int error, struct failure *failure) {
     return failure_set(failure, FAILURE_INTERNAL, STEP_KEY, "making a key: %s", wc_GetErrorString(error));
 }
 
-static int make_p256(struct key *key) {
-    WC_RNG random;
+static int make_ecc(struct key *key, int size, int curve, WC_RNG *random) {
     int r = wc_ecc_init(&key->wolfcrypt.ecc);
     if (r != 0)
         return r;
     key->has_wolfcrypt = true;
-    r = wc_InitRng(&random);
+    return wc_ecc_make_key_ex(random, size, &key->wolfcrypt.ecc, curve);
+}
+
+static int make_rsa(struct key *key, int bits, WC_RNG *random) {
+    int r = wc_InitRsaKey(&key->wolfcrypt.rsa, NULL);
     if (r != 0)
         return r;
-    r = wc_ecc_make_key_ex(&random, 32, &key->wolfcrypt.ecc, ECC_SECP256R1);
+    key->has_wolfcrypt = true;
+    return wc_MakeRsaKey(&key->wolfcrypt.rsa, bits, WC_RSA_EXPONENT, random);
+}
+
+static int make_with(struct key *key, WC_RNG *random) {
+    switch (key->algorithm) {
+    case KEY_ALGORITHM_P256:
+        return make_ecc(key, 32, ECC_SECP256R1, random);
+    case KEY_ALGORITHM_P384:
+        return make_ecc(key, 48, ECC_SECP384R1, random);
+    case KEY_ALGORITHM_RSA2048:
+        return make_rsa(key, 2048, random);
+    case KEY_ALGORITHM_RSA3072:
+        return make_rsa(key, 3072, random);
+    case KEY_ALGORITHM_RSA4096:
+        return make_rsa(key, 4096, random);
+    }
+    return BAD_FUNC_ARG;
+}
+
+static int make(struct key *key) {
+    WC_RNG random;
+    int r = wc_InitRng(&random);
+    if (r != 0)
+        return r;
+    r = make_with(key, &random);
     wc_FreeRng(&random);
+    return r;
+}
+
+/* Both return the size or wolfCrypt's error. */
+static int write_ecc(struct key *key, byte *der, word32 size) {
+    return wc_EccKeyToPKCS8(&key->wolfcrypt.ecc, der, &size);
+}
+
+static int write_rsa(struct key *key, byte *der, word32 size) {
+    byte inner[KEY_DER_MAX];
+    int r = wc_RsaKeyToDer(&key->wolfcrypt.rsa, inner, sizeof inner);
+    if (r > 0)
+        r = wc_CreatePKCS8Key(der, &size, inner, (word32)r, RSAk, NULL, 0);
+    explicit_bzero(inner, sizeof inner);
     return r;
 }
 
 /* PKCS#8 (`PRIVATE KEY`): what stock clients read. */
 static int write_pem(struct key *key, char *pem, word32 size) {
-    byte der[256];
-    word32 der_size = sizeof der;
-    int r = wc_EccKeyToPKCS8(&key->wolfcrypt.ecc, der, &der_size);
+    byte der[KEY_DER_MAX];
+    int r = key_is_rsa(key) ? write_rsa(key, der, sizeof der) : write_ecc(key, der, sizeof der);
     if (r > 0)
         r = wc_DerToPem(der, (word32)r, (byte *)pem, size, PKCS8_PRIVATEKEY_TYPE);
     explicit_bzero(der, sizeof der);
     return r;
 }
 
-int key_file_create(struct key **ret, struct failure *failure) {
+int key_file_create(enum key_algorithm algorithm, struct key **ret, struct failure *failure) {
     AUTO_KEY struct key *key = NULL;
-    char pem[512];
+    char pem[KEY_PEM_MAX];
     if (key_new(&operations, &key, failure) < 0)
         return -1;
-    int r = make_p256(key);
+    key->algorithm = algorithm;
+    int r = make(key);
     if (r != 0)
         return fail_create(r, failure);
     r = write_pem(key, pem, sizeof pem);

@@ -6,7 +6,7 @@
 
 #include <wolfssl/wolfcrypt/asn_public.h>
 #include <wolfssl/wolfcrypt/error-crypt.h>
-#include <wolfssl/wolfcrypt/sha256.h>
+#include <wolfssl/wolfcrypt/signature.h>
 
 #include <string.h>
 
@@ -37,14 +37,11 @@ const char *key_algorithm_name(enum key_algorithm algorithm) {
 }
 
 int key_create(const struct key_settings *settings, struct key **ret, struct failure *failure) {
-    if (settings->algorithm != KEY_ALGORITHM_P256)
-        return failure_set(failure, FAILURE_INVALID, STEP_KEY, "%s keys cannot be made, only P-256",
-                           key_algorithm_name(settings->algorithm));
     switch (settings->backend) {
     case KEY_BACKEND_TPM2:
-        return key_tpm2_create(settings->tcti, ret, failure);
+        return key_tpm2_create(settings->tcti, settings->algorithm, ret, failure);
     case KEY_BACKEND_FILE:
-        return key_file_create(ret, failure);
+        return key_file_create(settings->algorithm, ret, failure);
     }
     return -1;
 }
@@ -61,6 +58,26 @@ int key_load(const struct key_settings *settings, const char *pem, size_t size, 
     int r = key_file_load(pem, size, ret, failure);
     *lost = r < 0 && failure->class == FAILURE_INVALID;
     return r;
+}
+
+int key_import(const struct key_settings *settings, const char *pem, size_t size, struct key **ret,
+               struct failure *failure) {
+    AUTO_KEY struct key *software = NULL;
+    if (size > KEY_PEM_MAX)
+        return failure_set(failure, FAILURE_INVALID, STEP_KEY, "the private key is larger than %d bytes", KEY_PEM_MAX);
+    if (tss2_pem_is(pem, size))
+        return failure_set(failure, FAILURE_INVALID, STEP_KEY,
+                           "the private key is one of a TPM already: only software keys can be imported");
+    if (key_file_load(pem, size, &software, failure) < 0 || key_test(software, failure) < 0)
+        return -1;
+    switch (settings->backend) {
+    case KEY_BACKEND_TPM2:
+        return key_tpm2_import(settings->tcti, software, ret, failure);
+    case KEY_BACKEND_FILE:
+        *ret = TAKE_POINTER(software);
+        return 0;
+    }
+    return -1;
 }
 
 int key_new(const struct key_operations *operations, struct key **ret, struct failure *failure) {
@@ -121,6 +138,16 @@ enum key_algorithm key_get_algorithm(const struct key *key) {
     return key->algorithm;
 }
 
+const char *key_get_origin(const struct key *key) {
+    switch (key->operations->backend) {
+    case KEY_BACKEND_TPM2:
+        return key->imported ? "imported" : "tpm";
+    case KEY_BACKEND_FILE:
+        return "file";
+    }
+    return NULL;
+}
+
 const char *key_private_pem(const struct key *key, size_t *ret_size) {
     *ret_size = key->pem_size;
     return key->pem;
@@ -143,39 +170,36 @@ int key_use_in_tls(struct key *key, WOLFSSL_CTX *context, struct failure *failur
     return key->operations->use_in_tls(key, context, failure);
 }
 
-static int test_ecc(ecc_key *ecc, const uint8_t *digest, WC_RNG *random) {
-    uint8_t signature[ECC_MAX_SIG_SIZE];
-    word32 size = sizeof signature;
-    int valid = 0;
-    int r = wc_ecc_sign_hash(digest, WC_SHA256_DIGEST_SIZE, signature, &size, random, ecc);
-    if (r == 0)
-        r = wc_ecc_verify_hash(signature, size, digest, WC_SHA256_DIGEST_SIZE, &valid, ecc);
-    return r != 0 ? r : valid ? 0 : SIG_VERIFY_E;
+void key_use_in_session(struct key *key, WOLFSSL *session) {
+    key->operations->use_in_session(key, session);
 }
 
-static int test_rsa(RsaKey *rsa, const uint8_t *digest, WC_RNG *random) {
-    uint8_t signature[512], plain[512];
-    int size = wc_RsaSSL_Sign(digest, WC_SHA256_DIGEST_SIZE, signature, sizeof signature, rsa, random);
-    if (size < 0)
-        return size;
-    int plain_size = wc_RsaSSL_Verify(signature, (word32)size, plain, sizeof plain, rsa);
-    if (plain_size < 0)
-        return plain_size;
-    return plain_size == WC_SHA256_DIGEST_SIZE && memcmp(plain, digest, WC_SHA256_DIGEST_SIZE) == 0 ? 0 : SIG_VERIFY_E;
+/* Signs and verifies: 0 or wolfCrypt's error. */
+static int sign_text(struct key *key, WC_RNG *random) {
+    static const byte text[] = "enrolld tests that this key signs";
+    byte signature[512]; /* of RSA-4096 */
+    bool rsa = key_is_rsa(key);
+    enum wc_SignatureType type = rsa ? WC_SIGNATURE_TYPE_RSA_W_ENC : WC_SIGNATURE_TYPE_ECC;
+    void *wolfcrypt = rsa ? (void *)&key->wolfcrypt.rsa : (void *)&key->wolfcrypt.ecc;
+    word32 key_size = rsa ? sizeof key->wolfcrypt.rsa : sizeof key->wolfcrypt.ecc;
+    int size = wc_SignatureGetSize(type, wolfcrypt, key_size);
+    if (size <= 0 || size > (int)sizeof signature)
+        return size < 0 ? size : BUFFER_E;
+    word32 signature_size = (word32)size;
+    int r = wc_SignatureGenerate_ex(WC_HASH_TYPE_SHA256, type, text, sizeof text - 1, signature, &signature_size,
+                                    wolfcrypt, key_size, random, 0);
+    return r != 0 ? r
+                  : wc_SignatureVerify(WC_HASH_TYPE_SHA256, type, text, sizeof text - 1, signature, signature_size,
+                                       wolfcrypt, key_size);
 }
 
 int key_test(struct key *key, struct failure *failure) {
-    static const byte text[] = "enrolld tests that this key signs";
-    uint8_t digest[WC_SHA256_DIGEST_SIZE];
     WC_RNG random;
     key->last_error[0] = '\0';
     int r = wc_InitRng(&random);
     if (r != 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_KEY, "no random numbers: %s", wc_GetErrorString(r));
-    r = wc_Sha256Hash(text, sizeof text - 1, digest);
-    if (r == 0)
-        r = key_is_rsa(key) ? test_rsa(&key->wolfcrypt.rsa, digest, &random)
-                            : test_ecc(&key->wolfcrypt.ecc, digest, &random);
+    r = sign_text(key, &random);
     wc_FreeRng(&random);
     if (r == 0)
         return 0;

@@ -1,7 +1,7 @@
 /* The key seam: a private key that signs, wherever it lives. Everything above (CSR, TLS, check) sees only this.
  *
- * Backends: `tpm2` (the key is made in the TPM and never leaves it) and `file` (a software key, only when
- * configured, and the claim key). */
+ * Backends: `tpm2` (the key is made in the TPM, or imported into it, and never leaves it) and `file` (a software key,
+ * only when configured, and the claim key). */
 #pragma once
 
 #include "common/failure.h"
@@ -43,7 +43,8 @@ const char *key_backend_name(enum key_backend backend);
 /* "P-256", "RSA-2048", ... */
 const char *key_algorithm_name(enum key_algorithm algorithm);
 
-/* Makes a new key by the settings. On failure class `tpm` (the TPM's own words) or `invalid`; step STEP_KEY. */
+/* Makes a new key by the settings. On failure class `tpm` (the TPM's own words; also where it has no keys of that
+ * algorithm) or `internal`; step STEP_KEY. */
 int key_create(const struct key_settings *settings, struct key **ret, struct failure *failure);
 
 /* Loads a key from the text of private.pem: `TSS2 PRIVATE KEY` in the TPM, any other PEM as a software key
@@ -53,11 +54,20 @@ int key_create(const struct key_settings *settings, struct key **ret, struct fai
 int key_load(const struct key_settings *settings, const char *pem, size_t size, struct key **ret, bool *lost,
              struct failure *failure);
 
+/* Takes a software private key (PEM as in key_load()) that was made elsewhere, whatever settings->algorithm says. For
+ * `tpm2` it becomes a key of the TPM, never passing its wire in the clear; for `file` it is loaded. Its memory here is
+ * wiped, that of the text is the caller's. Class `invalid` for the text, also if its halves do not belong together,
+ * `tpm` for the TPM. */
+int key_import(const struct key_settings *settings, const char *pem, size_t size, struct key **ret,
+               struct failure *failure);
+
 /* Flushes every TPM handle, wipes what is secret. */
 struct key *key_free(struct key *key);
 
 enum key_backend key_get_backend(const struct key *key);
 enum key_algorithm key_get_algorithm(const struct key *key);
+/* "tpm": made in the TPM and bound to it; "imported": in the TPM, but known elsewhere, too; "file": in software. */
+const char *key_get_origin(const struct key *key);
 
 /* The text for private.pem, borrowed from the key until key_free(). */
 const char *key_private_pem(const struct key *key, size_t *ret_size);
@@ -75,6 +85,9 @@ int key_make_request(struct key *key, const char *common_name, char **ret_pem, s
 /* Makes the key the client key of a TLS context: for a TPM key only this key goes through the crypto callback
  * (wolfSSL_CTX_use_PrivateKey_Id without SetDevId), everything else stays in wolfCrypt. The key must outlive it. */
 int key_use_in_tls(struct key *key, WOLFSSL_CTX *context, struct failure *failure);
+/* The same for each session of that context, before the handshake: wolfSSL's RSA callbacks belong to the context, but
+ * what they are called with to the session. */
+void key_use_in_session(struct key *key, WOLFSSL *session);
 
 /* Signs a fixed text and verifies it with the public key: the key works, here and now. */
 int key_test(struct key *key, struct failure *failure);

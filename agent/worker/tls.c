@@ -182,6 +182,8 @@ static int session_new(struct tls *tls, const struct tls_settings *settings, str
         return failure_set(failure, FAILURE_INTERNAL, settings->step, "out of memory");
     wolfSSL_SetIOReadCtx(tls->session, tls);
     wolfSSL_SetIOWriteCtx(tls->session, tls);
+    if (settings->key != NULL)
+        key_use_in_session(settings->key, tls->session);
     bool set = wolfSSL_check_domain_name(tls->session, settings->server_name) == WOLFSSL_SUCCESS &&
                wolfSSL_UseSNI(tls->session, WOLFSSL_SNI_HOST_NAME, settings->server_name,
                               (unsigned short)strlen(settings->server_name)) == WOLFSSL_SUCCESS;

@@ -329,39 +329,143 @@ static void test_leaves_nothing(void) {
     }
 }
 
-static void test_refuses_algorithms(void) {
-    struct key_settings settings = {.backend = KEY_BACKEND_TPM2, .algorithm = KEY_ALGORITHM_RSA2048, .tcti = "none"};
+static const enum key_algorithm algorithms[] = {
+    KEY_ALGORITHM_P256,
+    KEY_ALGORITHM_P384,
+    KEY_ALGORITHM_RSA2048,
+    KEY_ALGORITHM_RSA3072,
+};
+#define ALGORITHM_COUNT (sizeof algorithms / sizeof algorithms[0])
+
+static const char *openssl_words(enum key_algorithm algorithm) {
+    switch (algorithm) {
+    case KEY_ALGORITHM_P256:
+        return "NIST CURVE: P-256";
+    case KEY_ALGORITHM_P384:
+        return "NIST CURVE: P-384";
+    case KEY_ALGORITHM_RSA2048:
+        return "Public-Key: (2048 bit)";
+    case KEY_ALGORITHM_RSA3072:
+        return "Public-Key: (3072 bit)";
+    case KEY_ALGORITHM_RSA4096:
+        return "Public-Key: (4096 bit)";
+    }
+    return NULL;
+}
+
+/* Writes public.pem. */
+static void expect_request(struct key *key) {
+    AUTO_FREE char *pem = NULL;
+    struct failure failure = {0};
+    if (key_test(key, &failure) < 0 || key_make_request(key, "gateway-0001", &pem, &failure) < 0)
+        ASSERT_TEXT(failure.message, "");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(pem);
+    CU_ASSERT_EQUAL(scratch_write("request.pem", pem, strlen(pem)), 0);
+    ASSERT_NUMBER(scratch_run("openssl req -in request.pem -noout -verify 2>&1 | grep -i 'verify OK'"), 0);
+    ASSERT_NUMBER(
+        scratch_run("openssl req -in request.pem -noout -text | grep -F '%s'", openssl_words(key_get_algorithm(key))),
+        0);
+    size_t size = 0;
+    const uint8_t *public = key_public_der(key, &size);
+    CU_ASSERT_EQUAL(scratch_write("public.der", public, size), 0);
+    ASSERT_NUMBER(scratch_run("openssl req -in request.pem -noout -pubkey | openssl pkey -pubin -outform DER | "
+                              "cmp - public.der && openssl pkey -pubin -inform DER -in public.der -out public.pem"),
+                  0);
+}
+
+static void test_algorithms(void) {
+    AUTO_SWTPM struct swtpm swtpm = {0};
+    CU_ASSERT_EQUAL_FATAL(swtpm_start(&swtpm), 0);
+    CU_ASSERT_EQUAL_FATAL(swtpm_make_storage_root_key(&swtpm, FIT, ""), 0);
+    for (size_t i = 0; i < ALGORITHM_COUNT; i++) {
+        struct key_settings settings = settings_for(&swtpm);
+        struct failure failure = {0};
+        struct key *key = NULL;
+        settings.algorithm = algorithms[i];
+        tpm_probe_reset();
+        if (key_create(&settings, &key, &failure) < 0)
+            ASSERT_TEXT(failure.message, "");
+        CU_ASSERT_PTR_NOT_NULL_FATAL(key);
+        ASSERT_TEXT(key_algorithm_name(key_get_algorithm(key)), key_algorithm_name(algorithms[i]));
+        ASSERT_TEXT(key_get_origin(key), "tpm");
+        expect_request(key);
+        size_t size = 0;
+        AUTO_FREE char *pem = strdup(key_private_pem(key, &size));
+        key_free(key);
+        expect_commands("ReadPublic Create Load Sign Sign FlushContext ");
+        key = load_key(&swtpm, pem, size);
+        CU_ASSERT_PTR_NOT_NULL_FATAL(key);
+        ASSERT_TEXT(key_algorithm_name(key_get_algorithm(key)), key_algorithm_name(algorithms[i]));
+        ASSERT_TEXT(key_get_origin(key), "tpm");
+        expect_request(key);
+        key_free(key);
+        expect_commands("ReadPublic Load Sign Sign FlushContext ");
+        ASSERT_NUMBER(swtpm_count_handles(&swtpm), 0);
+    }
+}
+
+static void expect_not_made(const struct swtpm *swtpm, enum key_algorithm algorithm, const char *text) {
+    struct key_settings settings = settings_for(swtpm);
     struct failure failure = {0};
     struct key *key = NULL;
+    settings.algorithm = algorithm;
     ASSERT_NUMBER(key_create(&settings, &key, &failure), -1);
-    ASSERT_TEXT(failure_class_name(failure.class), "invalid");
-    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "RSA-2048 keys cannot be made"));
+    CU_ASSERT_PTR_NULL(key);
+    ASSERT_TEXT(failure_class_name(failure.class), "tpm");
+    if (strstr(failure.message, text) == NULL)
+        ASSERT_TEXT(failure.message, text);
+    ASSERT_NUMBER(swtpm_count_handles(swtpm), 0);
+}
+
+/* Nothing but a TPM can say what it has. swtpm has no RSA-4096. */
+static void test_algorithm_that_the_tpm_lacks(void) {
+    AUTO_SWTPM struct swtpm swtpm = {0};
+    CU_ASSERT_EQUAL_FATAL(swtpm_start(&swtpm), 0);
+    expect_not_made(&swtpm, KEY_ALGORITHM_RSA4096,
+                    "this TPM has no RSA-4096 keys, choose another [Key] Algorithm=: tpm");
+    tpm_probe_answer(TPM2_CC_Create, 0x2e6); /* TPM_RC_CURVE, parameter 2 */
+    expect_not_made(&swtpm, KEY_ALGORITHM_P384, "this TPM has no P-384 keys, choose another [Key] Algorithm=: tpm");
+    tpm_probe_answer(TPM2_CC_Create, 0x922); /* TPM_RC_RETRY */
+    expect_not_made(&swtpm, KEY_ALGORITHM_P384, "making a key (P-384) in the TPM: tpm");
+    tpm_probe_reset();
 }
 
 /* The file is what stock programs read: OpenSSL with the TPM provider signs with it. */
+static void expect_openssl_loads(const struct swtpm *swtpm, struct key *key) {
+    size_t size = 0;
+    const char *pem = key_private_pem(key, &size);
+    CU_ASSERT_EQUAL(scratch_write("private.pem", pem, size), 0);
+    const uint8_t *public = key_public_der(key, &size);
+    CU_ASSERT_EQUAL(scratch_write("public.der", public, size), 0);
+    key_free(key);
+    ASSERT_NUMBER(scratch_run("openssl pkey -pubin -inform DER -in public.der -out public.pem && "
+                              "head -c 32 /dev/zero >digest"),
+                  0);
+    ASSERT_NUMBER(scratch_run("TPM2OPENSSL_TCTI='%s' openssl pkeyutl -provider tpm2 -provider base -sign "
+                              "-inkey private.pem -pkeyopt digest:SHA256 -in digest -out signature",
+                              swtpm->tcti),
+                  0);
+    ASSERT_NUMBER(scratch_run("openssl pkeyutl -verify -pubin -inkey public.pem -pkeyopt digest:SHA256 -in digest "
+                              "-sigfile signature"),
+                  0);
+    ASSERT_NUMBER(swtpm_count_handles(swtpm), 0);
+}
+
 static void test_openssl_loads(void) {
     AUTO_SWTPM struct swtpm swtpm = {0};
     CU_ASSERT_EQUAL_FATAL(swtpm_start(&swtpm), 0);
     for (int with_root_key = 0; with_root_key <= 1; with_root_key++) {
         if (with_root_key)
             CU_ASSERT_EQUAL_FATAL(swtpm_make_storage_root_key(&swtpm, FIT, ""), 0);
-        struct key *key = make_key(&swtpm);
-        CU_ASSERT_PTR_NOT_NULL_FATAL(key);
-        size_t size = 0;
-        const char *pem = key_private_pem(key, &size);
-        CU_ASSERT_EQUAL(scratch_write("private.pem", pem, size), 0);
-        const uint8_t *public = key_public_der(key, &size);
-        CU_ASSERT_EQUAL(scratch_write("public.der", public, size), 0);
-        key_free(key);
-        ASSERT_NUMBER(scratch_run("openssl pkey -pubin -inform DER -in public.der -out public.pem && "
-                                  "head -c 32 /dev/zero >digest"),
-                      0);
-        ASSERT_NUMBER(scratch_run("TPM2OPENSSL_TCTI='%s' openssl pkeyutl -provider tpm2 -provider base -sign "
-                                  "-inkey private.pem -in digest -out signature",
-                                  swtpm.tcti),
-                      0);
-        ASSERT_NUMBER(scratch_run("openssl pkeyutl -verify -pubin -inkey public.pem -in digest -sigfile signature"), 0);
-        ASSERT_NUMBER(swtpm_count_handles(&swtpm), 0);
+        for (size_t i = 0; i < ALGORITHM_COUNT; i++) {
+            struct key_settings settings = settings_for(&swtpm);
+            struct failure failure = {0};
+            struct key *key = NULL;
+            settings.algorithm = algorithms[i];
+            ASSERT_NUMBER(key_create(&settings, &key, &failure), 0);
+            CU_ASSERT_PTR_NOT_NULL_FATAL(key);
+            expect_openssl_loads(&swtpm, key);
+        }
     }
 }
 
@@ -381,7 +485,8 @@ int main(int argc, char **argv) {
         {"signing-fails", test_signing_fails},
         {"longer-digests", test_longer_digests},
         {"leaves-nothing", test_leaves_nothing},
-        {"refuses-algorithms", test_refuses_algorithms},
+        {"algorithms", test_algorithms},
+        {"algorithm-that-the-tpm-lacks", test_algorithm_that_the_tpm_lacks},
         {"openssl-loads", test_openssl_loads},
         {NULL, NULL},
     };

@@ -242,6 +242,10 @@ int key_use_in_tls(struct key *key, WOLFSSL_CTX *context, struct failure *failur
     return result == WOLFSSL_SUCCESS ? 0 : failure_set(failure, FAILURE_INVALID, "key", "wolfSSL: %d", result);
 }
 
+void key_use_in_session(struct key *key, WOLFSSL *session) {
+    (void)key, (void)session;
+}
+
 const char *key_last_error(const struct key *key) {
     return key->failed ? "TPM: in lockout mode (0x921)" : NULL;
 }

@@ -2,7 +2,8 @@
 
 #include <tss2/tss2_tctildr.h>
 
-#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct {
@@ -12,10 +13,15 @@ static struct {
     TPM2_CC answered; /* 0 for none */
     TPM2_RC answer;
     bool answering; /* the command under way is answered here */
+    uint8_t wire[65536];
+    size_t wire_size;
+    bool wire_lost;
 } probe;
 
 void tpm_probe_reset(void) {
     probe.commands[0] = '\0';
+    probe.wire_size = 0;
+    probe.wire_lost = false;
     probe.answered = 0;
 }
 
@@ -26,6 +32,22 @@ void tpm_probe_answer(TPM2_CC command, TPM2_RC answer) {
 
 const char *tpm_probe_commands(void) {
     return probe.commands;
+}
+
+bool tpm_probe_saw(const void *bytes, size_t size) {
+    if (probe.wire_lost) {
+        printf("# more has passed than the probe can hold\n");
+        abort();
+    }
+    return memmem(probe.wire, probe.wire_size, bytes, size) != NULL;
+}
+
+static void record(const uint8_t *bytes, size_t size) {
+    probe.wire_lost = probe.wire_lost || size > sizeof probe.wire - probe.wire_size;
+    if (probe.wire_lost)
+        return;
+    memcpy(probe.wire + probe.wire_size, bytes, size);
+    probe.wire_size += size;
 }
 
 static const char *command_name(TPM2_CC code) {
@@ -40,6 +62,8 @@ static const char *command_name(TPM2_CC code) {
         return "Load ";
     case TPM2_CC_Sign:
         return "Sign ";
+    case TPM2_CC_Import:
+        return "Import ";
     case TPM2_CC_FlushContext:
         return "FlushContext ";
     }
@@ -51,14 +75,19 @@ static TSS2_RC transmit(TSS2_TCTI_CONTEXT *tcti, size_t size, const uint8_t *com
     TPM2_CC code =
         size < 10 ? 0 : (TPM2_CC)command[6] << 24 | (TPM2_CC)command[7] << 16 | (TPM2_CC)command[8] << 8 | command[9];
     strncat(probe.commands, command_name(code), sizeof probe.commands - strlen(probe.commands) - 1);
+    record(command, size);
     probe.answering = code != 0 && code == probe.answered;
     return probe.answering ? TSS2_RC_SUCCESS : probe.transmit(tcti, size, command);
 }
 
 static TSS2_RC receive(TSS2_TCTI_CONTEXT *tcti, size_t *size, uint8_t *response, int32_t timeout) {
     const uint8_t answer[] = {0x80, 0x01, 0, 0, 0, 10, 0, 0, (uint8_t)(probe.answer >> 8), (uint8_t)probe.answer};
-    if (!probe.answering)
-        return probe.receive(tcti, size, response, timeout);
+    if (!probe.answering) {
+        TSS2_RC code = probe.receive(tcti, size, response, timeout);
+        if (code == TSS2_RC_SUCCESS && response != NULL)
+            record(response, *size);
+        return code;
+    }
     *size = sizeof answer;
     if (response != NULL)
         memcpy(response, answer, sizeof answer);

@@ -2,6 +2,9 @@
  * use it are linked with -Wl,--wrap=Tss2_TctiLdr_Initialize. */
 #pragma once
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #include <tss2/tss2_tpm2_types.h>
 
 /* Forgets the commands and answers none any more. */
@@ -10,3 +13,5 @@ void tpm_probe_reset(void);
 void tpm_probe_answer(TPM2_CC command, TPM2_RC answer);
 /* The commands since the last reset: "Create Load ". */
 const char *tpm_probe_commands(void);
+/* True if these bytes have passed since the last reset, in a command or in a response. */
+bool tpm_probe_saw(const void *bytes, size_t size);
