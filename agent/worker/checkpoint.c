@@ -37,9 +37,14 @@ void checkpoint_drop_certificate(struct checkpoint *checkpoint) {
     checkpoint->stage = CHECKPOINT_KEY;
 }
 
+void checkpoint_drop_key(struct checkpoint *checkpoint) {
+    wipe_and_free(checkpoint->private_pem);
+    checkpoint->private_pem = NULL;
+}
+
 void checkpoint_clear(struct checkpoint *checkpoint) {
     checkpoint_drop_certificate(checkpoint);
-    wipe_and_free(checkpoint->private_pem);
+    checkpoint_drop_key(checkpoint);
     memset(checkpoint, 0, sizeof *checkpoint);
 }
 

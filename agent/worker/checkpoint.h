@@ -41,6 +41,9 @@ void checkpoint_clear(struct checkpoint *checkpoint);
 /* Forgets the secret, wiped: it has done its work. */
 void checkpoint_drop_secret(struct checkpoint *checkpoint);
 
+/* Forgets the key, wiped. */
+void checkpoint_drop_key(struct checkpoint *checkpoint);
+
 /* Forgets the certificate and all that belongs to it; the key stays. */
 void checkpoint_drop_certificate(struct checkpoint *checkpoint);
 

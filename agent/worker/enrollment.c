@@ -20,6 +20,42 @@ void enrollment_clear(struct enrollment *enrollment) {
     checkpoint_clear(&enrollment->held);
 }
 
+static enum key_algorithm algorithm_of(enum setting_key_algorithm setting) {
+    switch (setting) {
+    case SETTING_KEY_P256:
+        return KEY_ALGORITHM_P256;
+    case SETTING_KEY_P384:
+        return KEY_ALGORITHM_P384;
+    case SETTING_KEY_RSA2048:
+        return KEY_ALGORITHM_RSA2048;
+    case SETTING_KEY_RSA3072:
+        return KEY_ALGORITHM_RSA3072;
+    }
+    return KEY_ALGORITHM_P256;
+}
+
+struct key_settings enrollment_key_settings(const struct enrollment *enrollment) {
+    const struct settings *settings = enrollment->settings;
+    return (struct key_settings){
+        .backend = settings->key_backend == SETTING_KEY_FILE ? KEY_BACKEND_FILE : KEY_BACKEND_TPM2,
+        .algorithm = algorithm_of(settings->key_algorithm),
+        .tcti = settings->tcti,
+    };
+}
+
+int enrollment_take_key(struct enrollment *enrollment, struct key *key, const char *origin) {
+    struct checkpoint *held = &enrollment->held;
+    size_t size = 0;
+    const char *pem = key_private_pem(key, &size);
+    key_free(enrollment->key);
+    enrollment->key = key;
+    checkpoint_drop_key(held);
+    snprintf(held->key_origin, sizeof held->key_origin, "%s", origin);
+    held->private_pem = strndup(pem, size);
+    return held->private_pem != NULL ? 0
+                                     : failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_KEY, "out of memory");
+}
+
 static bool is_file(const struct enrolld_plugin *plugin, const char *name) {
     for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)
         if (strcmp(option->name, name) == 0)

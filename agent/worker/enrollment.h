@@ -30,6 +30,9 @@ struct enrollment {
     char *root_ca_pem;
     size_t root_ca_size;
     struct key *key;
+    bool brings_key; /* the method gets the key with the certificate: none is made here */
+    bool had_key;    /* the private key was here in the clear */
+    bool must_end;   /* and so this process does not go on: another one does, from the checkpoint */
     char *request_pem;
     struct mqtt *mqtt;
     struct key *client_key; /* the key of the connection that is open, when it is not `key` */
@@ -51,6 +54,12 @@ int enrollment_bind(struct enrollment *enrollment, const struct enrolld_plugin *
 /* Goes on from the checkpoint of the job, if it has one for these settings whose key works in this TPM; otherwise
  * `held` stays at CHECKPOINT_NOTHING. Fails when the TPM cannot just now: the checkpoint is good. */
 int enrollment_resume(struct enrollment *enrollment, const struct message *job);
+
+/* What is configured for the device's key. */
+struct key_settings enrollment_key_settings(const struct enrollment *enrollment);
+
+/* Takes the key over, also on failure, in place of one that is there. origin: as in identity.json. */
+int enrollment_take_key(struct enrollment *enrollment, struct key *key, const char *origin);
 
 /* Sets the stage; durable when it returns. */
 int enrollment_save(struct enrollment *enrollment, enum checkpoint_stage stage);

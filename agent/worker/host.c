@@ -159,6 +159,19 @@ static void host_plugin_disconnect(const struct enrolld_host *host) {
     host_disconnect(enrollment_of(host));
 }
 
+static int host_take_key(const struct enrolld_host *host, const char *private_key_pem) {
+    struct enrollment *enrollment = enrollment_of(host);
+    const struct key_settings settings = enrollment_key_settings(enrollment);
+    struct key *key = NULL;
+    deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, enrollment->step, "importing the device key");
+    int r = key_import(&settings, private_key_pem, strlen(private_key_pem), &key, enrollment->failure);
+    deadline_stop();
+    if (r < 0)
+        return -1;
+    enrollment->had_key = true;
+    return enrollment_take_key(enrollment, key, "cloud");
+}
+
 static int host_take_certificate(const struct enrolld_host *host, const char *certificate_pem,
                                  const char *certificate_id, const char *secret) {
     struct enrollment *enrollment = enrollment_of(host);
@@ -179,7 +192,10 @@ static int host_take_certificate(const struct enrolld_host *host, const char *ce
     enrollment->certificate = certificate;
     if (enrollment->held.certificate_pem == NULL || enrollment->held.secret == NULL)
         return host_fail(host, FAILURE_INTERNAL, "out of memory");
-    return enrollment_save(enrollment, CHECKPOINT_ISSUED);
+    if (enrollment_save(enrollment, CHECKPOINT_ISSUED) < 0)
+        return -1;
+    enrollment->must_end = enrollment->had_key && report_has_channel();
+    return enrollment->must_end ? -1 : 0;
 }
 
 static const char *host_held_secret(const struct enrolld_host *host) {
@@ -232,6 +248,7 @@ void host_open(struct enrollment *enrollment) {
         .subscribe = host_subscribe,
         .exchange = host_exchange,
         .disconnect = host_plugin_disconnect,
+        .take_key = host_take_key,
         .held_secret = host_held_secret,
         .take_certificate = host_take_certificate,
         .registration = host_registration,

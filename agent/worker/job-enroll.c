@@ -33,46 +33,22 @@ static int read_root_ca(struct enrollment *enrollment) {
     return 0;
 }
 
-static enum key_algorithm algorithm_of(enum setting_key_algorithm setting) {
-    switch (setting) {
-    case SETTING_KEY_P256:
-        return KEY_ALGORITHM_P256;
-    case SETTING_KEY_P384:
-        return KEY_ALGORITHM_P384;
-    case SETTING_KEY_RSA2048:
-        return KEY_ALGORITHM_RSA2048;
-    case SETTING_KEY_RSA3072:
-        return KEY_ALGORITHM_RSA3072;
-    }
-    return KEY_ALGORITHM_P256;
-}
-
 /* The key is made before any connection is opened: no cloud waits a minute for a TPM. */
 static int make_key(struct enrollment *enrollment) {
-    const struct settings *settings = enrollment->settings;
-    const struct key_settings key_settings = {
-        .backend = settings->key_backend == SETTING_KEY_FILE ? KEY_BACKEND_FILE : KEY_BACKEND_TPM2,
-        .algorithm = algorithm_of(settings->key_algorithm),
-        .tcti = settings->tcti,
-    };
+    const struct key_settings settings = enrollment_key_settings(enrollment);
+    struct key *key = NULL;
     report_step(STEP_KEY);
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_KEY, "making the device key");
-    int r = key_create(&key_settings, &enrollment->key, enrollment->failure);
+    int r = key_create(&settings, &key, enrollment->failure);
     deadline_stop();
-    if (r < 0)
+    if (r < 0 || enrollment_take_key(enrollment, key, key_get_origin(key)) < 0)
         return -1;
-    size_t size = 0;
-    const char *pem = key_private_pem(enrollment->key, &size);
-    snprintf(enrollment->held.key_origin, sizeof enrollment->held.key_origin, "%s", key_get_origin(enrollment->key));
-    enrollment->held.private_pem = strndup(pem, size);
-    if (enrollment->held.private_pem == NULL)
-        return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_KEY, "out of memory");
     return enrollment_save(enrollment, CHECKPOINT_KEY);
 }
 
 /* Only a certificate that is still to be asked for needs it. */
 static int make_request(struct enrollment *enrollment) {
-    if (enrollment->held.certificate_pem != NULL || enrollment->request_pem != NULL)
+    if (enrollment->brings_key || enrollment->held.certificate_pem != NULL || enrollment->request_pem != NULL)
         return 0;
     report_step(STEP_REQUEST);
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_REQUEST, "signing the certificate signing request");
@@ -88,7 +64,7 @@ static int run_plugin(struct enrollment *enrollment, const struct enrolld_plugin
     *enrollment->failure = unsaid;
     int r = plugin->enroll(&enrollment->host);
     host_disconnect(enrollment);
-    if (r < 0 && enrollment->failure->message[0] == '\0')
+    if (r < 0 && enrollment->failure->message[0] == '\0' && !enrollment->must_end)
         return failure_set(enrollment->failure, FAILURE_INTERNAL, enrollment->step,
                            "the plugin %s failed without a word", plugin->name);
     if (r == 0 && enrollment->held.stage != CHECKPOINT_REGISTERED)
@@ -213,9 +189,10 @@ static int enroll(struct enrollment *enrollment, const struct enrolld_plugin *pl
     /* Before the first byte that the cloud has made: a checkpoint has some. */
     if (lockdown_finish(true, enrollment->failure) < 0 || enrollment_resume(enrollment, job) < 0)
         return -1;
-    if (enrollment->key == NULL && make_key(enrollment) < 0)
-        return -1;
     host_open(enrollment);
+    enrollment->brings_key = plugin->brings_key != NULL && plugin->brings_key(&enrollment->host);
+    if (enrollment->key == NULL && !enrollment->brings_key && make_key(enrollment) < 0)
+        return -1;
     bool was_unsure = enrollment->held.certificate_pem != NULL && !enrollment->held.has_thing;
     int r = get_proven(enrollment, plugin);
     /* One from an earlier attempt, which has just been given up: it was probably too old to be registered. */
@@ -224,7 +201,7 @@ static int enroll(struct enrollment *enrollment, const struct enrolld_plugin *pl
     return r < 0 ? -1 : fill_result(enrollment, plugin->name, generation, result);
 }
 
-int job_enroll(struct message *job, struct message *result, struct failure *failure) {
+int job_enroll(struct message *job, struct message *result, bool *resume, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = NULL;
     const struct enrolld_plugin *plugin = NULL;
     struct options *options = NULL;
@@ -244,7 +221,8 @@ int job_enroll(struct message *job, struct message *result, struct failure *fail
     enrollment_clear(&enrollment);
     deadline_stop();
     options_free(options);
-    return r;
+    *resume = enrollment.must_end;
+    return enrollment.must_end ? 0 : r;
 }
 
 int job_check_configuration(struct message *job, struct message *result, struct failure *failure) {

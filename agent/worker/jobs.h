@@ -11,8 +11,9 @@
  * never work again here; otherwise it is kept and checked again. */
 int job_check(struct message *job, struct message *result, bool *lost, struct failure *failure);
 
-/* Gets a new identity by the configured method. The job has the configuration and GENERATION=. */
-int job_enroll(struct message *job, struct message *result, struct failure *failure);
+/* Gets a new identity by the configured method. The job has the configuration and GENERATION=. *resume: this process
+ * has held a private key in the clear, and another one is to go on from the checkpoint; there is no result then. */
+int job_enroll(struct message *job, struct message *result, bool *resume, struct failure *failure);
 
 /* Judges the configuration, the plugin's section included, without touching key or network. */
 int job_check_configuration(struct message *job, struct message *result, struct failure *failure);

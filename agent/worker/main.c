@@ -161,20 +161,20 @@ static int write_files(struct message *result, const char *directory, struct fai
     return 0;
 }
 
-static int run_job(struct message *job, struct message *result, bool *lost, struct failure *failure) {
+static int run_job(struct message *job, struct message *result, bool *lost, bool *resume, struct failure *failure) {
     const char *verb = message_get(job, JOB_KEY_VERB);
     message_init(result, MESSAGE_RESULT);
     if (verb != NULL && strcmp(verb, JOB_CHECK) == 0)
         return job_check(job, result, lost, failure);
     if (verb != NULL && strcmp(verb, JOB_ENROLL) == 0)
-        return job_enroll(job, result, failure);
+        return job_enroll(job, result, resume, failure);
     if (verb != NULL && strcmp(verb, JOB_CHECK_CONFIG) == 0)
         return job_check_configuration(job, result, failure);
     return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "this worker knows no job of that name");
 }
 
 static int work(const struct arguments *arguments, bool *lost, struct failure *failure) {
-    bool by_hand = arguments->verb != NULL;
+    bool by_hand = arguments->verb != NULL, resume = false;
     struct message job, result;
     message_init(&job, MESSAGE_JOB);
     message_init(&result, MESSAGE_RESULT);
@@ -184,11 +184,12 @@ static int work(const struct arguments *arguments, bool *lost, struct failure *f
     if (r == 0 && !by_hand && (r = watch_channel(CHANNEL_WORKER_FD)) < 0)
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the channel cannot be watched: %s", strerror(-r));
     bool makes_directory = by_hand && strcmp(arguments->verb, JOB_ENROLL) == 0;
-    if (r == 0 && (r = run_job(&job, &result, lost, failure)) < 0 && makes_directory && arguments->directory != NULL)
+    if (r == 0 && (r = run_job(&job, &result, lost, &resume, failure)) < 0 && makes_directory &&
+        arguments->directory != NULL)
         (void)rmdir(arguments->directory); /* made by make_job() and still empty: the next try makes it again */
     if (r == 0 && makes_directory && arguments->directory != NULL)
         r = write_files(&result, arguments->directory, failure);
-    if (r == 0 && (r = report_done(&result)) < 0)
+    if (r == 0 && (r = resume ? report_resume() : report_done(&result)) < 0)
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the result cannot be sent: %s", strerror(-r));
     message_clear(&result);
     message_clear(&job);

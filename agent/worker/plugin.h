@@ -69,6 +69,9 @@ struct enrolld_host {
                     struct enrolld_reply *reply);
     void (*disconnect)(const struct enrolld_host *host);
 
+    /* Takes a private key (PEM) that comes with the certificate instead of being made here; before take_certificate(),
+     * which then ends this process: it returns -1, and another one goes on. The caller wipes its copy. */
+    int (*take_key)(const struct enrolld_host *host, const char *private_key_pem);
     /* The secret of a certificate that is held from an attempt before and not registered yet, as far as is known: to be
      * registered now instead of asking for another one. NULL if there is none. Borrowed until take_thing(). */
     const char *(*held_secret)(const struct enrolld_host *host);
@@ -89,6 +92,8 @@ struct enrolld_plugin {
     size_t size;  /* sizeof(struct enrolld_plugin) */
     const char *name;
     const struct enrolld_option *options; /* ends with a NULL name */
+    /* True if the key will come by take_key(), so that none is made here; NULL: never. */
+    bool (*brings_key)(const struct enrolld_host *host);
     /* From the claim to a registered certificate. The host then proves it by a connection. */
     int (*enroll)(const struct enrolld_host *host);
 };

@@ -24,6 +24,10 @@ void report_open(int fd) {
     channel = fd;
 }
 
+bool report_has_channel(void) {
+    return channel >= 0;
+}
+
 void report_step(const char *step) {
     struct message message;
     if (channel < 0) {

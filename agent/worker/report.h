@@ -4,8 +4,12 @@
 #include "common/channel.h"
 #include "common/failure.h"
 
+#include <stdbool.h>
+
 /* -1: no channel, a person reads. */
 void report_open(int channel);
+
+bool report_has_channel(void);
 
 void report_step(const char *step);
 

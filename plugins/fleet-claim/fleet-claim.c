@@ -1,6 +1,7 @@
 /* Fleet provisioning by claim: connect with the certificate that the whole batch shares, have the device's own request
- * signed (CreateCertificateFromCsr), register the thing (RegisterThing). AWS IoT Developer Guide, "Provisioning devices
- * that don't have device certificates using fleet provisioning". */
+ * signed (CreateCertificateFromCsr) or take key and certificate from the cloud (CreateKeysAndCertificate), register the
+ * thing (RegisterThing). AWS IoT Developer Guide, "Provisioning devices that don't have device certificates using fleet
+ * provisioning". */
 #include "common/cleanup.h"
 #include "messages.h"
 #include "worker/plugin.h"
@@ -8,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CREATE_TOPIC "$aws/certificates/create-from-csr/json"
+#define CREATE_FROM_CSR_TOPIC "$aws/certificates/create-from-csr/json"
+#define CREATE_KEYS_TOPIC "$aws/certificates/create/json"
 #define TEMPLATE_NAME_MAX 36 /* API reference, TemplateName */
 #define TOPIC_MAX 128
 #define PARAMETERS_MAX 32
@@ -17,6 +19,8 @@ static const struct enrolld_option options[] = {
     {"Template", ENROLLD_OPTION_TEXT, true, "name of the provisioning template"},
     {"Certificate", ENROLLD_OPTION_FILE, true, "the claim certificate in PEM: /PATH or credential:ID"},
     {"PrivateKey", ENROLLD_OPTION_FILE, true, "its private key in PEM: /PATH or credential:ID"},
+    {"KeySource", ENROLLD_OPTION_TEXT, false,
+     "csr (default): the key is made here; cloud: the cloud makes it, and it is imported"},
     {"ClientId", ENROLLD_OPTION_TEXT, false, "MQTT client id of the claim connection, default %s-enroll"},
     {"Parameter.", ENROLLD_OPTION_PREFIX, false,
      "Parameter.NAME=: a parameter of the template: text with specifiers, file:/PATH or credential:ID"},
@@ -62,33 +66,63 @@ static int make_topic(const struct enrolld_host *host, char topic[TOPIC_MAX]) {
     return 0;
 }
 
+static bool comes_from_cloud(const struct enrolld_host *host) {
+    const char *source = host->option(host, "KeySource");
+    return source != NULL && strcmp(source, "cloud") == 0;
+}
+
+static int check_key_source(const struct enrolld_host *host) {
+    const char *source = host->option(host, "KeySource");
+    if (source == NULL || strcmp(source, "csr") == 0 || strcmp(source, "cloud") == 0)
+        return 0;
+    return host->fail(host, FAILURE_INVALID, "KeySource=%.40s is neither csr nor cloud", source);
+}
+
+static const char *create_topic(const struct enrolld_host *host) {
+    return comes_from_cloud(host) ? CREATE_KEYS_TOPIC : CREATE_FROM_CSR_TOPIC;
+}
+
 /* All four reply topics in one SUBSCRIBE saves a round trip; nothing is published before they stand. */
 static int subscribe(const struct enrolld_host *host, const char *provision_topic) {
-    char accepted[TOPIC_MAX + 16], rejected[TOPIC_MAX + 16];
-    const char *filters[] = {CREATE_TOPIC "/accepted", CREATE_TOPIC "/rejected", accepted, rejected};
-    snprintf(accepted, sizeof accepted, "%s/accepted", provision_topic);
-    snprintf(rejected, sizeof rejected, "%s/rejected", provision_topic);
+    char filter[4][TOPIC_MAX + 16];
+    const char *filters[] = {filter[0], filter[1], filter[2], filter[3]};
+    for (int i = 0; i < 4; i++)
+        snprintf(filter[i], sizeof filter[i], "%s/%s", i < 2 ? create_topic(host) : provision_topic,
+                 i % 2 == 0 ? "accepted" : "rejected");
     return host->subscribe(host, filters, sizeof filters / sizeof *filters);
+}
+
+/* The private key of the reply becomes the device's, and is wiped here. */
+static int take_created(const struct enrolld_host *host, struct created_certificate *created) {
+    if (comes_from_cloud(host)) {
+        if (created->private_key_pem == NULL)
+            return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to CreateKeysAndCertificate has no private key");
+        if (host->take_key(host, created->private_key_pem) < 0)
+            return -1;
+        explicit_bzero(created->private_key_pem, strlen(created->private_key_pem));
+    }
+    return host->take_certificate(host, created->certificate_pem, created->certificate_id, created->ownership_token);
 }
 
 static int create_certificate(const struct enrolld_host *host) {
     struct created_certificate created = {0};
     struct rejection rejection;
     struct enrolld_reply reply;
+    const char *operation = comes_from_cloud(host) ? "CreateKeysAndCertificate" : "CreateCertificateFromCsr";
     host->step(host, STEP_CERTIFICATE);
-    AUTO_FREE char *request = create_from_csr_request(host->request_pem(host));
+    AUTO_FREE char *request = comes_from_cloud(host) ? strdup("{}") : create_from_csr_request(host->request_pem(host));
     if (request == NULL)
         return host->fail(host, FAILURE_INTERNAL, "out of memory");
-    if (host->exchange(host, CREATE_TOPIC, request, strlen(request), &reply) < 0)
+    if (host->exchange(host, create_topic(host), request, strlen(request), &reply) < 0)
         return -1;
     if (!reply.accepted) {
         rejection_parse(reply.payload, reply.size, &rejection);
-        return fail_rejected(host, "CreateCertificateFromCsr", &rejection);
+        return fail_rejected(host, operation, &rejection);
     }
     const char *wrong = created_certificate_parse(reply.payload, reply.size, &created);
     if (wrong != NULL)
-        return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to CreateCertificateFromCsr cannot be used: %s", wrong);
-    int r = host->take_certificate(host, created.certificate_pem, created.certificate_id, created.ownership_token);
+        return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to %s cannot be used: %s", operation, wrong);
+    int r = take_created(host, &created);
     created_certificate_clear(&created);
     return r;
 }
@@ -147,7 +181,7 @@ static int register_thing(const struct enrolld_host *host, const char *topic) {
 static int enroll(const struct enrolld_host *host) {
     char topic[TOPIC_MAX];
     host->step(host, STEP_CLAIM);
-    if (make_topic(host, topic) < 0)
+    if (make_topic(host, topic) < 0 || check_key_source(host) < 0)
         return -1;
     if (host->connect(host, host->option(host, "ClientId"), host->option(host, "Certificate"),
                       host->option(host, "PrivateKey")) < 0)
@@ -168,5 +202,6 @@ const struct enrolld_plugin enrolld_plugin = {
     .size = sizeof(struct enrolld_plugin),
     .name = "fleet-claim",
     .options = options,
+    .brings_key = comes_from_cloud,
     .enroll = enroll,
 };

@@ -9,6 +9,7 @@
 #define REPLY_MAX (128 * 1024) /* AWS IoT message limit */
 #define REPLY_DEPTH 8
 #define CERTIFICATE_MAX 65536 /* API reference, CertificatePem */
+#define PRIVATE_KEY_MAX 8192  /* RSA of 4096 bits has 3300 */
 
 static void cleanup_json(json_object **object) {
     json_object_put(*object);
@@ -94,9 +95,12 @@ const char *created_certificate_parse(const char *json, size_t size, struct crea
         return "certificateId is missing or malformed";
     if (token == NULL)
         return "certificateOwnershipToken is missing or malformed";
-    struct created_certificate created = {strdup(pem), strdup(id), strdup(token)};
+    const char *key = get_text(object, "privateKey", PRIVATE_KEY_MAX);
+    struct created_certificate created = {key != NULL ? strdup(key) : NULL, strdup(pem), strdup(id), strdup(token)};
     wipe_text(object, "certificateOwnershipToken");
-    if (created.certificate_pem == NULL || created.certificate_id == NULL || created.ownership_token == NULL) {
+    wipe_text(object, "privateKey");
+    if ((key != NULL && created.private_key_pem == NULL) || created.certificate_pem == NULL ||
+        created.certificate_id == NULL || created.ownership_token == NULL) {
         created_certificate_clear(&created);
         return "there is no memory for it";
     }
@@ -163,12 +167,17 @@ void rejection_parse(const char *json, size_t size, struct rejection *ret) {
     copy_text(object, "errorMessage", ret->error_message, sizeof ret->error_message);
 }
 
+static void wipe_and_free(char *text) {
+    if (text != NULL)
+        explicit_bzero(text, strlen(text));
+    free(text);
+}
+
 void created_certificate_clear(struct created_certificate *created) {
-    if (created->ownership_token != NULL)
-        explicit_bzero(created->ownership_token, strlen(created->ownership_token));
+    wipe_and_free(created->private_key_pem);
+    wipe_and_free(created->ownership_token);
     free(created->certificate_pem);
     free(created->certificate_id);
-    free(created->ownership_token);
     memset(created, 0, sizeof *created);
 }
 

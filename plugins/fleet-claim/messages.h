@@ -8,8 +8,9 @@
 /* The documentation gives no limit; demos of AWS reserve 512 and 1024. */
 #define OWNERSHIP_TOKEN_MAX 8192
 
-/* A reply to CreateCertificateFromCsr. */
+/* A reply to CreateCertificateFromCsr or CreateKeysAndCertificate. */
 struct created_certificate {
+    char *private_key_pem; /* secret; NULL where the reply has none */
     char *certificate_pem;
     char *certificate_id;
     char *ownership_token; /* secret: whoever has it can register the certificate */

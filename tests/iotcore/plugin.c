@@ -207,9 +207,11 @@ static int open_state(struct standin *standin, const char *state, bool history) 
     AUTO_FREE char *registry = state_path(state, "registry.json"), *events = state_path(state, "events");
     AUTO_FREE char *key = state_path(state, "issuer.key"), *certificate = state_path(state, "issuer.pem");
     standin->provisioning.hook_path = state_path(state, "hook.json");
+    standin->provisioning.keys_path = state_path(state, "keys");
     standin->edits_path = state_path(state, "edits");
     if (registry == NULL || events == NULL || key == NULL || certificate == NULL ||
-        standin->provisioning.hook_path == NULL || standin->edits_path == NULL)
+        standin->provisioning.hook_path == NULL || standin->provisioning.keys_path == NULL ||
+        standin->edits_path == NULL)
         return fail("out of memory for", state);
     if ((standin->provisioning.registry = registry_open(registry)) == NULL)
         return fail("can't read", registry);
@@ -228,6 +230,7 @@ static struct standin *standin_free(struct standin *standin) {
     registry_close(standin->provisioning.registry);
     issuer_clear(&standin->provisioning.issuer);
     free((char *)standin->provisioning.hook_path);
+    free((char *)standin->provisioning.keys_path);
     free(standin->edits_path);
     free(standin);
     return NULL;

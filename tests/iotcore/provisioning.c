@@ -92,6 +92,16 @@ static int create_from_csr(struct provisioning *provisioning, const struct regis
                                : internal_error(&reply->rejection);
 }
 
+/* For tests that look where else it has got to. */
+static bool keep_key(const struct provisioning *provisioning, const char *certificate_id, const char *pem) {
+    AUTO_FREE char *path = NULL;
+    if (asprintf(&path, "%s/%s.key", provisioning->keys_path, certificate_id) < 0)
+        return false;
+    FILE *stream = fopen(path, "we");
+    bool written = stream != NULL && fputs(pem, stream) >= 0;
+    return stream != NULL && fclose(stream) == 0 && written;
+}
+
 /* The key is RSA of 2048 bits, the subject always the same. */
 static int create_keys(struct provisioning *provisioning, const struct registry_requester *requester,
                        struct provisioning_reply *reply) {
@@ -106,7 +116,7 @@ static int create_keys(struct provisioning *provisioning, const struct registry_
     if (certificate == NULL || pem == NULL || hand_out(provisioning, requester, certificate, reply) < 0)
         return internal_error(&reply->rejection);
     json_object_object_add(reply->payload, "privateKey", json_object_new_string(pem));
-    return 0;
+    return keep_key(provisioning, reply->certificate_id, pem) ? 0 : internal_error(&reply->rejection);
 }
 
 static int read_parameters(struct json_object *payload, struct json_object **ret, struct rejection *rejection) {

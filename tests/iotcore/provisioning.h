@@ -15,6 +15,7 @@ struct provisioning {
     struct registry *registry;
     struct issuer issuer;
     const char *hook_path; /* the rules of the pre-provisioning hook, read at each RegisterThing; may be absent */
+    const char *keys_path; /* a directory for the keys that CreateKeysAndCertificate gave away, as ID.key */
     const struct standin_options *options;
 };
 
