@@ -146,6 +146,8 @@ def memory(pid):
         if "r" not in rights or line.endswith(("[vvar]", "[vsyscall]")):
             continue
         start, end = (int(number, 16) for number in span.split("-"))
+        if end - start > 1 << 30:  # the shadow memory of a sanitizer
+            continue
         try:
             with open(f"/proc/{pid}/mem", "rb") as file:
                 file.seek(start)
