@@ -206,12 +206,12 @@ int key_file_load(const char *pem, size_t size, struct key **ret, struct failure
     int der_size = contains(pem, size, "PRIVATE KEY-----")
                        ? wc_KeyPemToDer((const unsigned char *)pem, (int)size, der, sizeof der, NULL)
                        : ASN_NO_PEM_HEADER;
-    if (der_size <= 0)
-        return refuse_text(pem, size, failure);
-    int r = decode_ecc(key, der, (word32)der_size);
+    int r = der_size > 0 ? decode_ecc(key, der, (word32)der_size) : 0;
     if (r != 0 && r != ECC_CURVE_OID_E)
         r = decode_rsa(key, der, (word32)der_size);
     explicit_bzero(der, sizeof der);
+    if (der_size <= 0)
+        return refuse_text(pem, size, failure);
     if (r != 0)
         return failure_set(failure, FAILURE_INVALID, STEP_KEY,
                            "this private key cannot be used (%s); " ADVICE_SUPPORTED, wc_GetErrorString(r));

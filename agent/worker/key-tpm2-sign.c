@@ -162,8 +162,8 @@ static int on_rsa_sign(WOLFSSL *session, const byte *in, unsigned size, byte *ou
     return context != NULL ? sign_digest_info(context, in, size, out, out_size) : BAD_FUNC_ARG;
 }
 
-/* TLS wants a salt as long as the hash (RFC 8446, section 4.2.3). TPM 2.0 part 1, annex B.7 allowed the longest one
- * that fits, before it was amended. */
+/* TLS wants a salt as long as the hash (RFC 8446, section 4.2.3); a TPM may take the longest one that fits (TPM 2.0
+ * part 1, annex B.7). wolfSSL would refuse such a signature without telling why. */
 static int judge_salt(struct key *key, const struct hash *hash, const byte *signature, word32 size) {
     byte copy[RSA_BYTES_MAX], plain[RSA_BYTES_MAX];
     struct failure failure;
@@ -173,7 +173,8 @@ static int judge_salt(struct key *key, const struct hash *hash, const byte *sign
     if (wc_RsaPSS_Verify(copy, size, plain, sizeof plain, hash->wolfcrypt, hash->mask, &key->wolfcrypt.rsa) >= 0)
         return 0;
     failure_set(&failure, FAILURE_TPM, STEP_KEY,
-                "this TPM makes RSA-PSS signatures with a salt that TLS does not take: set [Key] Algorithm=P-256");
+                "this TPM makes RSA-PSS signatures that TLS does not take (a salt that is too long?): set [Key] "
+                "Algorithm=P-256");
     return remember(key, &failure);
 }
 

@@ -84,6 +84,7 @@ static int derive(const struct wrapping *wrapping, const char *label, const byte
     r = r != 0 ? r : wc_HmacUpdate(&hmac, length, sizeof length);
     r = r != 0 ? r : wc_HmacFinal(&hmac, ret);
     wc_HmacFree(&hmac);
+    explicit_bzero(&hmac, sizeof hmac);
     return r;
 }
 
@@ -126,6 +127,7 @@ static int derive_seed(struct wrapping *wrapping, const byte *shared, word32 siz
     r = r != 0 ? r : wc_HashUpdate(&hash, wrapping->hash, parent_x->buffer, parent_x->size);
     r = r != 0 ? r : wc_HashFinal(&hash, wrapping->hash, wrapping->seed);
     wc_HashFree(&hash, wrapping->hash);
+    explicit_bzero(&hash, sizeof hash);
     return r;
 }
 
@@ -224,6 +226,7 @@ static int encrypt_sensitive(struct wrapping *wrapping) {
     if (r == 0)
         r = wc_AesCfbEncrypt(&aes, wrapping->sensitive, wrapping->sensitive, (word32)wrapping->sensitive_size);
     wc_AesFree(&aes);
+    explicit_bzero(&aes, sizeof aes);
     explicit_bzero(secret, sizeof secret);
     return r;
 }
@@ -241,6 +244,7 @@ static int authenticate(const struct wrapping *wrapping, byte *ret) {
     r = r != 0 ? r : wc_HmacUpdate(&hmac, wrapping->name, wrapping->name_size);
     r = r != 0 ? r : wc_HmacFinal(&hmac, ret);
     wc_HmacFree(&hmac);
+    explicit_bzero(&hmac, sizeof hmac);
     explicit_bzero(secret, sizeof secret);
     return r;
 }

@@ -52,6 +52,7 @@ static const struct {
     {"p256", "-newkey ec -pkeyopt ec_paramgen_curve:P-256"},
     {"p384", "-newkey ec -pkeyopt ec_paramgen_curve:P-384"},
     {"rsa2048", "-newkey rsa:2048"},
+    {"rsa3072", "-newkey rsa:3072"},
     {"rsa4096", "-newkey rsa:4096"},
 };
 
@@ -80,6 +81,35 @@ static void test_facts(void) {
         CU_ASSERT_FALSE(certificate_has_key(&certificate, (const uint8_t *)public, size - 1));
         public[size - 1] ^= 1;
         CU_ASSERT_FALSE(certificate_has_key(&certificate, (const uint8_t *)public, size));
+    }
+}
+
+/* As AWS IoT issues them: by an RSA CA whatever the key is, whose name is one OU; without SAN and EKU. */
+static void test_issued_by_rsa(void) {
+    char previous[1024] = "";
+    size_t previous_size = 0;
+    ASSERT_NUMBER(scratch_run("openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj "
+                              "'/OU=Amazon Web Services O=Amazon.com Inc. L=Seattle' && "
+                              "printf 'basicConstraints=critical,CA:FALSE\\nkeyUsage=critical,digitalSignature\\n"
+                              "subjectKeyIdentifier=hash\\nauthorityKeyIdentifier=keyid\\n' >extensions"),
+                  0);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        struct certificate certificate = {0};
+        char public[1024];
+        ASSERT_NUMBER(
+            scratch_run("openssl req %s -nodes -keyout key.pem -subj '/CN=AWS IoT Certificate' | openssl x509 "
+                        "-req -sha256 -CA ca.pem -CAkey ca.key -extfile extensions -out certificate.pem && "
+                        "openssl x509 -in certificate.pem -noout -text | grep sha256WithRSAEncryption && "
+                        "openssl pkey -in key.pem -pubout -outform DER -out public.der",
+                        keys[i].openssl),
+            0);
+        parse_file("certificate.pem", &certificate);
+        ASSERT_TEXT(certificate.common_name, "AWS IoT Certificate");
+        size_t size = scratch_read("public.der", public, sizeof public);
+        CU_ASSERT_TRUE(certificate_has_key(&certificate, (const uint8_t *)public, size));
+        CU_ASSERT_FALSE(certificate_has_key(&certificate, (const uint8_t *)previous, previous_size));
+        memcpy(previous, public, size);
+        previous_size = size;
     }
 }
 
@@ -203,8 +233,10 @@ static void test_damage(void) {
 
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
-        {"facts", test_facts},     {"dates", test_dates},   {"names", test_names}, {"chains", test_chains},
-        {"refused", test_refused}, {"damage", test_damage}, {NULL, NULL},
+        {"facts", test_facts},   {"issued-by-rsa", test_issued_by_rsa},
+        {"dates", test_dates},   {"names", test_names},
+        {"chains", test_chains}, {"refused", test_refused},
+        {"damage", test_damage}, {NULL, NULL},
     };
     scratch_make();
     int status = unit_run("certificate", tests, argc, argv);

@@ -158,10 +158,31 @@ static void test_settings_defaults(void) {
     ASSERT_TEXT(settings.serial_number, "auto");
     ASSERT_NUMBER(settings.port, 8883);
     ASSERT_NUMBER(settings.key_backend, SETTING_KEY_TPM2);
+    ASSERT_NUMBER(settings.key_algorithm, SETTING_KEY_P256);
     ASSERT_TEXT(settings.tcti, "device:/dev/tpmrm0");
     ASSERT_NUMBER((long long)settings.retry[FAILURE_NETWORK].base_ms, 2000);
     ASSERT_NUMBER((long long)settings.retry[FAILURE_DENIED].cap_ms, 3600 * 1000);
     ASSERT_NUMBER((long long)settings.retry[FAILURE_INTERNAL].cap_ms, 15 * 60 * 1000);
+}
+
+static void test_settings_key_algorithms(void) {
+    static const struct {
+        const char *text;
+        enum setting_key_algorithm algorithm;
+    } cases[] = {
+        {MINIMAL "[Key]\nAlgorithm=\n", SETTING_KEY_P256},
+        {MINIMAL "[Key]\nAlgorithm=P-256\n", SETTING_KEY_P256},
+        {MINIMAL "[Key]\nAlgorithm=P-384\n", SETTING_KEY_P384},
+        {MINIMAL "[Key]\nAlgorithm=RSA-2048\n", SETTING_KEY_RSA2048},
+        {MINIMAL "[Key]\nAlgorithm=RSA-3072\n", SETTING_KEY_RSA3072},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        AUTO_CONFIGURATION struct configuration *configuration = parse(cases[i].text);
+        struct settings settings;
+        struct failure failure = {0};
+        ASSERT_NUMBER(settings_read(configuration, &settings, &failure), 0);
+        ASSERT_NUMBER(settings.key_algorithm, cases[i].algorithm);
+    }
 }
 
 static void test_settings_bad(void) {
@@ -181,6 +202,8 @@ static void test_settings_bad(void) {
         {MINIMAL "MinimumTLS=1.1\n", "test.conf:6: MinimumTLS= must be 1.2 or 1.3, but it is \"1.1\""},
         {MINIMAL "Proxy=proxy:8080\n", "test.conf:6: Proxy= must be http://HOST:PORT, but it is \"proxy:8080\""},
         {MINIMAL "[Key]\nBackend=disk\n", "test.conf:7: Backend= must be tpm2 or file, but it is \"disk\""},
+        {MINIMAL "[Key]\nAlgorithm=RSA-1024\n",
+         "test.conf:7: Algorithm= must be P-256, P-384, RSA-2048 or RSA-3072, but it is \"RSA-1024\""},
         {MINIMAL "[Agent]\nMethods=jitp fleet-claim\n",
          "test.conf:7: Methods= must be one method: this version takes no list, but it is \"jitp fleet-claim\""},
         {MINIMAL "[Agent]\nMethods=../x\n",
@@ -268,6 +291,7 @@ int main(int argc, char **argv) {
         {"deserialize-malformed", test_deserialize_malformed},
         {"drop-ins", test_drop_ins},
         {"settings-defaults", test_settings_defaults},
+        {"settings-key-algorithms", test_settings_key_algorithms},
         {"settings-bad", test_settings_bad},
         {"spans", test_spans},
         {"unknown-keys", test_unknown_keys},

@@ -251,10 +251,33 @@ static void test_signing_fails(void) {
     swtpm_stop(&swtpm);
 }
 
+/* As from a TPM whose RSA-PSS has a salt of another length: the reason is told. */
+static void test_wrong_pss(void) {
+    struct swtpm swtpm = {0};
+    CU_ASSERT_EQUAL_FATAL(swtpm_start(&swtpm), 0);
+    struct key_settings settings = {KEY_BACKEND_TPM2, KEY_ALGORITHM_RSA2048, swtpm.tcti};
+    struct key *key = NULL;
+    struct failure failure = {0};
+    char version[32];
+    ASSERT_NUMBER(key_create(&settings, &key, &failure), 0);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(key);
+    issue(key);
+    WOLFSSL_CTX *context = make_context(key, true);
+    tpm_probe_damage_signatures();
+    CU_ASSERT_FALSE(talk(key, context, "-tls1_3", "ecdsa", version, sizeof version));
+    CU_ASSERT_PTR_NOT_NULL_FATAL(key_last_error(key));
+    CU_ASSERT_PTR_NOT_NULL(strstr(key_last_error(key), "this TPM makes RSA-PSS signatures that TLS does not take"));
+    tpm_probe_reset();
+    wolfSSL_CTX_free(context);
+    key_free(key);
+    swtpm_stop(&swtpm);
+}
+
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"tpm2", test_tpm2},   {"imported", test_imported},           {"two-keys", test_two_keys},
-        {"files", test_files}, {"signing-fails", test_signing_fails}, {NULL, NULL},
+        {"files", test_files}, {"signing-fails", test_signing_fails}, {"wrong-pss", test_wrong_pss},
+        {NULL, NULL},
     };
     setenv("TSS2_LOG", "all+NONE", 1);
     signal(SIGPIPE, SIG_IGN);
