@@ -133,7 +133,8 @@ int message_encode(const struct message *message, char *buffer, size_t buffer_si
 
 static bool has_control_characters(const char *text) {
     for (; *text != '\0'; text++)
-        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f ||
+            ((unsigned char)*text == 0xc2 && (unsigned char)text[1] < 0xa0)) /* C1, as text_make_printable() */
             return true;
     return false;
 }

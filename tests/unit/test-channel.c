@@ -90,6 +90,7 @@ static void test_malformed(void) {
         {"VERSION=1\nTYPE=job\nAAAAAAAAAAAAAAAAAAAAAAAAA=1\n", "it has a malformed key"},
         {"VERSION=1\nTYPE=job\nVERB=a\nVERB=b\n", "it has a key twice"},
         {"VERSION=1\nTYPE=job\nVERB=a\x1b[m\n", "it has control characters"},
+        {"VERSION=1\nTYPE=job\nVERB=a\xc2\x9bm\n", "it has control characters"},
         {"VERSION=1\nTYPE=job\nVERB=\xff\n", "it is not UTF-8"},
         {"VERSION=1\nTYPE=job\nFILES=certificate\n", "it names more files than it has"},
         {"VERSION=1\nTYPE=job\nFILES=nonsense\n", "it names an unknown file"},
