@@ -11,9 +11,11 @@ void document_cleanup(json_object **object) {
     json_object_put(*object);
 }
 
-/* json-c stops at its first error and says so; trailing text and deep nesting are errors too. */
+/* json-c stops at its first error and says so; trailing text and deep nesting are errors too. Its own check of UTF-8
+ * takes overlong forms. */
 json_object *document_parse(const char *text, size_t size) {
-    json_tokener *tokener = size > 0 && size <= DOCUMENT_MAX ? json_tokener_new_ex(DEPTH_MAX) : NULL;
+    bool good = size > 0 && size <= DOCUMENT_MAX && text_is_utf8(text, size);
+    json_tokener *tokener = good ? json_tokener_new_ex(DEPTH_MAX) : NULL;
     if (tokener == NULL)
         return NULL;
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);

@@ -226,6 +226,9 @@ static int host_take_thing(const struct enrolld_host *host, const char *thing_na
         return host_fail(host, FAILURE_INTERNAL, "the plugin has a thing but no certificate");
     if (length > 0 && !text_is_thing_name(thing_name))
         return host_fail(host, FAILURE_INVALID, "the cloud's thing name \"%.140s\" is not one", thing_name);
+    /* json-c's own check takes overlong forms (RFC 3629, section 3). */
+    if (device_configuration != NULL && !text_is_utf8(device_configuration, strlen(device_configuration)))
+        return host_fail(host, FAILURE_INVALID, "the cloud's device configuration is not UTF-8");
     memcpy(held->thing_name, thing_name, length + 1);
     free(held->device_configuration);
     held->device_configuration = device_configuration != NULL ? strdup(device_configuration) : NULL;

@@ -2,15 +2,14 @@
 #include "fuzz.h"
 #include "messages.h"
 
-#include "common/text.h"
-
 #include <json-c/json.h>
 
 #include <stdbool.h>
 
+/* Of bytes that look like UTF-8: json-c takes overlong forms, and the host judges them (take_thing()). */
 static bool is_text(const char *text, size_t max) {
     size_t length = strlen(text);
-    return length > 0 && length <= max && text_is_utf8(text, length);
+    return length > 0 && length <= max;
 }
 
 static const char *member_text(json_object *object, const char *name) {

@@ -95,6 +95,12 @@ static void test_hostile(void) {
         ASSERT_NUMBER(failure.class, FAILURE_INVALID);
         ASSERT_NUMBER((long long)identity.generation, 7);
     }
+    /* Refused for its bytes, not for what is missing. */
+    struct identity identity = {0};
+    struct failure failure = {0};
+    const char *overlong = "{\"schema\":1,\"x\":\"\xc0\x9d\"}";
+    ASSERT_NUMBER(identity_parse(overlong, strlen(overlong), &identity, &failure), -1);
+    ASSERT_TEXT(failure.message, "identity.json is not a JSON object");
 }
 
 /* A newer enrolld may have written more: an older one reads what it knows. */
