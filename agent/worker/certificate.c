@@ -78,19 +78,22 @@ static int next_element(const struct der *der, size_t *offset, size_t end, size_
 }
 
 /* The SubjectPublicKeyInfo as it stands in the certificate (RFC 5280, section 4.1): the seventh element of the
- * TBSCertificate, whose first one, the version, has the tag [0] and may be missing. */
+ * TBSCertificate, whose first one, the version, has the tag [0] and may be missing. wolfSSL reads over a wrong length
+ * of the version, so that the two would not mean the same elements if all this was not looked at. */
 static int find_public_key(const struct der *der, size_t *ret_begin, size_t *ret_end) {
-    size_t offset = 0, content, tbs, begin = 0;
+    static const uint8_t tags[] = {0x02, 0x30, 0x30, 0x30, 0x30, 0x30}; /* serialNumber ... subjectPublicKeyInfo */
+    static const uint8_t version[] = {0xa0, 0x03, 0x02, 0x01};
+    size_t offset = 0, content, end, begin = 0;
     if (next_element(der, &offset, der->size, &content) < 0 || offset != der->size)
         return -1;
-    offset = content;
-    if (next_element(der, &offset, der->size, &tbs) < 0)
+    end = content;
+    if (next_element(der, &end, der->size, &offset) < 0)
         return -1;
-    size_t tbs_end = offset;
-    offset = tbs;
-    for (int index = tbs < tbs_end && der->bytes[tbs] == 0xa0 ? 0 : 1; index <= 6; index++) {
+    if (end - offset > sizeof version && memcmp(der->bytes + offset, version, sizeof version) == 0)
+        offset += sizeof version + 1;
+    for (size_t i = 0; i < sizeof tags; i++) {
         begin = offset;
-        if (next_element(der, &offset, tbs_end, &content) < 0)
+        if (begin >= end || der->bytes[begin] != tags[i] || next_element(der, &offset, end, &content) < 0)
             return -1;
     }
     *ret_begin = begin;
