@@ -2,6 +2,7 @@
 #include "common/step.h"
 #include "common/text.h"
 #include "fuzz.h"
+#include "worker/document.h"
 #include "worker/identity.h"
 
 static bool is_printable(const char *text) {
@@ -40,7 +41,7 @@ static void check_round_trip(const struct identity *identity, size_t size) {
     struct failure failure;
     char *json = NULL;
     int r = identity_encode(identity, &json, &failure);
-    if (size > IDENTITY_JSON_MAX / 8 && (r < 0 || strlen(json) > IDENTITY_JSON_MAX)) {
+    if (size > DOCUMENT_MAX / 8 && (r < 0 || strlen(json) > DOCUMENT_MAX)) {
         free(json);
         return;
     }

@@ -57,8 +57,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_text((const char *)input.data, input.size);
         return 0;
     }
-    int pem_size =
-        input.size > 0 ? wc_DerToPem(input.data, (word32)input.size, pem, sizeof pem, types[form - 1]) : 0;
+    int pem_size = input.size > 0 ? wc_DerToPem(input.data, (word32)input.size, pem, sizeof pem, types[form - 1]) : 0;
     if (pem_size > 0)
         check_text((const char *)pem, (size_t)pem_size);
     return 0;
