@@ -1,5 +1,6 @@
 #include "worker/document.h"
 
+#include "common/cleanup.h"
 #include "common/text.h"
 
 #include <stdio.h>
@@ -57,11 +58,14 @@ bool document_get_text(json_object *object, const char *name, char *buffer, size
     json_object *member = get_member(object, name, json_type_string);
     size_t length = member != NULL ? (size_t)json_object_get_string_len(member) : size;
     const char *text = member != NULL ? json_object_get_string(member) : NULL;
-    if (length >= size || !text_is_utf8(text, length))
+    AUTO_FREE char *printable = length < size && text_is_utf8(text, length) ? strdup(text) : NULL;
+    if (printable == NULL)
+        return false;
+    text_make_printable(printable);
+    if (strcmp(printable, text) != 0)
         return false;
     memcpy(buffer, text, length + 1);
-    text_make_printable(buffer);
-    return strcmp(buffer, text) == 0;
+    return true;
 }
 
 char *document_get_long_text(json_object *object, const char *name) {

@@ -37,12 +37,14 @@ static void check_requests(const char *text) {
 static void check_created(const char *json, size_t size) {
     struct created_certificate created = {0};
     if (created_certificate_parse(json, size, &created) != NULL) {
-        REQUIRE(created.certificate_pem == NULL && created.certificate_id == NULL && created.ownership_token == NULL);
+        REQUIRE(created.certificate_pem == NULL && created.certificate_id == NULL && created.ownership_token == NULL &&
+                created.private_key_pem == NULL);
         return;
     }
     REQUIRE(is_text(created.certificate_pem, 65536));
     REQUIRE(strlen(created.certificate_id) == 64 && strspn(created.certificate_id, "0123456789abcdef") == 64);
     REQUIRE(is_text(created.ownership_token, OWNERSHIP_TOKEN_MAX));
+    REQUIRE(created.private_key_pem == NULL || is_text(created.private_key_pem, 65536));
     check_requests(created.ownership_token);
     created_certificate_clear(&created);
 }
