@@ -20,7 +20,9 @@
 #define JOB_KEY_CLASS "CLASS"   /* failed: failure_class_name(), with STEP= and MESSAGE= */
 #define JOB_KEY_MESSAGE "MESSAGE"
 #define JOB_KEY_RETRY_AFTER "RETRY_AFTER" /* failed: seconds that the server asked for, optional */
-#define JOB_KEY_LOST "LOST"               /* check failed: "yes" if this identity can never work again here */
+#define JOB_KEY_LOST "LOST"               /* check failed: this identity can never work again here, one of: */
+#define JOB_LOST_YES "yes"
+#define JOB_LOST_ELSEWHERE "elsewhere" /* its key is in another TPM, where it may still work */
 
 /* Keys of the result of a check that is done: the facts of the identity. Times in seconds since the epoch. The result
  * of an enroll that is done carries files only (certificate, private-key, root-ca, identity); the check of them tells

@@ -28,14 +28,23 @@ static const char *parse_method(const char *value, size_t offset, struct setting
 }
 
 static const char *parse_serial_number(const char *value, size_t offset, struct settings *settings) {
-    static const char *const sources[] = {"auto", "devicetree", "dmi", "machine-id"};
+    static const char *const sources[] = {"auto", "devicetree", "dmi", "tpm-ek", "machine-id"};
     bool known_source = strncmp(value, "file:/", 6) == 0 || strncmp(value, "literal:", 8) == 0;
     (void)offset;
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
         known_source = known_source || strcmp(value, sources[i]) == 0;
     if (!known_source)
-        return "must be auto, devicetree, dmi, machine-id, file:/PATH or literal:TEXT";
+        return "must be auto, devicetree, dmi, tpm-ek, machine-id, file:/PATH or literal:TEXT";
     return parse_word(value, settings->serial_number, sizeof settings->serial_number);
+}
+
+static const char *parse_serial_replacement(const char *value, size_t offset, struct settings *settings) {
+    static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-";
+    (void)offset;
+    if (strlen(value) != 1 || strchr(legal, value[0]) == NULL)
+        return "must be one character of a-z A-Z 0-9 : _ -";
+    settings->serial_replacement = value[0];
+    return NULL;
 }
 
 static const char *parse_client_id(const char *value, size_t offset, struct settings *settings) {
@@ -124,6 +133,17 @@ static const char *parse_tcti(const char *value, size_t offset, struct settings 
     return parse_word(value, settings->tcti, sizeof settings->tcti);
 }
 
+static const char *parse_wrong_tpm(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (strcmp(value, "fail") == 0)
+        settings->on_wrong_tpm = SETTING_WRONG_TPM_FAIL;
+    else if (strcmp(value, "enroll") == 0)
+        settings->on_wrong_tpm = SETTING_WRONG_TPM_ENROLL;
+    else
+        return "must be fail or enroll";
+    return NULL;
+}
+
 int settings_parse_span(const char *text, uint64_t *ret_ms) {
     static const struct {
         const char *unit;
@@ -180,6 +200,7 @@ static const struct {
     {"Agent", "Methods", NULL, parse_method, 0},
     {"Agent", "SerialNumber", "auto", parse_serial_number, 0},
     {"Agent", "ThingName", "", parse_thing_name, 0},
+    {"Agent", "SerialNumberReplacement", "", parse_serial_replacement, 0},
     {"Agent", "ClientId", "", parse_client_id, 0},
     {"Cloud", "Endpoint", NULL, parse_endpoint, 0},
     {"Cloud", "Port", "8883", parse_port, 0},
@@ -189,6 +210,7 @@ static const struct {
     {"Key", "Backend", "tpm2", parse_backend, 0},
     {"Key", "Algorithm", "P-256", parse_algorithm, 0},
     {"Key", "TCTI", "device:/dev/tpmrm0", parse_tcti, 0},
+    {"Key", "OnWrongTPM", "fail", parse_wrong_tpm, 0},
     {"Retry", "Network", "2s 15min", parse_retry, FAILURE_NETWORK},
     {"Retry", "CloudBusy", "10s 1h", parse_retry, FAILURE_CLOUD_BUSY},
     {"Retry", "NotYet", "1s 5min", parse_retry, FAILURE_NOT_YET},

@@ -19,6 +19,7 @@ enum setting_key_algorithm {
     SETTING_KEY_RSA2048,
     SETTING_KEY_RSA3072,
 };
+enum setting_wrong_tpm { SETTING_WRONG_TPM_FAIL, SETTING_WRONG_TPM_ENROLL };
 enum setting_minimum_tls { SETTING_TLS_1_2, SETTING_TLS_1_3 };
 
 /* One row of the retry table: full jitter between 0 and min(cap, base * 2^attempt). */
@@ -31,6 +32,7 @@ struct settings {
     char method[SETTINGS_METHOD_MAX];              /* [Agent] Methods=, one for now */
     char serial_number[CONFIGURATION_VALUE_MAX];   /* [Agent] SerialNumber=, the source and not the number */
     char thing_name[256];                          /* [Agent] ThingName=, with specifiers; "": only the cloud says */
+    char serial_replacement;                       /* [Agent] SerialNumberReplacement=, NUL for none */
     char client_id[256];                           /* [Agent] ClientId=, with specifiers; "" for the defaults */
     char endpoint[SETTINGS_HOST_MAX];              /* [Cloud] Endpoint= */
     uint16_t port;                                 /* [Cloud] Port= */
@@ -40,6 +42,7 @@ struct settings {
     enum setting_key_backend key_backend;          /* [Key] Backend= */
     enum setting_key_algorithm key_algorithm;      /* [Key] Algorithm= */
     char tcti[256];                                /* [Key] TCTI= */
+    enum setting_wrong_tpm on_wrong_tpm;           /* [Key] OnWrongTPM= */
     struct retry_range retry[FAILURE_CLASS_COUNT]; /* [Retry] Network= ... */
     uint64_t propagation_ms;                       /* [Retry] Propagation= */
 };

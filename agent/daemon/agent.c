@@ -221,14 +221,15 @@ static const char *what_failed(const struct agent *agent) {
     return agent->status.state == STATE_ENROLLING ? "enroll" : "check the identity";
 }
 
-/* An attempt has ended badly, and is logged here and only here. */
-static void attempt_failed(struct agent *agent, const struct failure *failure, bool canceled) {
+/* An attempt has ended badly, and is logged here and only here. `row`: of the retry table, and what it says about the
+ * state; but for a wrong TPM the class of the failure. */
+static void attempt_failed_as(struct agent *agent, const struct failure *failure, enum failure_class row,
+                              bool canceled) {
     char detail[DETAIL_MAX];
     struct failure ignored;
     bool enrolling = agent->retry.begun;
     uint32_t attempt = enrolling ? agent->retry.attempts : ++agent->local_attempts;
-    uint64_t delay_ms =
-        schedule_delay_ms(range_of(agent, failure->class), attempt, failure->retry_after_s, random_number());
+    uint64_t delay_ms = schedule_delay_ms(range_of(agent, row), attempt, failure->retry_after_s, random_number());
     uint64_t next_usec = now_usec() + delay_ms * 1000;
     describe(failure, detail);
     log_message(LOG_ERR, "attempt %u to %s failed: %s (next in %.1f s)", attempt, what_failed(agent), detail,
@@ -242,8 +243,12 @@ static void attempt_failed(struct agent *agent, const struct failure *failure, b
             log_message(LOG_WARNING, "%s", ignored.message);
     }
     agent->status.attempt = attempt;
-    wait_until(agent, failure->class, next_usec);
+    wait_until(agent, row, next_usec);
     end_operation(agent, canceled ? "canceled" : "failed", detail);
+}
+
+static void attempt_failed(struct agent *agent, const struct failure *failure, bool canceled) {
+    attempt_failed_as(agent, failure, failure->class, canceled);
 }
 
 /* A commit whose last fsync failed has changed the identity all the same, and is told by the check that comes next. */
@@ -392,6 +397,12 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
     }
     if (!outcome->lost) {
         attempt_failed(agent, &outcome->failure, outcome->canceled);
+        return;
+    }
+    /* A disk that was moved may be put back, and a cloned one must not take the place of the first in the cloud. */
+    if (outcome->elsewhere && agent->settings.on_wrong_tpm == SETTING_WRONG_TPM_FAIL) {
+        runtime_set_lost(agent->environment.runtime);
+        attempt_failed_as(agent, &outcome->failure, FAILURE_DENIED, false);
         return;
     }
     describe(&outcome->failure, detail);

@@ -190,7 +190,8 @@ static const char *take_failure(struct job *job, const struct message *message) 
         return "it has no usable STEP";
     if (text == NULL || *text == '\0' || strlen(text) >= FAILURE_MESSAGE_MAX)
         return "it has no usable MESSAGE";
-    if (lost != NULL && (strcmp(lost, "yes") != 0 || job->request.verb != VERB_CHECK))
+    bool elsewhere = lost != NULL && strcmp(lost, JOB_LOST_ELSEWHERE) == 0;
+    if (lost != NULL && ((strcmp(lost, JOB_LOST_YES) != 0 && !elsewhere) || job->request.verb != VERB_CHECK))
         return "it has no usable LOST";
     int r = message_get_number(message, JOB_KEY_RETRY_AFTER, &retry_after);
     if (r < 0 && r != -ENOENT)
@@ -200,6 +201,7 @@ static const char *take_failure(struct job *job, const struct message *message) 
     failure_set(&job->outcome.failure, (enum failure_class) class, step, "%s", text);
     job->outcome.failure.retry_after_s = (uint32_t)(retry_after < RETRY_AFTER_MAX_S ? retry_after : RETRY_AFTER_MAX_S);
     job->outcome.lost = lost != NULL;
+    job->outcome.elsewhere = elsewhere;
     return NULL;
 }
 

@@ -39,6 +39,7 @@ struct job_outcome {
     bool resume;                /* enroll not done: to go on from the checkpoint with another worker; not a failure */
     bool canceled;              /* not done: by job_cancel() */
     bool lost;                  /* check not done: this identity can never work again here */
+    bool elsewhere;             /* the same, but its key is in another TPM */
     struct failure failure;     /* not done */
     int files[FILE_ROLE_COUNT]; /* enroll done: certificate, private key, root CA, identity; sealed */
     struct identity identity;   /* check done */

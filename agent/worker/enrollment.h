@@ -27,6 +27,7 @@ struct enrollment {
     struct failure *failure;
     const char *step;
     char serial_number[SERIAL_MAX];
+    struct tpm_endorsement endorsement; /* which TPM this is; empty with the file backend */
     char *root_ca_pem;
     size_t root_ca_size;
     struct key *key;

@@ -31,6 +31,7 @@ int identity_encode(const struct identity *identity, char **ret_json, struct fai
     document_add_text(object, "keyAlgorithm", identity->key_algorithm);
     document_add_text(object, "keyOrigin", identity->key_origin);
     document_add_text(object, "parentName", identity->parent_name);
+    document_add_text(object, "ekName", identity->ek_name);
     document_add_number(object, "notBefore", identity->not_before);
     document_add_number(object, "notAfter", identity->not_after);
     document_add_number(object, "issuedAt", identity->issued_at);
@@ -59,9 +60,13 @@ static const char *read_members(json_object *object, struct identity *identity) 
         {"parentName", identity->parent_name, sizeof identity->parent_name},
     };
     int64_t generation = 0;
+    json_object *ek_name = NULL; /* not written by the first version */
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (!document_get_text(object, texts[i].name, texts[i].buffer, texts[i].size))
             return texts[i].name;
+    if (json_object_object_get_ex(object, "ekName", &ek_name) &&
+        !document_get_text(object, "ekName", identity->ek_name, sizeof identity->ek_name))
+        return "ekName";
     if (!document_get_number(object, "generation", &generation))
         return "generation";
     identity->generation = (uint64_t)generation;

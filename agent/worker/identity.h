@@ -22,6 +22,7 @@ struct identity {
     char key_algorithm[16];
     char key_origin[16];   /* tpm, file */
     char parent_name[200]; /* TPM name of the key's parent, hex; "" for the file backend */
+    char ek_name[200];     /* TPM name of the endorsement key, hex: which TPM has the key; "" for unknown */
     int64_t not_before;    /* seconds since the epoch */
     int64_t not_after;
     int64_t issued_at;

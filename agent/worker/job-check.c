@@ -11,6 +11,7 @@
 #include "worker/key.h"
 #include "worker/lockdown.h"
 #include "worker/report.h"
+#include "worker/tpm-endorsement.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -96,17 +97,45 @@ static int check_documents(struct check *check, struct failure *failure) {
     return 0;
 }
 
-static int check_key(struct check *check, const struct settings *settings, bool *lost, struct failure *failure) {
+/* A TPM has judged that it does not know the key: the same one after it was cleared, or another one. Says in *failure
+ * which, if the endorsement keys tell; a TPM that cannot just now loses nothing. */
+static const char *judge_loss(const struct identity *identity, const struct settings *settings,
+                              struct failure *failure) {
+    struct tpm_endorsement endorsement = {0};
+    struct failure reason;
+    bool refused = false;
+    if (identity->ek_name[0] == '\0')
+        return JOB_LOST_YES;
+    if (tpm_endorsement_read(settings->tcti, &endorsement, &refused, &reason) < 0) {
+        if (!refused)
+            *failure = reason;
+        return refused ? JOB_LOST_YES : NULL;
+    }
+    if (strcmp(endorsement.name, identity->ek_name) == 0) {
+        failure_append(failure, "; its endorsement key is that of the TPM of this identity: it was cleared");
+        return JOB_LOST_YES;
+    }
+    (void)failure_set(
+        failure, FAILURE_TPM, STEP_VERIFY,
+        "the key of this identity is in another TPM, by the endorsement key: this disk was moved or cloned. "
+        "Put it back, or for a new identity set OnWrongTPM=enroll in [Key] or delete the state directory");
+    return JOB_LOST_ELSEWHERE;
+}
+
+static int check_key(struct check *check, const struct settings *settings, const char **lost, struct failure *failure) {
     const struct key_settings key_settings = {.tcti = settings->tcti};
     size_t size = 0;
+    bool unknown = false;
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_VERIFY, "loading the device key");
-    int r = key_load(&key_settings, check->private_pem, check->private_size, &check->key, lost, failure);
+    int r = key_load(&key_settings, check->private_pem, check->private_size, &check->key, &unknown, failure);
     deadline_stop();
+    if (r < 0 && unknown)
+        *lost = failure->class == FAILURE_TPM ? judge_loss(&check->identity, settings, failure) : JOB_LOST_YES;
     if (r < 0)
         return -1;
     const uint8_t *public_key = key_public_der(check->key, &size);
     if (!certificate_has_key(&check->certificate, public_key, size)) {
-        *lost = true;
+        *lost = JOB_LOST_YES;
         return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "the certificate does not belong to the key");
     }
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_VERIFY, "a test signature of the device key");
@@ -123,14 +152,14 @@ static void format_date(int64_t seconds, char text[24]) {
 }
 
 /* A clock that nobody has set yet never declares an identity expired. */
-static int check_dates(const struct certificate *certificate, bool *lost, struct failure *failure) {
+static int check_dates(const struct certificate *certificate, const char **lost, struct failure *failure) {
     struct timex clock = {0};
     char date[24];
     int64_t now = (int64_t)time(NULL);
     if (adjtimex(&clock) < 0 || (clock.status & STA_UNSYNC) != 0)
         return 0;
     if (now > certificate->not_after) {
-        *lost = true;
+        *lost = JOB_LOST_YES;
         format_date(certificate->not_after, date);
         return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "the certificate expired on %s", date);
     }
@@ -155,11 +184,11 @@ static int fill_facts(const struct check *check, struct message *result, struct 
     return r == 0 ? 0 : failure_set(failure, FAILURE_INTERNAL, STEP_VERIFY, "the result is too large");
 }
 
-int job_check(struct message *job, struct message *result, bool *lost, struct failure *failure) {
+int job_check(struct message *job, struct message *result, const char **lost, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = NULL;
     struct settings settings;
     struct check check = {0};
-    *lost = false;
+    *lost = NULL;
     if (job_read_configuration(job, &configuration, &settings, failure) < 0)
         return -1;
     /* A simulated TPM may be reached by TCP: then the rest of the lock-down must do. */
@@ -170,7 +199,7 @@ int job_check(struct message *job, struct message *result, bool *lost, struct fa
     int r = read_files(job, &check, failure);
     if (r == 0) {
         r = check_documents(&check, failure);
-        *lost = r < 0;
+        *lost = r < 0 ? JOB_LOST_YES : NULL;
     }
     if (r == 0)
         r = check_key(&check, &settings, lost, failure);

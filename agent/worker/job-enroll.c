@@ -33,6 +33,18 @@ static int read_root_ca(struct enrollment *enrollment) {
     return 0;
 }
 
+/* Which TPM the key is in, for a later check that finds itself before another one. A TPM that does not tell has its
+ * endorsement hierarchy locked by its owner: then that stays unknown. */
+static int read_endorsement(struct enrollment *enrollment) {
+    const struct settings *settings = enrollment->settings;
+    bool refused = false;
+    if (settings->key_backend != SETTING_KEY_TPM2)
+        return 0;
+    report_step(STEP_KEY);
+    int r = tpm_endorsement_read(settings->tcti, &enrollment->endorsement, &refused, enrollment->failure);
+    return refused ? 0 : r;
+}
+
 /* The key is made before any connection is opened: no cloud waits a minute for a TPM. */
 static int make_key(struct enrollment *enrollment) {
     const struct key_settings settings = enrollment_key_settings(enrollment);
@@ -151,6 +163,7 @@ static int make_identity(const struct enrollment *enrollment, const char *method
              key_algorithm_name(key_get_algorithm(enrollment->key)));
     snprintf(identity.key_origin, sizeof identity.key_origin, "%s", enrollment->held.key_origin);
     snprintf(identity.parent_name, sizeof identity.parent_name, "%s", parent != NULL ? parent : "");
+    snprintf(identity.ek_name, sizeof identity.ek_name, "%s", parent != NULL ? enrollment->endorsement.name : "");
     return identity_encode(&identity, ret_json, enrollment->failure);
 }
 
@@ -184,7 +197,8 @@ static int enroll(struct enrollment *enrollment, const struct enrolld_plugin *pl
     uint64_t generation = 0;
     if (message_get_number(job, JOB_KEY_GENERATION, &generation) < 0)
         return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_WORKER, "the job has no generation");
-    if (read_root_ca(enrollment) < 0 || prove_check_settings(enrollment) < 0 || enrollment_bind(enrollment, plugin) < 0)
+    if (read_root_ca(enrollment) < 0 || prove_check_settings(enrollment) < 0 ||
+        enrollment_bind(enrollment, plugin) < 0 || read_endorsement(enrollment) < 0)
         return -1;
     /* Before the first byte that the cloud has made: a checkpoint has some. */
     if (lockdown_finish(true, enrollment->failure) < 0 || enrollment_resume(enrollment, job) < 0)
@@ -212,7 +226,7 @@ int job_enroll(struct message *job, struct message *result, bool *resume, struct
         return -1;
     report_step(STEP_CONFIGURATION);
     if (plugin_load(settings.method, &plugin, failure) < 0 ||
-        serial_resolve(settings.serial_number, enrollment.serial_number, failure) < 0 ||
+        serial_resolve(&settings, &enrollment.endorsement, enrollment.serial_number, failure) < 0 ||
         options_read(configuration, plugin, &values, &options, failure) < 0)
         return -1;
     enrollment.options = options;

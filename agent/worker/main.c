@@ -161,7 +161,8 @@ static int write_files(struct message *result, const char *directory, struct fai
     return 0;
 }
 
-static int run_job(struct message *job, struct message *result, bool *lost, bool *resume, struct failure *failure) {
+static int run_job(struct message *job, struct message *result, const char **lost, bool *resume,
+                   struct failure *failure) {
     const char *verb = message_get(job, JOB_KEY_VERB);
     message_init(result, MESSAGE_RESULT);
     if (verb != NULL && strcmp(verb, JOB_CHECK) == 0)
@@ -173,7 +174,7 @@ static int run_job(struct message *job, struct message *result, bool *lost, bool
     return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "this worker knows no job of that name");
 }
 
-static int work(const struct arguments *arguments, bool *lost, struct failure *failure) {
+static int work(const struct arguments *arguments, const char **lost, struct failure *failure) {
     bool by_hand = arguments->verb != NULL, resume = false;
     struct message job, result;
     message_init(&job, MESSAGE_JOB);
@@ -241,7 +242,7 @@ static bool has_channel(void) {
 int main(int argc, char **argv) {
     struct arguments arguments = {0};
     struct failure failure = {0};
-    bool lost = false;
+    const char *lost = NULL;
     int r = read_arguments(argc, argv, &arguments);
     if (r >= 0)
         return r;

@@ -127,7 +127,7 @@ int report_done(struct message *result) {
     return r;
 }
 
-static void fill_failure(struct message *message, const struct failure *failure, int lost) {
+static void fill_failure(struct message *message, const struct failure *failure, const char *lost) {
     message_init(message, MESSAGE_RESULT);
     (void)message_add(message, JOB_KEY_RESULT, "failed");
     (void)message_add(message, JOB_KEY_CLASS, failure_class_name(failure->class));
@@ -135,11 +135,11 @@ static void fill_failure(struct message *message, const struct failure *failure,
     (void)message_add(message, JOB_KEY_MESSAGE, failure->message);
     if (failure->retry_after_s > 0)
         (void)message_add_number(message, JOB_KEY_RETRY_AFTER, failure->retry_after_s);
-    if (lost)
-        (void)message_add(message, JOB_KEY_LOST, "yes");
+    if (lost != NULL)
+        (void)message_add(message, JOB_KEY_LOST, lost);
 }
 
-void report_failure(const struct failure *failure, int lost) {
+void report_failure(const struct failure *failure, const char *lost) {
     struct message message;
     if (channel < 0) {
         fprintf(stderr, "failed (%s) at step %s: %s\n", failure_class_name(failure->class), failure->step,
@@ -160,7 +160,7 @@ void report_prepare_stuck(const struct failure *failure) {
         stuck_size = n > 0 ? (size_t)n : 0;
         return;
     }
-    fill_failure(&message, failure, 0);
+    fill_failure(&message, failure, NULL);
     int n = message_encode(&message, stuck_words, sizeof stuck_words, files, &count);
     stuck_size = n > 0 ? (size_t)n : 0;
 }

@@ -30,8 +30,8 @@ int report_resume(void);
  * errno. */
 int report_done(struct message *result);
 
-/* The result of a job that failed. `lost`: the identity can never work again here. */
-void report_failure(const struct failure *failure, int lost);
+/* The result of a job that failed. `lost`: the value of LOST=, NULL for none (common/job.h). */
+void report_failure(const struct failure *failure, const char *lost);
 
 /* Says that the job has been stuck in `step` for too long, from a signal handler: everything was prepared by
  * report_prepare_stuck(). */

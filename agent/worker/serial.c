@@ -2,6 +2,7 @@
 
 #include "common/cleanup.h"
 #include "common/step.h"
+#include "common/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +14,9 @@
 #define DEVICE_TREE "/sys/firmware/devicetree/base/serial-number"
 #define DMI "/sys/class/dmi/id/product_serial"
 #define MACHINE_ID "/etc/machine-id"
+
+/* AWS IoT API reference, CreateThing: thingName is [a-zA-Z0-9:_-]+ */
+static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-";
 
 /* What boards carry when nobody wrote a serial number; matched without regard to case. */
 static const char *const placeholders[] = {
@@ -44,7 +48,6 @@ static bool is_placeholder(const char *serial) {
 }
 
 const char *serial_judge(const char *serial) {
-    static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-";
     size_t length = strlen(serial);
     if (length == 0)
         return "it is empty";
@@ -83,46 +86,88 @@ static int read_text(const char *path, char *text, size_t size) {
     return 0;
 }
 
-static int accept_serial(const char *text, const char *origin, char ret[SERIAL_MAX], struct failure *failure) {
+void serial_replace(char *serial, char replacement) {
+    bool is_utf8 = text_is_utf8(serial, strlen(serial));
+    char *end = serial;
+    for (const char *at = serial; *at != '\0'; at++)
+        if (strchr(legal, *at) != NULL)
+            *end++ = *at;
+        else if (!is_utf8 || ((unsigned char)*at & 0xc0) != 0x80) /* not for each byte of a character (RFC 3629) */
+            *end++ = replacement;
+    *end = '\0';
+}
+
+/* A placeholder stays one whatever is replaced in it. */
+static int accept_serial(char *text, const char *origin, const struct settings *settings, char ret[SERIAL_MAX],
+                         struct failure *failure) {
+    AUTO_FREE char *found = strdup(text);
+    if (found == NULL)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
+    if (settings->serial_replacement != '\0' && !is_placeholder(text))
+        serial_replace(text, settings->serial_replacement);
     const char *wrong = serial_judge(text);
     if (wrong != NULL)
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "the serial number \"%.140s\" from %s cannot be used: %s; set SerialNumber= in [Agent]",
-                           text, origin, wrong);
+                           found, origin, wrong);
     memcpy(ret, text, strlen(text) + 1);
     return 0;
 }
 
-static int from_file(const char *path, char ret[SERIAL_MAX], struct failure *failure) {
-    char text[512];
+static int from_file(const char *path, const struct settings *settings, char ret[SERIAL_MAX], struct failure *failure) {
+    char text[512] = "";
     int r = read_text(path, text, sizeof text);
     if (r < 0)
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "the serial number cannot be read from %s: %s; set SerialNumber= in [Agent]", path,
                            strerror(-r));
-    return accept_serial(text, path, ret, failure);
+    return accept_serial(text, path, settings, ret, failure);
+}
+
+static int from_endorsement(const struct settings *settings, struct tpm_endorsement *endorsement, char ret[SERIAL_MAX],
+                            struct failure *failure) {
+    bool refused;
+    if (tpm_endorsement_read(settings->tcti, endorsement, &refused, failure) < 0) {
+        failure_append(failure, "; it was to give the serial number: SerialNumber= in [Agent] names another source");
+        return -1;
+    }
+    memcpy(ret, endorsement->serial, sizeof endorsement->serial);
+    return 0;
 }
 
 /* The first source that is there decides: a device tree with a placeholder is an error and not a reason to take
  * another number, which would be another thing. */
-static int from_hardware(char ret[SERIAL_MAX], struct failure *failure) {
-    return from_file(access(DEVICE_TREE, F_OK) == 0 ? DEVICE_TREE : DMI, ret, failure);
+static int from_hardware(const struct settings *settings, struct tpm_endorsement *endorsement, char ret[SERIAL_MAX],
+                         struct failure *failure) {
+    if (access(DEVICE_TREE, F_OK) == 0)
+        return from_file(DEVICE_TREE, settings, ret, failure);
+    if (access(DMI, F_OK) == 0)
+        return from_file(DMI, settings, ret, failure);
+    return from_endorsement(settings, endorsement, ret, failure);
 }
 
-int serial_resolve(const char *source, char ret[SERIAL_MAX], struct failure *failure) {
+int serial_resolve(const struct settings *settings, struct tpm_endorsement *endorsement, char ret[SERIAL_MAX],
+                   struct failure *failure) {
+    const char *source = settings->serial_number;
     if (strcmp(source, "auto") == 0)
-        return from_hardware(ret, failure);
+        return from_hardware(settings, endorsement, ret, failure);
     if (strcmp(source, "devicetree") == 0)
-        return from_file(DEVICE_TREE, ret, failure);
+        return from_file(DEVICE_TREE, settings, ret, failure);
     if (strcmp(source, "dmi") == 0)
-        return from_file(DMI, ret, failure);
+        return from_file(DMI, settings, ret, failure);
+    if (strcmp(source, "tpm-ek") == 0)
+        return from_endorsement(settings, endorsement, ret, failure);
     if (strcmp(source, "machine-id") == 0)
-        return from_file(MACHINE_ID, ret, failure);
+        return from_file(MACHINE_ID, settings, ret, failure);
     if (strncmp(source, "file:/", 6) == 0)
-        return from_file(source + 5, ret, failure);
-    if (strncmp(source, "literal:", 8) == 0)
-        return accept_serial(source + 8, "SerialNumber=literal:", ret, failure);
-    return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
-                       "SerialNumber=%.100s is not auto, devicetree, dmi, machine-id, file:/PATH or literal:TEXT",
-                       source);
+        return from_file(source + 5, settings, ret, failure);
+    if (strncmp(source, "literal:", 8) == 0) {
+        AUTO_FREE char *text = strdup(source + 8);
+        if (text == NULL)
+            return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
+        return accept_serial(text, "SerialNumber=literal:", settings, ret, failure);
+    }
+    return failure_set(
+        failure, FAILURE_INVALID, STEP_CONFIGURATION,
+        "SerialNumber=%.100s is not auto, devicetree, dmi, tpm-ek, machine-id, file:/PATH or literal:TEXT", source);
 }

@@ -1,6 +1,7 @@
 #include "worker/tpm.h"
 
 #include "common/step.h"
+#include "worker/tpm-patience.h"
 
 #include <tss2/tss2_rc.h>
 #include <tss2/tss2_tctildr.h>
@@ -19,16 +20,22 @@ static const char *device_error(const char *tcti) {
 
 int tpm_open(const char *tcti, struct tpm *ret, struct failure *failure) {
     struct tpm tpm = {0};
-    TSS2_RC code = Tss2_TctiLdr_Initialize(tcti, &tpm.tcti);
+    TSS2_TCTI_CONTEXT *device = NULL;
+    TSS2_RC code = Tss2_TctiLdr_Initialize(tcti, &device);
     if (code != TSS2_RC_SUCCESS) {
         const char *reason = device_error(tcti);
         return failure_set(failure, FAILURE_TPM, STEP_KEY,
                            "no TPM at %s (%s): is the driver loaded, may this user open it?", tcti,
                            reason != NULL ? reason : Tss2_RC_Decode(code));
     }
+    tpm.tcti = tpm_patience_new(device);
+    if (tpm.tcti == NULL) {
+        Tss2_TctiLdr_Finalize(&device);
+        return failure_set(failure, FAILURE_INTERNAL, STEP_KEY, "out of memory");
+    }
     code = Esys_Initialize(&tpm.esys, tpm.tcti, NULL);
     if (code != TSS2_RC_SUCCESS) {
-        Tss2_TctiLdr_Finalize(&tpm.tcti);
+        tpm_patience_free(tpm.tcti);
         return tpm_fail(failure, STEP_KEY, "opening the TPM", code);
     }
     *ret = tpm;
@@ -38,8 +45,7 @@ int tpm_open(const char *tcti, struct tpm *ret, struct failure *failure) {
 void tpm_close(struct tpm *tpm) {
     if (tpm->esys != NULL)
         Esys_Finalize(&tpm->esys);
-    if (tpm->tcti != NULL)
-        Tss2_TctiLdr_Finalize(&tpm->tcti);
+    tpm->tcti = tpm_patience_free(tpm->tcti);
 }
 
 /* The number of the handle, session or parameter taken out of a format-one response code. */
@@ -60,6 +66,11 @@ static const char *advice(TSS2_RC code) {
         return ": it has a password; make a parent for enrolld without one at 0x81000001 (noda, empty authorization)";
     case TPM2_RC_FAILURE:
         return ": the TPM is in failure mode, restart the device";
+    case TPM2_RC_YIELDED:
+    case TPM2_RC_TESTING:
+    case TPM2_RC_NV_RATE:
+    case TPM2_RC_RETRY:
+        return ": the TPM was asked again for half a minute";
     case TPM2_RC_INITIALIZE:
         return ": the firmware has not started the TPM";
     }

@@ -10,7 +10,7 @@ import harness
 from gateway import Gateway
 from parts import Cloud, Tpm
 from relay_tcp import TcpRelay
-from relay_tpm import TpmRelay
+from tpm_proxy import TpmProxy
 
 SRK_HANDLE = "0x81000001"
 SRK_ATTRIBUTES = "restricted|decrypt|fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda"
@@ -57,7 +57,7 @@ class Device:
         if srk:
             self.make_storage_root_key()
         self.network = TcpRelay(scene, self.cloud.port)
-        self.chip = TpmRelay(scene, self.tpm)
+        self.chip = TpmProxy(scene, self.tpm)
         self.gateway = Gateway(scene, self.cloud, self.tpm)
         self.gateway.configure("Cloud", Port=self.network.port)
         self.gateway.configure("Key", TCTI=self.chip.tcti)

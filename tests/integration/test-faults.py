@@ -261,7 +261,7 @@ class Hardware(Fault):
         self.assertHealed(gateway)
 
     def test_another_tpm(self):
-        """An identity whose key cannot be loaded is not kept for good: the device was given another TPM."""
+        """The disk was moved or cloned: an operator's affair, unless he has said what to do."""
         gateway = self.gateway_with("tpm2", Tpm(self))
         gateway.start()
         gateway.wait_provisioned()
@@ -270,6 +270,14 @@ class Hardware(Fault):
         other = Tpm(self, "other-tpm")
         gateway.configure("Key", TCTI=other.tcti)
         gateway.start()
+        gateway.wait_property("State", "failed")
+        error = gateway.property("LastError")
+        self.assertEqual(error[:2], ["tpm", "verify"])
+        self.assertIn("OnWrongTPM=", error[2])
+        self.assertEqual(gateway.property("Generation"), 0)
+        self.assertEqual(list(self.cloud.device_certificates()), [first])
+        gateway.configure("Key", OnWrongTPM="enroll")
+        gateway.call("Reload")
         gateway.wait_provisioned()
         self.assertIn("enrolling", gateway.signalled("State"))
         self.assertNotEqual(gateway.property("CertificateId"), first)

@@ -33,15 +33,15 @@ static void send_progress(const char *step) {
     send_message(&message);
 }
 
-static void send_failed(const char *class, const char *text, bool lost) {
+static void send_failed(const char *class, const char *text, const char *lost) {
     struct message message;
     message_init(&message, MESSAGE_RESULT);
     message_add(&message, JOB_KEY_RESULT, "failed");
     message_add(&message, JOB_KEY_CLASS, class);
     message_add(&message, JOB_KEY_STEP, "key");
     message_add(&message, JOB_KEY_MESSAGE, text);
-    if (lost)
-        message_add(&message, JOB_KEY_LOST, "yes");
+    if (lost != NULL)
+        message_add(&message, JOB_KEY_LOST, lost);
     send_message(&message);
 }
 
@@ -286,9 +286,11 @@ static int behave(const char *behaviour, const char *verb) {
             send_progress("prove");
         send_done(verb);
     } else if (strcmp(behaviour, "failed") == 0)
-        send_failed(class, "the fake worker was told to fail", false);
+        send_failed(class, "the fake worker was told to fail", NULL);
     else if (strcmp(behaviour, "lost") == 0)
-        send_failed(class, "the key is of another TPM", true);
+        send_failed(class, "the key is lost", JOB_LOST_YES);
+    else if (strcmp(behaviour, "elsewhere") == 0)
+        send_failed("tpm", "the key is in another TPM", JOB_LOST_ELSEWHERE);
     else if (strcmp(behaviour, "checkpoint") == 0) {
         if (!send_checkpoint("as far as this"))
             return 97;

@@ -257,6 +257,29 @@ static void test_lost(void) {
     tear_down();
 }
 
+/* By default a disk that was moved or cloned is an operator's affair; put back it works again. */
+static void test_wrong_tpm(void) {
+    set_up(good_configuration);
+    provision();
+    stop();
+    start("check=elsewhere enroll=done");
+    expect_state(is_waiting, STATE_FAILED);
+    ASSERT_TEXT(agent_status(world.agent)->error.class, "tpm");
+    ASSERT_NUMBER(is_there("run/provisioned"), 0);
+    ASSERT_NUMBER(is_there("run/lost"), 1);
+    ASSERT_NUMBER(is_there("state/current"), 1);
+    setenv(FAKE_WORKER_VARIABLE, "check=done enroll=done", 1);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
+    stop();
+    write_file("enrolld.conf", "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
+                               "[Key]\nOnWrongTPM=enroll\n");
+    start("check=elsewhere enroll=failed");
+    expect_state(is_waiting, STATE_BACKOFF);
+    ASSERT_TEXT(agent_status(world.agent)->error.class, "network"); /* of the enrolment */
+    tear_down();
+}
+
 /* --- the schedule outlives a restart --- */
 
 static void test_schedule_survives(void) {
@@ -496,6 +519,7 @@ int main(int argc, char **argv) {
         {"files that are not verified are not committed", test_files_not_verified},
         {"a check that fails keeps the identity", test_check_fails},
         {"a lost identity is replaced", test_lost},
+        {"an identity of another TPM follows OnWrongTPM=", test_wrong_tpm},
         {"the schedule outlives a restart", test_schedule_survives},
         {"a next attempt in the far future is brought near", test_far_next_attempt},
         {"a clock that is behind costs one wait of that attempt", test_clock_behind},

@@ -162,6 +162,8 @@ static void test_settings_defaults(void) {
     ASSERT_NUMBER(settings.key_backend, SETTING_KEY_TPM2);
     ASSERT_NUMBER(settings.key_algorithm, SETTING_KEY_P256);
     ASSERT_TEXT(settings.tcti, "device:/dev/tpmrm0");
+    ASSERT_NUMBER(settings.on_wrong_tpm, SETTING_WRONG_TPM_FAIL);
+    ASSERT_NUMBER(settings.serial_replacement, 0);
     ASSERT_NUMBER((long long)settings.retry[FAILURE_NETWORK].base_ms, 2000);
     ASSERT_NUMBER((long long)settings.retry[FAILURE_DENIED].cap_ms, 3600 * 1000);
     ASSERT_NUMBER((long long)settings.retry[FAILURE_INTERNAL].cap_ms, 15 * 60 * 1000);
@@ -211,9 +213,14 @@ static void test_settings_bad(void) {
         {MINIMAL "[Agent]\nMethods=../x\n",
          "test.conf:7: Methods= must be the name of a plugin: lower-case letters, digits "
          "and hyphens, but it is \"../x\""},
-        {MINIMAL "[Agent]\nSerialNumber=mac\n",
-         "test.conf:7: SerialNumber= must be auto, devicetree, dmi, machine-id, file:/PATH or literal:TEXT, but it is "
-         "\"mac\""},
+        {MINIMAL "[Agent]\nSerialNumber=mac\n", "test.conf:7: SerialNumber= must be auto, devicetree, dmi, tpm-ek, "
+                                                "machine-id, file:/PATH or literal:TEXT, but it "
+                                                "is \"mac\""},
+        {MINIMAL "[Agent]\nSerialNumberReplacement=--\n",
+         "test.conf:7: SerialNumberReplacement= must be one character of a-z A-Z 0-9 : _ -, but it is \"--\""},
+        {MINIMAL "[Agent]\nSerialNumberReplacement=/\n",
+         "test.conf:7: SerialNumberReplacement= must be one character of a-z A-Z 0-9 : _ -, but it is \"/\""},
+        {MINIMAL "[Key]\nOnWrongTPM=ignore\n", "test.conf:7: OnWrongTPM= must be fail or enroll, but it is \"ignore\""},
         {MINIMAL "[Agent]\nClientId=%z\n",
          "test.conf:7: ClientId= has a % that starts no specifier (there are %s, %t, %m, %H "
          "and %%), but it is \"%z\""},

@@ -20,6 +20,7 @@ static struct identity sample(void) {
                              .key_algorithm = "P-256",
                              .key_origin = "tpm",
                              .parent_name = "000b00",
+                             .ek_name = "000b01",
                              .not_before = 1,
                              .not_after = 2524607999,
                              .issued_at = 2};
@@ -35,6 +36,8 @@ static void test_round_trip(void) {
     ASSERT_NUMBER((long long)copy.generation, 3);
     ASSERT_TEXT(copy.client_id, "gw-enrolld");
     ASSERT_TEXT(copy.certificate_id, ID);
+    ASSERT_TEXT(copy.parent_name, "000b00");
+    ASSERT_TEXT(copy.ek_name, "000b01");
     ASSERT_NUMBER(copy.not_after, 2524607999);
     ASSERT_TEXT(copy.device_configuration, "{\"FallbackUrl\":\"https:\\/\\/x\\/y\"}");
     identity_clear(&identity);
@@ -103,6 +106,24 @@ static void test_hostile(void) {
     ASSERT_TEXT(failure.message, "identity.json is not a JSON object");
 }
 
+/* The first version wrote no ekName: then it is unknown, but a wrong one is refused as all else is. */
+static void test_older(void) {
+    struct identity identity = sample(), parsed = {0};
+    struct failure failure = {0};
+    AUTO_FREE char *json = NULL;
+    ASSERT_NUMBER(identity_encode(&identity, &json, &failure), 0);
+    char *name = strstr(json, "\"ekName\""), *value = strstr(json, "\"000b01\"");
+    CU_ASSERT_FATAL(name != NULL && value != NULL);
+    memcpy(value, "12345678", 8);
+    ASSERT_NUMBER(identity_parse(json, strlen(json), &parsed, &failure), -1);
+    ASSERT_TEXT(failure.message, "identity.json: ekName is missing or malformed");
+    name[1] = 'X';
+    ASSERT_NUMBER(identity_parse(json, strlen(json), &parsed, &failure), 0);
+    ASSERT_TEXT(parsed.ek_name, "");
+    ASSERT_TEXT(parsed.parent_name, "000b00");
+    identity_clear(&parsed);
+}
+
 /* A newer enrolld may have written more: an older one reads what it knows. */
 static void test_newer(void) {
     struct identity identity = sample(), parsed = {0};
@@ -118,9 +139,13 @@ static void test_newer(void) {
 
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
-        {"round-trip", test_round_trip}, {"bad-device-configuration", test_bad_device_configuration},
-        {"members", test_members},       {"hostile", test_hostile},
-        {"newer", test_newer},           {NULL, NULL},
+        {"round-trip", test_round_trip},
+        {"bad-device-configuration", test_bad_device_configuration},
+        {"members", test_members},
+        {"hostile", test_hostile},
+        {"older", test_older},
+        {"newer", test_newer},
+        {NULL, NULL},
     };
     return unit_run("identity", tests, argc, argv);
 }

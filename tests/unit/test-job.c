@@ -173,7 +173,13 @@ static void test_lost(void) {
     struct run run = run_job(VERB_CHECK, "check=lost", PATIENCE_USEC, NULL);
     ASSERT_NUMBER(run.outcome.done, 0);
     ASSERT_NUMBER(run.outcome.lost, 1);
-    ASSERT_TEXT(run.outcome.failure.message, "the key is of another TPM");
+    ASSERT_NUMBER(run.outcome.elsewhere, 0);
+    ASSERT_TEXT(run.outcome.failure.message, "the key is lost");
+    run = run_job(VERB_CHECK, "check=elsewhere", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.lost, 1);
+    ASSERT_NUMBER(run.outcome.elsewhere, 1);
+    ASSERT_NUMBER(run.outcome.failure.class, FAILURE_TPM);
+    expect_failure(VERB_ENROLL, "enroll=elsewhere", "no usable LOST");
     expect_failure(VERB_ENROLL, "enroll=lost", "no usable LOST");
 }
 
