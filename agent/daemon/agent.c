@@ -2,6 +2,7 @@
 
 #include "common/cleanup.h"
 #include "common/step.h"
+#include "daemon/attempts.h"
 #include "daemon/handover.h"
 #include "daemon/job.h"
 #include "daemon/log.h"
@@ -12,7 +13,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #define STOP_USEC 1000000ULL
@@ -28,10 +28,9 @@ struct agent {
     struct status status;
     struct configuration *configuration; /* in force; NULL while there is no valid one */
     struct settings settings;            /* of that */
-    struct retry retry;                  /* of enrolments, as on disk */
-    uint32_t local_attempts;             /* failures in a row that cost the cloud nothing: checks, the configuration */
-    uint32_t lost_generation;            /* a check said that it can never work again */
-    uint32_t known_generation;           /* that others know of: in use at the start, or told by IdentityChanged */
+    struct attempts attempts;
+    uint32_t lost_generation;  /* a check said that it can never work again */
+    uint32_t known_generation; /* that others know of: in use at the start, or told by IdentityChanged */
     uint32_t last_id;
     uint32_t operation; /* number of the job as D-Bus sees it: one or more workers in turn; 0: none */
     enum job_verb verb; /* of the operation */
@@ -43,9 +42,6 @@ struct agent {
     bool stopping;
 };
 
-/* Until there is a configuration that says otherwise. */
-static const struct retry_range unconfigured_range = {.base_ms = 5 * 60 * 1000, .cap_ms = 60 * 60 * 1000};
-
 static uint64_t clock_usec(clockid_t clock) {
     struct timespec now;
     clock_gettime(clock, &now);
@@ -56,16 +52,9 @@ static uint64_t now_usec(void) {
     return clock_usec(CLOCK_REALTIME);
 }
 
-/* Never waits for entropy: at early boot a weak number still spreads a fleet better than none. */
-static uint64_t random_number(void) {
-    uint64_t number;
-    if (getrandom(&number, sizeof number, GRND_INSECURE) == (ssize_t)sizeof number)
-        return number;
-    return clock_usec(CLOCK_BOOTTIME) * 0x9e3779b97f4a7c15ULL;
-}
-
-static const struct retry_range *range_of(const struct agent *agent, enum failure_class class) {
-    return agent->configuration != NULL ? &agent->settings.retry[class] : &unconfigured_range;
+/* NULL while there is no valid configuration. */
+static const struct settings *settings_of(const struct agent *agent) {
+    return agent->configuration != NULL ? &agent->settings : NULL;
 }
 
 static bool has_identity(const struct agent *agent) {
@@ -155,7 +144,7 @@ static void begin(struct agent *agent, enum job_verb verb) {
     agent->last_id = agent->last_id == UINT32_MAX ? 1 : agent->last_id + 1;
     agent->operation = agent->last_id;
     agent->verb = verb;
-    agent->status.attempt = has_identity(agent) ? agent->local_attempts + 1 : agent->retry.attempts + 1;
+    agent->status.attempt = (has_identity(agent) ? agent->attempts.local : agent->attempts.retry.attempts) + 1;
     agent_set_state(agent, has_identity(agent) ? STATE_CHECKING : STATE_ENROLLING);
 }
 
@@ -204,12 +193,6 @@ static int on_checkpoint(int file, void *data, struct failure *failure) {
     return store_save_checkpoint(agent->environment.store, file, failure);
 }
 
-static void forget_failures(struct agent *agent) {
-    agent->retry = (struct retry){0};
-    agent->local_attempts = 0;
-    store_clear_retry(agent->environment.store);
-}
-
 static void wait_until(struct agent *agent, enum failure_class class, uint64_t next_usec) {
     agent->status.next_attempt_usec = next_usec;
     agent_set_state(agent, schedule_needs_operator(class) ? STATE_FAILED : STATE_BACKOFF);
@@ -226,24 +209,16 @@ static const char *what_failed(const struct agent *agent) {
 static void attempt_failed_as(struct agent *agent, const struct failure *failure, enum failure_class row,
                               bool canceled) {
     char detail[DETAIL_MAX];
-    struct failure ignored;
-    bool enrolling = agent->retry.begun;
-    uint32_t attempt = enrolling ? agent->retry.attempts : ++agent->local_attempts;
-    uint64_t delay_ms = schedule_delay_ms(range_of(agent, row), attempt, failure->retry_after_s, random_number());
-    uint64_t next_usec = now_usec() + delay_ms * 1000;
+    bool enrolling = agent->attempts.retry.begun;
+    struct attempt_end end = attempts_fail(&agent->attempts, settings_of(agent), row, failure->retry_after_s);
     describe(failure, detail);
-    log_message(LOG_ERR, "attempt %u to %s failed: %s (next in %.1f s)", attempt, what_failed(agent), detail,
-                (double)delay_ms / 1000);
+    log_message(LOG_ERR, "attempt %u to %s failed: %s (next in %.1f s)", end.number, what_failed(agent), detail,
+                (double)end.delay_ms / 1000);
     set_error(agent, failure);
-    if (enrolling) {
-        agent->retry =
-            (struct retry){.attempts = attempt, .begun = false, .class = failure->class, .next_usec = next_usec};
+    if (enrolling)
         store_discard(agent->environment.store);
-        if (store_save_retry(agent->environment.store, &agent->retry, &ignored) < 0)
-            log_message(LOG_WARNING, "%s", ignored.message);
-    }
-    agent->status.attempt = attempt;
-    wait_until(agent, row, next_usec);
+    agent->status.attempt = end.number;
+    wait_until(agent, row, end.next_usec);
     end_operation(agent, canceled ? "canceled" : "failed", detail);
 }
 
@@ -261,7 +236,7 @@ static void announce_identity(struct agent *agent) {
 
 static void succeed(struct agent *agent, const struct identity *identity) {
     struct status *status = &agent->status;
-    forget_failures(agent);
+    attempts_forget(&agent->attempts);
     store_clear_checkpoint(agent->environment.store);
     memset(&status->error, 0, sizeof status->error);
     status->identity = *identity;
@@ -363,23 +338,15 @@ static int start_enroll(struct agent *agent, struct failure *failure) {
     return start_worker(agent, VERB_ENROLL, store_next(agent->environment.store), files, on_enroll_ended, failure);
 }
 
-/* The attempt is on record before it begins: if power fails in the middle, the next start knows of it. */
 static void run_enroll(struct agent *agent) {
-    struct store *store = agent->environment.store;
     struct failure failure;
-    struct retry retry = agent->retry;
-    if (retry.attempts < UINT32_MAX)
-        retry.attempts++;
-    retry.begun = true;
-    agent->status.attempt = retry.attempts;
+    int r = attempts_begin(&agent->attempts, &failure);
+    agent->status.attempt = agent->attempts.retry.attempts;
     if (agent->status.state != STATE_ENROLLING) /* it was checked first, and is lost */
         agent_set_state(agent, STATE_ENROLLING);
-    int r = store_save_retry(store, &retry, &failure);
-    if (r == 0) {
-        agent->retry = retry;
-        agent->resumed = false;
+    agent->resumed = false;
+    if (r == 0)
         r = start_enroll(agent, &failure);
-    }
     if (r < 0)
         attempt_failed(agent, &failure, false);
 }
@@ -458,9 +425,10 @@ static int load_configuration(struct agent *agent, struct failure *failure) {
 static void resume(struct agent *agent) {
     if (!has_identity(agent)) {
         runtime_set_lost(agent->environment.runtime);
-        if (agent->retry.attempts > 0 && agent->retry.next_usec > now_usec()) {
-            agent->status.attempt = agent->retry.attempts;
-            wait_until(agent, agent->retry.class, agent->retry.next_usec);
+        if (attempts_must_wait(&agent->attempts)) {
+            const struct retry *retry = &agent->attempts.retry;
+            agent->status.attempt = retry->attempts;
+            wait_until(agent, retry->class, retry->next_usec);
             return;
         }
     }
@@ -490,30 +458,6 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
     return 0;
 }
 
-/* Takes over the record of the time before this start. An attempt that never ended, by a crash or a power cut, has
- * failed: otherwise a device that reboots in each attempt would make one at each boot. */
-static void load_retry(struct agent *agent) {
-    struct retry *retry = &agent->retry;
-    struct failure failure;
-    store_load_retry(agent->environment.store, retry);
-    if (retry->attempts == 0)
-        return;
-    failure_set(&failure, retry->class, STEP_WORKER, "attempt %u, before this start of enrolld, failed",
-                retry->attempts);
-    if (retry->begun) {
-        failure_set(&failure, FAILURE_INTERNAL, STEP_WORKER,
-                    "attempt %u was cut off by a power cut, a crash or a restart", retry->attempts);
-        uint64_t delay_ms = schedule_delay_ms(range_of(agent, FAILURE_INTERNAL), retry->attempts, 0, random_number());
-        *retry = (struct retry){
-            .attempts = retry->attempts, .class = FAILURE_INTERNAL, .next_usec = now_usec() + delay_ms * 1000};
-        log_message(LOG_WARNING, "%s", failure.message);
-        if (store_save_retry(agent->environment.store, retry, &failure) < 0)
-            log_message(LOG_WARNING, "%s", failure.message);
-    }
-    retry->next_usec = schedule_clamp(range_of(agent, retry->class), retry->attempts, retry->next_usec, now_usec());
-    set_error(agent, &failure);
-}
-
 /* --- requests --- */
 
 enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct failure *failure) {
@@ -534,7 +478,7 @@ enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct fai
     }
     if (agent->configuration == NULL && load_configuration(agent, failure) < 0)
         return ANSWER_INVALID_CONFIGURATION;
-    forget_failures(agent);
+    attempts_forget(&agent->attempts);
     begin(agent, VERB_ENROLL);
     start_soon(agent);
     *ret_id = agent->operation;
@@ -566,7 +510,7 @@ static enum agent_answer reload(struct agent *agent, struct failure *failure) {
     log_message(LOG_NOTICE, "the configuration was read again");
     bus_publish(agent->bus, &agent->status);
     if (waiting && !agent->stopping) {
-        forget_failures(agent);
+        attempts_forget(&agent->attempts);
         resume(agent);
     }
     return ANSWER_YES;
@@ -602,10 +546,11 @@ void agent_stop(struct agent *agent) {
 }
 
 void agent_start(struct agent *agent) {
-    struct failure failure;
+    struct failure failure, before;
     int r = load_configuration(agent, &failure);
     agent->known_generation = store_current(agent->environment.store);
-    load_retry(agent);
+    if (attempts_load(&agent->attempts, settings_of(agent), &before))
+        set_error(agent, &before);
     if (r < 0)
         attempt_failed(agent, &failure, false);
     else
@@ -617,6 +562,7 @@ struct agent *agent_new(const struct agent_environment *environment) {
     if (agent == NULL)
         return NULL;
     agent->environment = *environment;
+    agent->attempts.store = environment->store;
     agent->status.credential_directory = "";
     return agent;
 }

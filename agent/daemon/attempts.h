@@ -1,0 +1,38 @@
+/* How many attempts have failed in a row, and when the next one may come. Enrolments are on record on the disk, so that
+ * a boot loop does not hammer the cloud; what costs the cloud nothing (checks, the configuration) is only counted. */
+#pragma once
+
+#include "common/settings.h"
+#include "daemon/retry.h"
+#include "daemon/store.h"
+
+struct attempts {
+    struct store *store;
+    struct retry retry; /* of enrolments, as on disk */
+    uint32_t local;     /* failures in a row that cost the cloud nothing */
+};
+
+/* What an attempt that failed leads to. */
+struct attempt_end {
+    uint32_t number;
+    uint64_t delay_ms;
+    uint64_t next_usec; /* CLOCK_REALTIME */
+};
+
+/* Takes over the record of the time before this start; settings NULL: there are none yet. An attempt that never ended,
+ * by a crash or a power cut, has failed: otherwise a device that reboots in each attempt would make one at each boot.
+ * True if there is a failure to show. */
+bool attempts_load(struct attempts *attempts, const struct settings *settings, struct failure *ret_failure);
+
+/* Puts an enrolment on record before it begins: if power fails in the middle, the next start knows of it. */
+int attempts_begin(struct attempts *attempts, struct failure *failure);
+
+/* The attempt has failed: an enrolment that has begun, or else one that is only counted. row: of the retry table. */
+struct attempt_end attempts_fail(struct attempts *attempts, const struct settings *settings, enum failure_class row,
+                                 uint32_t retry_after_s);
+
+/* None has failed. */
+void attempts_forget(struct attempts *attempts);
+
+/* True if the time of the next enrolment has not come yet. */
+bool attempts_must_wait(const struct attempts *attempts);
