@@ -113,7 +113,7 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
 
 void swtpm_stop(struct swtpm *swtpm) {
     if (swtpm->pid > 0) {
-        kill(swtpm->pid, SIGTERM);
+        kill(swtpm->pid, SIGKILL); /* nothing of it is kept; swtpm 0.10 may go on for ever after a SIGTERM */
         waitpid(swtpm->pid, NULL, 0);
     }
     if (swtpm->directory[0] != '\0')
