@@ -100,8 +100,9 @@ class Tpm:
             return None
 
     def stop(self):
+        """By SIGKILL: swtpm 0.10 can spin for ever after SIGTERM. What it was told is on its disk by then."""
         if self.process is not None:
-            self.process.stop()
+            self.process.stop(signal.SIGKILL)
         self.process = None
         for path in (self.socket, self.control):
             path.unlink(missing_ok=True)
