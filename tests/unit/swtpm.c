@@ -113,11 +113,7 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
 
 void swtpm_stop(struct swtpm *swtpm) {
     if (swtpm->pid > 0) {
-<<<<<<< HEAD
-        kill(swtpm->pid, SIGKILL); /* after SIGTERM it may turn round and round in poll(2) for ever */
-=======
         kill(swtpm->pid, SIGKILL); /* nothing of it is kept; swtpm 0.10 may go on for ever after a SIGTERM */
->>>>>>> 5d4313a53c2723a158f397fd79e40f97697968e3
         waitpid(swtpm->pid, NULL, 0);
     }
     if (swtpm->directory[0] != '\0')
