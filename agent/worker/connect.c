@@ -56,8 +56,11 @@ static int connect_fail(const struct connection *connection, const struct connec
                         struct failure *failure) {
     enum failure_class class = result == CURLE_URL_MALFORMAT ? FAILURE_INVALID : FAILURE_NETWORK;
     const char *words = connection->error[0] != '\0' ? connection->error : curl_easy_strerror(result);
-    return failure_set(failure, class, settings->step, "cannot connect to %s:%u%s: %s", settings->host,
-                       (unsigned)settings->port, settings->proxy != NULL ? " through the proxy" : "", words);
+    long error = 0; /* libcurl's own words do not tell a refusal from a host that is not there */
+    curl_easy_getinfo(connection->curl, CURLINFO_OS_ERRNO, &error);
+    return failure_set(failure, class, settings->step, "cannot connect to %s:%u%s: %s%s%s", settings->host,
+                       (unsigned)settings->port, settings->proxy != NULL ? " through the proxy" : "", words,
+                       error != 0 ? ": " : "", error != 0 ? strerror((int)error) : "");
 }
 
 int connect_open(const struct connect_settings *settings, int64_t deadline_ms, struct connection **ret,
