@@ -194,7 +194,6 @@ static int fail_connack_3_1_1(const struct mqtt *mqtt, int code, struct failure 
 
 /* The connection is gone: by whom, and what that is worth as evidence (only what came inside the session is). */
 static int fail_ended(const struct mqtt *mqtt, const char *awaited, struct failure *failure) {
-    bool refused = !mqtt->connack.seen;
     switch (relay_ended(mqtt->relay)) {
     case RELAY_ALERT:
         return failure_set(failure, tls_was_refused(mqtt->tls) ? FAILURE_DENIED : FAILURE_NETWORK, mqtt->step,
@@ -202,10 +201,8 @@ static int fail_ended(const struct mqtt *mqtt, const char *awaited, struct failu
                            tls_was_refused(mqtt->tls) ? "refused the client certificate" : "ended the connection",
                            tls_alert_text(mqtt->tls));
     case RELAY_CLOSED:
-        return failure_set(
-            failure, refused ? FAILURE_DENIED : FAILURE_NETWORK, mqtt->step, "%s closed the connection without a %s%s",
-            mqtt->peer, awaited,
-            refused ? ": is the certificate registered and active, and does its policy allow iot:Connect?" : "");
+        return failure_set(failure, mqtt->connack.seen ? FAILURE_NETWORK : FAILURE_DENIED, mqtt->step,
+                           "%s closed the connection without a %s", mqtt->peer, awaited);
     case RELAY_CUT:
         return failure_set(
             failure, FAILURE_NETWORK, mqtt->step, "%s: the connection broke before the %s: %s", mqtt->peer, awaited,

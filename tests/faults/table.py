@@ -7,6 +7,7 @@
     litter       certificates that are left beside the one in use, by status: a number, or "each attempt"; absent: none
     attempts     that are watched before the fault is lifted, 2 if absent
     backend      of the key; file if absent
+    policy       of the claim, as policies.py changes it, all the time
     settings     further ones of the gateway, SECTION.KEY
     propagation  [Retry] Propagation= if it is not the 2 s of these tests
     seconds      for what takes longer than a minute
