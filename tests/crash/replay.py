@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Power cuts: one provisioning is recorded, and every state that a power cut could have left on the disk, with what the
+cloud knew at that moment, is made and started on.
+
+    tests/crash/replay.py [--every=N] [--without-fsync]
+
+--without-fsync: as if the program had none. This must fail, or the test sees nothing.
+"""
+
+import argparse
+import dataclasses
+import functools
+import sys
+
+import disk_model
+import recording
+from scene import LANES, Scene, Verdict, harness, run_lanes, summary
+
+MODE = 0o711  # of the state directory, which systemd makes
+
+
+@dataclasses.dataclass
+class State:
+    name: str
+    tree: dict
+    registry: str  # of the cloud
+    announced: bool  # somebody was told of the identity
+
+
+class Recorded:
+    """One provisioning: the calls on the state directory, and the versions of the cloud's registry."""
+
+    def __init__(self, scene):
+        self.scene = scene
+        log = scene.directory / "calls"
+        with scene.new_device():
+            scene.gateway.start(before=["strace", "-o", log, *recording.OPTIONS])
+            scene.gateway.wait_provisioned()
+            scene.wait_workers_ended()
+            scene.gateway.stop()
+        self.calls = recording.Reader(scene.gateway.state).read(log.read_text())
+        self.versions = [(moment, path.read_text()) for moment, path in scene.cloud.history()]
+
+    def registries(self, number):
+        """What the cloud may know when the first `number` calls are done and the next is not."""
+        begin = self.calls[number - 1].microseconds if number > 0 else 0
+        end = self.calls[number].microseconds if number < len(self.calls) else self.versions[-1][0]
+        before = [text for moment, text in self.versions if moment <= begin][-1:] or [self.versions[0][1]]
+        return before + [text for moment, text in self.versions if begin < moment <= end]
+
+    def states(self, without_fsync=False):
+        """All different ones, in the order of the calls."""
+        disk = disk_model.Disk(MODE)
+        seen = set()
+        announced = False
+        for number in range(len(self.calls) + 1):
+            call = self.calls[number - 1] if number > 0 else None
+            if call is not None and not (without_fsync and call.name == "fsync"):
+                call.apply(disk)
+                announced |= call.name == "announce"
+            for kind, tree in disk.states(number):
+                for version, registry in enumerate(self.registries(number)):
+                    key = (tuple(sorted(tree.items())), registry, announced)
+                    if key not in seen:
+                        seen.add(key)
+                        name = f"after call {number} ({call}), {kind}, cloud {version}"
+                        yield State(name, tree, registry, announced)
+
+
+def restore_cloud(cloud, registry):
+    cloud.stop()
+    (cloud.state / "registry.json").write_text(registry)
+    cloud.start()
+
+
+def try_state(scene, state):
+    """On the recorded device, which has the same serial number, TPM and cloud: a checkpoint belongs to these."""
+    verdict = Verdict(state.name)
+    disk_model.materialise(state.tree, scene.gateway.state, MODE)
+    restore_cloud(scene.cloud, state.registry)
+    try:
+        scene.recover(verdict, scene.judge_crash(verdict, state.announced))
+    finally:
+        scene.end_everything()
+        scene.clear_device()
+    return verdict
+
+
+def lane(number, options):
+    with Scene() as scene:
+        recorded = Recorded(scene)
+        states = list(recorded.states(options.without_fsync))
+        if number == 0:
+            calls, versions = len(recorded.calls), len(recorded.versions)
+            harness.comment(f"{calls} calls, {versions} versions of the cloud, {len(states)} states")
+        for state in states[:: options.every][number::LANES]:
+            yield try_state(scene, state)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th state")
+    parser.add_argument("--without-fsync", action="store_true", help="as if nothing were ever made durable")
+    options = parser.parse_args()
+    verdicts = run_lanes(functools.partial(lane, options=options))
+    line, good = summary("replay without fsync" if options.without_fsync else "replay", verdicts)
+    print(line, flush=True)
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
