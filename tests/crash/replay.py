@@ -2,19 +2,18 @@
 """Power cuts: one provisioning is recorded, and every state that a power cut could have left on the disk, with what the
 cloud knew at that moment, is made and started on.
 
-    tests/crash/replay.py [--every=N] [--without-fsync]
+    tests/crash/replay.py [--every=N] [--replacement] [--without-fsync]
 
 --without-fsync: as if the program had none. This must fail, or the test sees nothing.
 """
 
-import argparse
 import dataclasses
 import functools
 import sys
 
 import disk_model
 import recording
-from scene import LANES, Scene, Verdict, harness, run_lanes, summary
+from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
 MODE = 0o711  # of the state directory, which systemd makes
 
@@ -34,13 +33,15 @@ class Recorded:
     def __init__(self, scene):
         self.scene = scene
         log = scene.directory / "calls"
+        begin = scene.cloud.history()[-1][0]
         with scene.new_device():
+            self.begin = disk_model.read(scene.gateway.state)
             scene.gateway.start(before=["strace", "-o", log, *recording.OPTIONS])
             scene.gateway.wait_provisioned()
             scene.wait_workers_ended()
             scene.gateway.stop()
         self.calls = recording.Reader(scene.gateway.state).read(log.read_text())
-        self.versions = [moment for moment, _ in scene.cloud.history()]
+        self.versions = [moment for moment, _ in scene.cloud.history() if moment >= begin]
 
     def moments(self, number):
         """Since when the cloud may know what it knows when the first `number` calls are done and the next is not."""
@@ -51,7 +52,7 @@ class Recorded:
 
     def states(self, without_fsync=False):
         """All different ones, in the order of the calls."""
-        disk = disk_model.Disk(MODE)
+        disk = disk_model.Disk(MODE, self.begin)
         seen = set()
         announced = False
         for number in range(len(self.calls) + 1):
@@ -89,7 +90,7 @@ def try_state(scene, state):
 
 
 def lane(number, options):
-    with Scene() as scene:
+    with Scene(options.replacement) as scene:
         recorded = Recorded(scene)
         states = list(recorded.states(options.without_fsync))
         if number == 0:
@@ -100,12 +101,12 @@ def lane(number, options):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th state")
+    parser = arguments("state")
     parser.add_argument("--without-fsync", action="store_true", help="as if nothing were ever made durable")
     options = parser.parse_args()
     verdicts = run_lanes(functools.partial(lane, options=options))
-    line, good = summary("replay without fsync" if options.without_fsync else "replay", verdicts)
+    part = "power cuts without fsync" if options.without_fsync else "power cuts"
+    line, good = summary(part, verdicts, options.replacement)
     print(line, flush=True)
     sys.exit(0 if good else 1)
 
