@@ -1,7 +1,7 @@
 """What may be on the disk after a power cut, as far as POSIX promises something: the data of a file is there as it was
-at its last fsync, a name as it was at the last fsync of its directory; what came later may be there, may be missing, and
-of data any part. A rename is atomic: it has happened or not. See fsync(2), "Calling fsync() does not necessarily ensure
-that the entry in the directory containing the file has also reached disk".
+at its last fsync, a name as it was at the last fsync of its directory; what came later may be there, may be missing,
+and of data any part. A rename is atomic: it has happened or not. See fsync(2), "Calling fsync() does not necessarily
+ensure that the entry in the directory containing the file has also reached disk".
 """
 
 import dataclasses

@@ -18,10 +18,11 @@ import sys
 
 from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
+# "?": not every architecture has all of them.
 CALLS = (
-    "write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,syncfs,ftruncate,link,linkat,"
-    "unlink,unlinkat,rmdir,rename,renameat,renameat2,symlink,symlinkat,mkdir,mkdirat,fchmod,fchmodat,fchown,"
-    "sendmsg,sendmmsg,sendto"
+    "?write,?writev,?pwrite64,?pwritev,?pwritev2,?fsync,?fdatasync,?sync_file_range,?syncfs,?ftruncate,?link,?linkat,"
+    "?unlink,?unlinkat,?rmdir,?rename,?renameat,?renameat2,?symlink,?symlinkat,?mkdir,?mkdirat,?fchmod,?fchmodat,"
+    "?fchown,?sendmsg,?sendmmsg,?sendto"
 )
 DAEMON = 0  # workers are numbered from 1
 # A worker below strace(1). What it had in the TPM goes with it, as with /dev/tpmrm0: the channel ends only after that.
@@ -102,7 +103,7 @@ class KillScene(Scene):
 
 
 def record(kill_scene):
-    """The calls of one provisioning, and of the start after it, in their order: (process, call, number)."""
+    """The calls of one provisioning and of the daemon's end: (process, call, number)."""
     kill_scene.prepare()
     with kill_scene.new_device():
         kill_scene.wrap_worker("*", ["-e", f"trace={CALLS}"])

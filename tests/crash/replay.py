@@ -82,7 +82,7 @@ def try_state(scene, state):
         scene.recover(verdict, before)
         attempts = scene.gateway.signalled("Attempt")
         if before is None and state.asked and max(attempts, default=0) < 2:
-            verdict.other.append(f"the attempt before is forgotten, as it would be at each boot: Attempt was {attempts}")
+            verdict.other.append(f"the attempt before is forgotten, at each boot again: Attempt was {attempts}")
     finally:
         scene.end_everything()
         scene.clear_device()

@@ -68,7 +68,7 @@ class Scene(harness.TestCase):
 
     @contextlib.contextmanager
     def new_device(self):
-        """A device that was never provisioned; the cloud has not seen its serial number. Nothing of it runs at the end."""
+        """A device with a serial number that the cloud has not seen. Nothing of it runs at the end."""
         self.count += 1
         serial = f"GW-{self.count:04}"
         self.thing = self.cloud.thing_name(serial)
@@ -193,7 +193,8 @@ class Scene(harness.TestCase):
                 verdict.other.append(f"the TPM has {kind} handles: {handles}")
 
 
-# Many states, in lanes that run beside each other. Each lane has a scene and a recording of its own, and tries its share.
+# Many states, in lanes that run beside each other. Each lane has a scene and a recording of its own, and tries its
+# share.
 
 
 def run_lane(lane, number, answers):
@@ -208,7 +209,7 @@ def run_lane(lane, number, answers):
 
 
 def run_lanes(lane):
-    """All verdicts that lane(number), a generator, yields for the numbers below LANES. What is wrong is shown at once."""
+    """All verdicts that lane(number), a generator, yields for the numbers below LANES; shows at once what is wrong."""
     running = {}
     for number in range(LANES):
         reader, writer = multiprocessing.Pipe(duplex=False)
