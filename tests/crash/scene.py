@@ -199,6 +199,7 @@ class Scene(harness.TestCase):
 
 def run_lane(lane, number, answers):
     """In a process of its own."""
+    harness.end_with_parent()
     try:
         for verdict in lane(number):
             answers.send(verdict)
