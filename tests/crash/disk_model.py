@@ -1,12 +1,14 @@
 """What may be on the disk after a power cut, as far as POSIX promises something: the data of a file is there as it was
-at its last fsync, a name as it was at the last fsync of its directory; what came later may be there, may be missing, and
-of data any part. A rename is atomic: it has happened or not. See fsync(2), "Calling fsync() does not necessarily ensure
-that the entry in the directory containing the file has also reached disk".
+at its last fsync, a name as it was at the last fsync of its directory; what came later may be there, may be missing,
+and of data any part. A rename is atomic: it has happened or not. See fsync(2), "Calling fsync() does not necessarily
+ensure that the entry in the directory containing the file has also reached disk".
 """
 
 import dataclasses
+import os
 import random
 import shutil
+import stat
 
 
 @dataclasses.dataclass
@@ -33,9 +35,13 @@ class Change:
 class Disk:
     """The state directory, from call to call. Paths are tuples of names; () is the directory itself."""
 
-    def __init__(self, mode):
+    def __init__(self, mode, tree):
+        """tree: what is there, and durable."""
         self.inodes = [Inode("directory", mode, durable_mode=mode)]
         self.changes = []
+        for path, (kind, inode_mode, data) in sorted(tree.items()):
+            self.make(path, Inode(kind, inode_mode, data, inode_mode, data))
+            self.changes[-1].durable = True
 
     # Reading the names that a set of changes leaves.
 
@@ -158,6 +164,17 @@ def zero(inode):
     """The size is on disk, the data is not (xfs, ext4 with data=writeback)."""
     kept = len(inode.durable_data)
     return inode.data[:kept] + bytes(len(inode.data) - kept)
+
+
+def read(directory):
+    """The tree of a real directory."""
+    tree = {}
+    for path in directory.rglob("*"):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        kind = "link" if path.is_symlink() else "directory" if path.is_dir() else "file"
+        data = os.readlink(path).encode() if kind == "link" else path.read_bytes() if kind == "file" else b""
+        tree[path.relative_to(directory).parts] = (kind, mode, data)
+    return tree
 
 
 def materialise(tree, directory, mode):

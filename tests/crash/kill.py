@@ -2,12 +2,11 @@
 """kill -9 at every system call that writes, renames, makes durable, removes or sends: of the daemon, of the worker that
 enrols and of the one that checks; that process alone, or all of them.
 
-    tests/crash/kill.py [--every=N]
+    tests/crash/kill.py [--every=N] [--replacement]
 
 A process alone is killed as it enters the call, all of them as it leaves it: no state lies between two calls.
 """
 
-import argparse
 import collections
 import functools
 import os
@@ -17,12 +16,13 @@ import shlex
 import signal
 import sys
 
-from scene import LANES, Scene, Verdict, harness, run_lanes, summary
+from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
+# "?": not every architecture has all of them.
 CALLS = (
-    "write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,syncfs,ftruncate,link,linkat,"
-    "unlink,unlinkat,rmdir,rename,renameat,renameat2,symlink,symlinkat,mkdir,mkdirat,fchmod,fchmodat,fchown,"
-    "sendmsg,sendmmsg,sendto"
+    "?write,?writev,?pwrite64,?pwritev,?pwritev2,?fsync,?fdatasync,?sync_file_range,?syncfs,?ftruncate,?link,?linkat,"
+    "?unlink,?unlinkat,?rmdir,?rename,?renameat,?renameat2,?symlink,?symlinkat,?mkdir,?mkdirat,?fchmod,?fchmodat,"
+    "?fchown,?sendmsg,?sendmmsg,?sendto"
 )
 DAEMON = 0  # workers are numbered from 1
 # A worker below strace(1). What it had in the TPM goes with it, as with /dev/tpmrm0: the channel ends only after that.
@@ -103,7 +103,7 @@ class KillScene(Scene):
 
 
 def record(kill_scene):
-    """The calls of one provisioning, and of the start after it, in their order: (process, call, number)."""
+    """The calls of one provisioning and of the daemon's end: (process, call, number)."""
     kill_scene.prepare()
     with kill_scene.new_device():
         kill_scene.wrap_worker("*", ["-e", f"trace={CALLS}"])
@@ -188,20 +188,18 @@ def try_point(kill_scene, point):
     return verdict
 
 
-def lane(number, every):
-    with KillScene() as kill_scene:
+def lane(number, options):
+    with KillScene(options.replacement) as kill_scene:
         calls = record(kill_scene)
         points = [Point(*call, everything) for call in calls for everything in (False, True)]
-        for point in points[::every][number::LANES]:
+        for point in points[:: options.every][number::LANES]:
             yield try_point(kill_scene, point)
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th point")
-    options = parser.parse_args()
-    verdicts = run_lanes(functools.partial(lane, every=options.every))
-    line, good = summary("kill", verdicts)
+    options = arguments("point").parse_args()
+    verdicts = run_lanes(functools.partial(lane, options=options))
+    line, good = summary("kill", verdicts, options.replacement)
     print(line, flush=True)
     sys.exit(0 if good else 1)
 

@@ -2,19 +2,18 @@
 """Power cuts: one provisioning is recorded, and every state that a power cut could have left on the disk, with what the
 cloud knew at that moment, is made and started on.
 
-    tests/crash/replay.py [--every=N] [--without-fsync]
+    tests/crash/replay.py [--every=N] [--replacement] [--without-fsync]
 
 --without-fsync: as if the program had none. This must fail, or the test sees nothing.
 """
 
-import argparse
 import dataclasses
 import functools
 import sys
 
 import disk_model
 import recording
-from scene import LANES, Scene, Verdict, harness, run_lanes, summary
+from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
 MODE = 0o711  # of the state directory, which systemd makes
 
@@ -23,34 +22,37 @@ MODE = 0o711  # of the state directory, which systemd makes
 class State:
     name: str
     tree: dict
-    registry: str  # of the cloud
+    moment: int  # whose memory the cloud has, microseconds since the epoch
+    asked: bool  # the attempt has had an effect in the cloud
     announced: bool  # somebody was told of the identity
 
 
 class Recorded:
-    """One provisioning: the calls on the state directory, and the versions of the cloud's registry."""
+    """One provisioning: the calls on the state directory, and when the cloud's registry changed."""
 
     def __init__(self, scene):
         self.scene = scene
         log = scene.directory / "calls"
+        begin = scene.cloud.history()[-1][0]
         with scene.new_device():
+            self.begin = disk_model.read(scene.gateway.state)
             scene.gateway.start(before=["strace", "-o", log, *recording.OPTIONS])
             scene.gateway.wait_provisioned()
             scene.wait_workers_ended()
             scene.gateway.stop()
         self.calls = recording.Reader(scene.gateway.state).read(log.read_text())
-        self.versions = [(moment, path.read_text()) for moment, path in scene.cloud.history()]
+        self.versions = [moment for moment, _ in scene.cloud.history() if moment >= begin]
 
-    def registries(self, number):
-        """What the cloud may know when the first `number` calls are done and the next is not."""
+    def moments(self, number):
+        """Since when the cloud may know what it knows when the first `number` calls are done and the next is not."""
         begin = self.calls[number - 1].microseconds if number > 0 else 0
-        end = self.calls[number].microseconds if number < len(self.calls) else self.versions[-1][0]
-        before = [text for moment, text in self.versions if moment <= begin][-1:] or [self.versions[0][1]]
-        return before + [text for moment, text in self.versions if begin < moment <= end]
+        end = self.calls[number].microseconds if number < len(self.calls) else self.versions[-1]
+        before = [moment for moment in self.versions if moment <= begin][-1:] or self.versions[:1]
+        return before + [moment for moment in self.versions if begin < moment <= end and moment not in before]
 
     def states(self, without_fsync=False):
         """All different ones, in the order of the calls."""
-        disk = disk_model.Disk(MODE)
+        disk = disk_model.Disk(MODE, self.begin)
         seen = set()
         announced = False
         for number in range(len(self.calls) + 1):
@@ -59,27 +61,28 @@ class Recorded:
                 call.apply(disk)
                 announced |= call.name == "announce"
             for kind, tree in disk.states(number):
-                for version, registry in enumerate(self.registries(number)):
-                    key = (tuple(sorted(tree.items())), registry, announced)
+                for moment in self.moments(number):
+                    key = (tuple(sorted(tree.items())), moment, announced)
                     if key not in seen:
                         seen.add(key)
-                        name = f"after call {number} ({call}), {kind}, cloud {version}"
-                        yield State(name, tree, registry, announced)
-
-
-def restore_cloud(cloud, registry):
-    cloud.stop()
-    (cloud.state / "registry.json").write_text(registry)
-    cloud.start()
+                        version = self.versions.index(moment)
+                        name = f"after call {number} ({call}), {kind}, version {version} of the cloud"
+                        yield State(name, tree, moment, version > 0, announced)
 
 
 def try_state(scene, state):
     """On the recorded device, which has the same serial number, TPM and cloud: a checkpoint belongs to these."""
     verdict = Verdict(state.name)
     disk_model.materialise(state.tree, scene.gateway.state, MODE)
-    restore_cloud(scene.cloud, state.registry)
+    scene.cloud.stop()
+    scene.cloud.restore(state.moment)
+    scene.cloud.start()
     try:
-        scene.recover(verdict, scene.judge_crash(verdict, state.announced))
+        before = scene.judge_crash(verdict, state.announced)
+        scene.recover(verdict, before)
+        attempts = scene.gateway.signalled("Attempt")
+        if before is None and state.asked and max(attempts, default=0) < 2:
+            verdict.other.append(f"the attempt before is forgotten, at each boot again: Attempt was {attempts}")
     finally:
         scene.end_everything()
         scene.clear_device()
@@ -87,7 +90,7 @@ def try_state(scene, state):
 
 
 def lane(number, options):
-    with Scene() as scene:
+    with Scene(options.replacement) as scene:
         recorded = Recorded(scene)
         states = list(recorded.states(options.without_fsync))
         if number == 0:
@@ -98,12 +101,12 @@ def lane(number, options):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th state")
+    parser = arguments("state")
     parser.add_argument("--without-fsync", action="store_true", help="as if nothing were ever made durable")
     options = parser.parse_args()
     verdicts = run_lanes(functools.partial(lane, options=options))
-    line, good = summary("replay without fsync" if options.without_fsync else "replay", verdicts)
+    part = "power cuts without fsync" if options.without_fsync else "power cuts"
+    line, good = summary(part, verdicts, options.replacement)
     print(line, flush=True)
     sys.exit(0 if good else 1)
 

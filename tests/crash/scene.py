@@ -1,5 +1,6 @@
 """A gateway with its TPM and its cloud, that is brought into one state after another, and what must hold in each."""
 
+import argparse
 import contextlib
 import dataclasses
 import multiprocessing
@@ -20,6 +21,7 @@ from parts import Cloud, Tpm
 # After a crash the next attempt comes soon: the waits are not what is tested here.
 WAIT = "20ms 40ms"
 LANES = 2
+PREDECESSOR = "generations/1"
 
 
 @dataclasses.dataclass
@@ -38,15 +40,26 @@ class Verdict:
 
 
 class Scene(harness.TestCase):
-    """One gateway at a time. As a context manager it stops all that it has started."""
+    """One gateway at a time. As a context manager it stops all that it has started. replacement: it has an identity
+    already, but one whose key belonged to another TPM."""
+
+    def __init__(self, replacement=False):
+        super().__init__()
+        self.replacement = replacement
+        self.count = 0
 
     def __enter__(self):
         self.setUp()
         self.cloud = Cloud(self, "--connect-rate=off", "--history=on")
         self.tpm = Tpm(self)
         self.gateway = Gateway(self, self.cloud, self.tpm)
+        self.predecessor = self.directory / "predecessor"  # the state directory with the identity that is lost
         self.gateway.configure("Retry", Internal=WAIT, Network=WAIT, TPM=WAIT)
-        self.count = 0
+        # LeakSanitizer cannot work below strace(1), which is a tracer, too.
+        sanitizer = os.environ.get("ASAN_OPTIONS", "")
+        self.gateway.extra_environment["ASAN_OPTIONS"] = f"{sanitizer}:detect_leaks=0"
+        if self.replacement:
+            self.make_predecessor()
         return self
 
     def __exit__(self, kind, error, trace):
@@ -55,18 +68,32 @@ class Scene(harness.TestCase):
 
     @contextlib.contextmanager
     def new_device(self):
-        """A device that was never provisioned; the cloud has not seen its serial number. Nothing of it runs at the end."""
+        """A device with a serial number that the cloud has not seen. Nothing of it runs at the end."""
         self.count += 1
         serial = f"GW-{self.count:04}"
         self.thing = self.cloud.thing_name(serial)
         self.gateway.configure("Agent", SerialNumber=f"literal:{serial}")
         self.known = set(self.cloud.registry()["certificates"])
-        self.gateway.state.mkdir(mode=0o711)
+        self.make_state()
         try:
             yield
         finally:
             self.end_everything()
             self.clear_device()
+
+    def make_state(self):
+        self.gateway.state.mkdir(mode=0o711)
+        if self.predecessor.exists():
+            shutil.copytree(self.predecessor, self.gateway.state, symlinks=True, dirs_exist_ok=True)
+
+    def make_predecessor(self):
+        with self.new_device():
+            self.gateway.start()
+            self.gateway.wait_provisioned()
+            self.wait_workers_ended()
+            self.gateway.stop()
+            shutil.copytree(self.gateway.state, self.predecessor, symlinks=True)
+        self.tpm.tool("tpm2_clear")  # as if the board had been replaced
 
     def clear_device(self):
         for directory in (self.gateway.state, self.gateway.runtime):
@@ -90,10 +117,12 @@ class Scene(harness.TestCase):
         return {key: value["status"] for key, value in certificates.items() if key not in self.known}
 
     def look_at_current(self):
-        """None if there is no identity, "" if there is a whole one, otherwise what is wrong with it."""
+        """None if there is no identity of this device, "" if there is a whole one, otherwise what is wrong with it."""
         current = self.gateway.state / "current"
         if not current.is_symlink():
-            return "is not a link" if current.exists() else None
+            return "is not a link" if current.exists() or self.replacement else None
+        if self.replacement and os.readlink(current) == PREDECESSOR:
+            return None
         names = sorted(path.name for path in current.iterdir()) if current.is_dir() else []
         if names != sorted(FILES):
             return f"has the files {names}"
@@ -151,9 +180,10 @@ class Scene(harness.TestCase):
 
     def judge_leftovers(self, verdict):
         state = self.gateway.state
-        expected = {"current", "generations", os.readlink(state / "current")}
-        found = {str(path.relative_to(state)) for path in state.rglob("*") if path.parent != state / "current"}
-        found = {name for name in found if not name.startswith(os.readlink(state / "current") + "/")}
+        generations = {os.readlink(state / "current"), *([PREDECESSOR] if self.replacement else [])}
+        expected = {"current", "generations", *generations}
+        expected |= {f"{generation}/{name}" for generation in generations for name in FILES}
+        found = {str(path.relative_to(state)) for path in state.rglob("*")}
         if found != expected:
             verdict.other.append(f"the state directory has {sorted(found)}")
         if (error := self.gateway.property("LastError")) != ["", "", "", 0]:
@@ -163,11 +193,13 @@ class Scene(harness.TestCase):
                 verdict.other.append(f"the TPM has {kind} handles: {handles}")
 
 
-# Many states, in lanes that run beside each other. Each lane has a scene and a recording of its own, and tries its share.
+# Many states, in lanes that run beside each other. Each lane has a scene and a recording of its own, and tries its
+# share.
 
 
 def run_lane(lane, number, answers):
     """In a process of its own."""
+    harness.end_with_parent()
     try:
         for verdict in lane(number):
             answers.send(verdict)
@@ -178,7 +210,7 @@ def run_lane(lane, number, answers):
 
 
 def run_lanes(lane):
-    """All verdicts that lane(number), a generator, yields for the numbers below LANES. What is wrong is shown at once."""
+    """All verdicts that lane(number), a generator, yields for the numbers below LANES; shows at once what is wrong."""
     running = {}
     for number in range(LANES):
         reader, writer = multiprocessing.Pipe(duplex=False)
@@ -206,8 +238,17 @@ def comment_wrong(verdict):
         harness.comment(f"{verdict.name}: {text}")
 
 
-def summary(part, verdicts):
+def arguments(what):
+    """The parser of the options that all parts have."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--every", type=int, default=1, metavar="N", help=f"only each N-th {what}")
+    parser.add_argument("--replacement", action="store_true", help="of a device that has lost its identity")
+    return parser
+
+
+def summary(part, verdicts, replacement):
     """One line for people and for docs; the second value is whether all is well."""
+    part += " while an identity is replaced" if replacement else ""
     tried = [verdict for verdict in verdicts if verdict.reached]
     lost = sum(bool(verdict.lost) for verdict in tried)
     second = sum(bool(verdict.second) for verdict in tried)
