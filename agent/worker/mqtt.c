@@ -6,7 +6,9 @@
 #include "worker/relay.h"
 
 #include <mosquitto.h>
+#if LIBMOSQUITTO_VERSION_NUMBER < 2001000 /* from 2.1 on it is part of mosquitto.h */
 #include <mqtt_protocol.h>
+#endif
 
 #include <errno.h>
 #include <poll.h>

@@ -4,7 +4,9 @@
 #include "tls-fixture.h"
 
 #include <mosquitto.h>
+#if LIBMOSQUITTO_VERSION_NUMBER < 2001000 /* from 2.1 on it is part of mosquitto.h */
 #include <mqtt_protocol.h>
+#endif
 
 #include <arpa/inet.h>
 #include <errno.h>
