@@ -64,7 +64,7 @@ static void value_clear(union property_value *value, enum property_type type) {
     case PROPERTY_TIME:
         break;
     }
-    *value = (union property_value){0};
+    memset(value, 0, sizeof *value); /* {0} would clear its first member only (gcc 15) */
 }
 
 void properties_clear(struct properties *properties) {
@@ -126,7 +126,8 @@ static int variant_read(sd_bus_message *message, enum property property, union p
         [PROPERTY_LIST] = "as", [PROPERTY_ERROR] = "(ssst)",
     };
     enum property_type type = table[property].type;
-    union property_value value = {0};
+    union property_value value;
+    memset(&value, 0, sizeof value);
     int r = sd_bus_message_enter_container(message, 'v', signatures[type]);
     if (r < 0)
         return r;
