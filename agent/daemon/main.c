@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -180,6 +181,13 @@ static int run(const char *configuration) {
     return r;
 }
 
+/* Keys and tokens pass through on their way to the disk. */
+static void forbid_core_dumps(void) {
+    const struct rlimit none = {0, 0};
+    if (setrlimit(RLIMIT_CORE, &none) < 0)
+        log_message(LOG_WARNING, "cannot forbid core dumps: %s", strerror(errno));
+}
+
 int main(int argc, char **argv) {
     struct options options = {0};
     int r = parse_options(argc, argv, &options);
@@ -192,5 +200,6 @@ int main(int argc, char **argv) {
     umask(0077);
     signal(SIGPIPE, SIG_IGN);
     log_open();
+    forbid_core_dumps();
     return run(options.configuration);
 }
