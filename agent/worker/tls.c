@@ -22,6 +22,11 @@
 #define VERSION_TLS_1_2 0x0303
 #define VERSION_TLS_1_3 0x0304
 
+/* RFC 8446 section 5.1: type, version, length. */
+#define RECORD_HEADER_SIZE 5
+#define RECORD_ALERT 21
+#define ALERT_SIZE_PLAIN 2
+
 struct tls {
     WOLFSSL_CTX *context;
     WOLFSSL *session;
@@ -29,6 +34,10 @@ struct tls {
     int transport_error; /* negative errno of the socket, -EPIPE for a FIN, 0 while it works */
     bool established;    /* the handshake is over and the policy holds */
     bool shut;           /* close_notify was sent */
+    bool plain_alert;    /* somebody sent an alert that no key protects */
+    uint8_t record_header[RECORD_HEADER_SIZE];
+    size_t record_header_size; /* received so far */
+    size_t record_left;        /* bytes of the present record that are still to come */
     bool read_wants_write;
     bool write_wants_write;
     char alert[64];
@@ -93,6 +102,28 @@ static int transport_result(struct tls *tls, ssize_t size, int again) {
     return size == 0 ? WOLFSSL_CBIO_ERR_CONN_CLOSE : WOLFSSL_CBIO_ERR_CONN_RST;
 }
 
+/* wolfSSL (5.9 at least) takes an alert in plain text for the server's also inside a TLS 1.3 session, where anybody on
+ * the path can add one, and does not tell. Protected alerts are application data by their header in TLS 1.3, and longer
+ * than two bytes in TLS 1.2. */
+static void records_follow(struct tls *tls, const uint8_t *data, size_t size) {
+    while (size > 0) {
+        size_t part = tls->record_left < size ? tls->record_left : size;
+        tls->record_left -= part;
+        data += part;
+        size -= part;
+        if (size == 0)
+            return;
+        tls->record_header[tls->record_header_size++] = *data++;
+        size--;
+        if (tls->record_header_size < RECORD_HEADER_SIZE)
+            continue;
+        tls->record_header_size = 0;
+        tls->record_left = (size_t)tls->record_header[3] << 8 | tls->record_header[4];
+        if (tls->record_header[0] == RECORD_ALERT && tls->record_left <= ALERT_SIZE_PLAIN)
+            tls->plain_alert = true;
+    }
+}
+
 /* Acknowledges at once: a server with Nagle's algorithm on (mosquitto's default) holds the second of two small writes,
  * such as PUBACK and reply, until the first is acknowledged, which Linux puts off for 40 ms. The option has to be set
  * again each time (tcp(7)). */
@@ -101,8 +132,10 @@ static int transport_receive(WOLFSSL *session, char *data, int size, void *userd
     const int on = 1;
     (void)session;
     ssize_t received = recv(tls->socket, data, (size_t)size, 0);
-    if (received > 0)
+    if (received > 0) {
         setsockopt(tls->socket, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+        records_follow(tls, (const uint8_t *)data, (size_t)received);
+    }
     return transport_result(tls, received, WOLFSSL_CBIO_ERR_WANT_READ);
 }
 
@@ -325,6 +358,8 @@ static int session_error(struct tls *tls, int result, bool *wants_write) {
         *wants_write = error == WOLFSSL_ERROR_WANT_WRITE;
         return -EAGAIN;
     }
+    if (tls->plain_alert)
+        return -EBADMSG;
     alert_note(tls);
     if (tls->alert[0] != '\0')
         return -EPROTO;

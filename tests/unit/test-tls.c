@@ -340,9 +340,11 @@ static void assert_forged_alert(const char *options) {
     attempt_begin(&attempt, &between, (struct wish){0});
     ASSERT_TEXT(attempt.failure.message, "");
     if (attempt.result == 0) {
-        ASSERT_NUMBER(tls_write(attempt.tls, "ping\n", 5), 5);
-        while ((result = read_something(&attempt, data, sizeof data)) > 0)
-            ;
+        int rounds = 0;
+        do { /* the first ping may have gone in one piece with the end of the handshake */
+            tls_write(attempt.tls, "ping\n", 5);
+            result = read_something(&attempt, data, sizeof data);
+        } while (result > 0 && ++rounds < 5);
         ASSERT_NUMBER(result, -EBADMSG);
         ASSERT_TEXT(tls_alert_text(attempt.tls), "");
         CU_ASSERT(!tls_was_refused(attempt.tls));
