@@ -113,7 +113,7 @@ static int remove_entry(const char *path, const struct stat *status, int type, s
 
 void swtpm_stop(struct swtpm *swtpm) {
     if (swtpm->pid > 0) {
-        kill(swtpm->pid, SIGTERM);
+        kill(swtpm->pid, SIGKILL); /* after SIGTERM it may turn round and round in poll(2) for ever */
         waitpid(swtpm->pid, NULL, 0);
     }
     if (swtpm->directory[0] != '\0')

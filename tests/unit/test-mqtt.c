@@ -109,8 +109,10 @@ static _Noreturn void responder_run(pid_t broker) {
     mosquitto_lib_init();
     struct mosquitto *client = mosquitto_new("responder", true, NULL);
     mosquitto_message_callback_set(client, on_request);
-    if (mosquitto_connect(client, path, 0, 60) == MOSQ_ERR_SUCCESS &&
-        mosquitto_subscribe(client, NULL, "req/+", 0) == MOSQ_ERR_SUCCESS)
+    /* The broker says that it runs before it listens. Its end is this process's, too. */
+    while (mosquitto_connect(client, path, 0, 60) != MOSQ_ERR_SUCCESS)
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    if (mosquitto_subscribe(client, NULL, "req/+", 0) == MOSQ_ERR_SUCCESS)
         while (mosquitto_loop(client, -1, 1) == MOSQ_ERR_SUCCESS)
             ;
     _exit(0);
@@ -221,7 +223,7 @@ static void assert_exchange(const char *tls_version) {
     assert_reply(&device, "echo", MQTT_ACCEPTED, "canary-4711");
     assert_reply(&device, "no", MQTT_REJECTED, "{\"statusCode\":403}");
     device_free(&device);
-    CU_ASSERT(wait_for_log("Client device disconnected"));
+    CU_ASSERT(wait_for_log("Received DISCONNECT from device"));
     ASSERT_NUMBER((long long)count_in_log("Received SUBSCRIBE from device"), 1);
     ASSERT_NUMBER((long long)count_in_log("Received PUBLISH from device"), 2);
     ASSERT_NUMBER((long long)count_in_log("Received DISCONNECT from device"), 1);
@@ -388,27 +390,28 @@ static void test_close_after_connect(void) {
 
 #define CONNACK "\x20\x03\x00\x00\x00"
 
+/* What the server says after the CONNACK comes after the request, as libmosquitto 2.1 reads ahead. */
 static void assert_suback(const void *bytes, size_t size, const char *class, const char *words) {
     static const char *const filters[] = {"req/a/accepted", "req/a/rejected"};
     struct server server;
     struct device device;
-    fake_start(&server, bytes, size);
+    fake_start(&server, BYTES(CONNACK));
     device_connect(&device, server.port, "device", TIMEOUT_S);
     assert_done(&device, device.result);
+    ASSERT_NUMBER(write(server.input, bytes, size), (long long)size);
     assert_failure(&device.failure, mqtt_subscribe(device.mqtt, filters, 2, 1, &device.failure), class, words);
     device_free(&device);
     server_stop(&server);
 }
 
 static void test_suback(void) {
-    assert_suback(BYTES(CONNACK "\x90\x05\x00\x01\x00\x00\x87"), "denied",
+    assert_suback(BYTES("\x90\x05\x00\x01\x00\x00\x87"), "denied",
                   " refused the subscription to req/a/rejected: Not authorized (0x87)");
-    assert_suback(BYTES(CONNACK "\x90\x05\x00\x01\x00\x80\x00"), "denied",
-                  " refused the subscription to req/a/accepted: ");
-    assert_suback(BYTES(CONNACK "\x90\x05\x00\x01\x00\x97\x00"), "cloud-busy", "Quota exceeded (0x97)");
-    assert_suback(BYTES(CONNACK "\x90\x04\x00\x01\x00\x00"), "network", " acknowledged 1 topic filters of 2");
-    assert_suback(BYTES(CONNACK "\x90\x05\x00\x63\x00\x00\x00"), "network", "no SUBACK from localhost:");
-    assert_suback(BYTES(CONNACK "\xe0\x02\x87\x00"), "denied", " closed the connection: Not authorized (0x87)");
+    assert_suback(BYTES("\x90\x05\x00\x01\x00\x80\x00"), "denied", " refused the subscription to req/a/accepted: ");
+    assert_suback(BYTES("\x90\x05\x00\x01\x00\x97\x00"), "cloud-busy", "Quota exceeded (0x97)");
+    assert_suback(BYTES("\x90\x04\x00\x01\x00\x00"), "network", " acknowledged 1 topic filters of 2");
+    assert_suback(BYTES("\x90\x05\x00\x63\x00\x00\x00"), "network", "no SUBACK from localhost:");
+    assert_suback(BYTES("\xe0\x02\x87\x00"), "denied", " closed the connection: Not authorized (0x87)");
 }
 
 /* The reply may overtake the PUBACK, and AWS IoT may send replies that were never subscribed to. */
@@ -416,9 +419,10 @@ static void test_reply_before_puback(void) {
     struct server server;
     struct device device;
     struct mqtt_reply reply = {0};
-    fake_start(&server, BYTES(CONNACK "\x30\x12\x00\x0ereq/a/accepted\x00y"));
+    fake_start(&server, BYTES(CONNACK));
     device_connect(&device, server.port, "device", TIMEOUT_S);
     assert_done(&device, device.result);
+    ASSERT_NUMBER(write(server.input, BYTES("\x30\x12\x00\x0ereq/a/accepted\x00y")), 20);
     assert_done(&device, request(&device, "a", TIMEOUT_S, &reply));
     ASSERT_TEXT(reply.payload, "y");
     mqtt_reply_clear(&reply);
@@ -430,9 +434,10 @@ static void test_disconnect_amid_request(void) {
     struct server server;
     struct device device;
     struct mqtt_reply reply = {0};
-    fake_start(&server, BYTES(CONNACK "\xe0\x02\x8b\x00"));
+    fake_start(&server, BYTES(CONNACK));
     device_connect(&device, server.port, "device", TIMEOUT_S);
     assert_done(&device, device.result);
+    ASSERT_NUMBER(write(server.input, BYTES("\xe0\x02\x8b\x00")), 4);
     assert_failure(&device.failure, request(&device, "a", TIMEOUT_S, &reply), "cloud-busy",
                    " closed the connection: Server shutting down (0x8b)");
     device_free(&device);
