@@ -59,16 +59,16 @@ int options_check(const struct configuration *configuration, const struct enroll
                   struct failure *failure) {
     for (size_t i = 0; i < configuration->count; i++) {
         const struct configuration_entry *entry = &configuration->entries[i];
-        if (strcmp(entry->section, plugin->name) == 0 && find_option(plugin, entry->key) == NULL)
+        if (strcmp(entry->section, plugin->name) != 0)
+            continue;
+        const struct enrolld_option *option = find_option(plugin, entry->key);
+        if (option == NULL)
             return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                                "%s:%u: the method %s knows no key %s=", entry->file, entry->line, plugin->name,
                                entry->key);
-    }
-    for (size_t i = 0; i < configuration->count; i++)
-        if (strcmp(configuration->entries[i].section, plugin->name) == 0 &&
-            check_value(&configuration->entries[i], find_option(plugin, configuration->entries[i].key)->type, failure) <
-                0)
+        if (check_value(entry, option->type, failure) < 0)
             return -1;
+    }
     for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)
         if (option->required && configuration_find(configuration, plugin->name, option->name) == NULL)
             return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
@@ -168,10 +168,11 @@ int options_read(const struct configuration *configuration, const struct enrolld
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
     for (size_t i = 0; i < configuration->count; i++) {
         const struct configuration_entry *entry = &configuration->entries[i];
-        if (strcmp(entry->section, plugin->name) != 0 ||
+        const struct enrolld_option *option = find_option(plugin, entry->key);
+        if (strcmp(entry->section, plugin->name) != 0 || option == NULL ||
             configuration_find(configuration, entry->section, entry->key) != entry)
             continue;
-        if (add_value(options, entry, find_option(plugin, entry->key)->type, values, failure) < 0) {
+        if (add_value(options, entry, option->type, values, failure) < 0) {
             options_free(options);
             return -1;
         }

@@ -136,6 +136,7 @@ class Attacker:
                 client.shutdown(socket.SHUT_WR)
             case End.RST:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.shutdown(socket.SHUT_RD)  # ends the other thread's recv(), or nothing would be closed
                 client.close()
             case End.SILENCE:
                 pass
