@@ -4,7 +4,7 @@
  *
  *     daemon                                        worker
  *     job  VERB= GENERATION= + files          --->
- *                                             <---  progress  STEP= [MESSAGE=] [NOTE=]   (any number)
+ *                                             <---  progress  STEP= [CLASS= MESSAGE=] [NOTE=]   (any number)
  *                                             <---  checkpoint + file                    (enroll, a few)
  *     continue                                --->                                       (once it is durable)
  *                                             <---  result  RESULT=done + files | RESULT=resume |

@@ -11,7 +11,7 @@
 #define JOB_KEY_GENERATION "GENERATION" /* the number the new identity will get */
 
 /* Keys of progress. */
-#define JOB_KEY_STEP "STEP" /* common/step.h; with MESSAGE=: why it is asked again */
+#define JOB_KEY_STEP "STEP" /* common/step.h; with CLASS= and MESSAGE=: why it is asked again */
 #define JOB_KEY_NOTE "NOTE" /* beside STEP=: something worth a line in the log */
 
 /* Keys of a result. "resume" ends an enroll whose process has held a private key in the clear: another worker goes on

@@ -39,6 +39,7 @@ struct agent {
     sd_event_source *stop_timer;
     uint64_t enroll_ended_usec; /* CLOCK_BOOTTIME, 0: none has since the start */
     bool resumed;               /* this attempt has gone on with another worker */
+    bool resuming;              /* that one is to be started when the timer ends */
     bool stopping;
 };
 
@@ -77,8 +78,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data);
 /* CLOCK_BOOTTIME: a wait goes on while the system sleeps, and does not follow a clock that is set. */
 static void arm_timer(struct agent *agent, uint64_t delay_usec) {
     agent->timer = sd_event_source_disable_unref(agent->timer);
-    int r = sd_event_add_time_relative(agent->environment.event, &agent->timer, CLOCK_BOOTTIME, delay_usec,
-                                       delay_usec / 16 + 1, on_timer, agent);
+    /* From now: sd_event_add_time_relative() counts from the begin of its round, before what was written to disk. */
+    int r = sd_event_add_time(agent->environment.event, &agent->timer, CLOCK_BOOTTIME,
+                              clock_usec(CLOCK_BOOTTIME) + delay_usec, delay_usec / 16 + 1, on_timer, agent);
     if (r < 0) {
         log_message(LOG_ERR, "cannot set a timer: %s", strerror(-r));
         sd_event_exit(agent->environment.event, EXIT_FAILURE);
@@ -175,15 +177,13 @@ static void set_error(struct agent *agent, const struct failure *failure) {
 }
 
 /* A refusal that may be propagation in the cloud is told at once: the worker asks for minutes before it gives up. */
-static void on_progress(const char *step, const char *refusal, const char *note, void *data) {
+static void on_progress(const char *step, const struct failure *refusal, const char *note, void *data) {
     struct agent *agent = data;
-    struct failure failure;
     if (note != NULL)
         log_message(LOG_NOTICE, "%s", note);
     if (refusal != NULL) {
-        failure_record(&failure, FAILURE_NOT_YET, step, "%s", refusal);
-        log_message(LOG_NOTICE, "still at step %s: %s", step, failure.message);
-        set_error(agent, &failure);
+        log_message(LOG_NOTICE, "still at step %s: %s", step, refusal->message);
+        set_error(agent, refusal);
     }
     set_step(agent, step);
 }
@@ -211,6 +211,7 @@ static void attempt_failed_as(struct agent *agent, const struct failure *failure
     char detail[DETAIL_MAX];
     bool enrolling = agent->attempts.retry.begun;
     struct attempt_end end = attempts_fail(&agent->attempts, settings_of(agent), row, failure->retry_after_s);
+    agent->resuming = false;
     describe(failure, detail);
     log_message(LOG_ERR, "attempt %u to %s failed: %s (next in %.1f s)", end.number, what_failed(agent), detail,
                 (double)end.delay_ms / 1000);
@@ -311,10 +312,9 @@ static void on_enroll_ended(const struct job_outcome *outcome, void *data) {
     agent->enroll_ended_usec = clock_usec(CLOCK_BOOTTIME);
     if (!take_worker(agent))
         return;
-    if (outcome->resume && !agent->resumed) {
-        agent->resumed = true;
-        if (start_enroll(agent, &failure) < 0)
-            attempt_failed(agent, &failure, false);
+    if (outcome->resume && !agent->resumed) { /* with the same client id: the distance counts here, too */
+        agent->resumed = agent->resuming = true;
+        arm_timer(agent, QUIET_USEC);
         return;
     }
     if (outcome->resume) {
@@ -344,7 +344,7 @@ static void run_enroll(struct agent *agent) {
     agent->status.attempt = agent->attempts.retry.attempts;
     if (agent->status.state != STATE_ENROLLING) /* it was checked first, and is lost */
         agent_set_state(agent, STATE_ENROLLING);
-    agent->resumed = false;
+    agent->resumed = agent->resuming = false;
     if (r == 0)
         r = start_enroll(agent, &failure);
     if (r < 0)
@@ -447,6 +447,12 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
             attempt_failed(agent, &failure, false);
         else
             resume(agent);
+        return 0;
+    }
+    if (agent->resuming) {
+        agent->resuming = false;
+        if (start_enroll(agent, &failure) < 0)
+            attempt_failed(agent, &failure, false);
         return 0;
     }
     if (agent->operation == 0)

@@ -136,16 +136,35 @@ static bool has_files(const struct message *message) {
     return false;
 }
 
+/* CLASS, STEP and MESSAGE: the worker's own words. NULL or what is wrong with them. */
+static const char *read_failure(const struct message *message, struct failure *ret) {
+    const char *name = message_get(message, JOB_KEY_CLASS), *step = message_get(message, JOB_KEY_STEP),
+               *text = message_get(message, JOB_KEY_MESSAGE);
+    int class = name != NULL ? failure_class_from_name(name) : -EINVAL;
+    if (class < 0)
+        return "its CLASS is unknown";
+    if (step == NULL || *step == '\0' || strlen(step) >= FAILURE_STEP_MAX)
+        return "it has no usable STEP";
+    if (text == NULL || *text == '\0' || strlen(text) >= FAILURE_MESSAGE_MAX)
+        return "it has no usable MESSAGE";
+    failure_record(ret, (enum failure_class) class, step, "%s", text);
+    return NULL;
+}
+
 /* Each of the functions below may end the job, and its owner free it: a failure is always their last act. */
 static void take_progress(struct job *job, const struct message *message) {
     const char *step = message_get(message, JOB_KEY_STEP);
+    bool refused = message_get(message, JOB_KEY_MESSAGE) != NULL;
+    struct failure refusal;
+    const char *wrong = refused ? read_failure(message, &refusal) : NULL;
     if (step == NULL || *step == '\0' || strlen(step) >= FAILURE_STEP_MAX || has_files(message))
         fail(job, "the worker broke the protocol: progress without a usable STEP");
+    else if (wrong != NULL)
+        fail(job, "the worker broke the protocol: in its progress %s", wrong);
     else if (++job->progress_count > JOB_PROGRESS_MAX)
         fail(job, "the worker broke the protocol: more than %d progress messages", JOB_PROGRESS_MAX);
     else
-        job->handler.progress(step, message_get(message, JOB_KEY_MESSAGE), message_get(message, JOB_KEY_NOTE),
-                              job->handler.data);
+        job->handler.progress(step, refused ? &refusal : NULL, message_get(message, JOB_KEY_NOTE), job->handler.data);
 }
 
 static const char *judge_checkpoint(struct job *job, const struct message *message, int file) {
@@ -178,18 +197,14 @@ static void take_checkpoint(struct job *job, struct message *message) {
         fail(job, "cannot answer the worker: %s", strerror(-r));
 }
 
-/* RESULT=failed: the worker's own words. NULL or what is wrong with them. */
+/* RESULT=failed. NULL or what is wrong with it. */
 static const char *take_failure(struct job *job, const struct message *message) {
-    const char *name = message_get(message, JOB_KEY_CLASS), *step = message_get(message, JOB_KEY_STEP),
-               *text = message_get(message, JOB_KEY_MESSAGE), *lost = message_get(message, JOB_KEY_LOST);
+    const char *lost = message_get(message, JOB_KEY_LOST);
+    struct failure failure = {0};
     uint64_t retry_after = 0;
-    int class = name != NULL ? failure_class_from_name(name) : -EINVAL;
-    if (class < 0)
-        return "its CLASS is unknown";
-    if (step == NULL || *step == '\0' || strlen(step) >= FAILURE_STEP_MAX)
-        return "it has no usable STEP";
-    if (text == NULL || *text == '\0' || strlen(text) >= FAILURE_MESSAGE_MAX)
-        return "it has no usable MESSAGE";
+    const char *wrong = read_failure(message, &failure);
+    if (wrong != NULL)
+        return wrong;
     bool elsewhere = lost != NULL && strcmp(lost, JOB_LOST_ELSEWHERE) == 0;
     if (lost != NULL && ((strcmp(lost, JOB_LOST_YES) != 0 && !elsewhere) || job->request.verb != VERB_CHECK))
         return "it has no usable LOST";
@@ -198,7 +213,7 @@ static const char *take_failure(struct job *job, const struct message *message) 
         return "it has no usable RETRY_AFTER";
     if (has_files(message))
         return "it has failed and yet it has files";
-    failure_set(&job->outcome.failure, (enum failure_class) class, step, "%s", text);
+    job->outcome.failure = failure;
     job->outcome.failure.retry_after_s = (uint32_t)(retry_after < RETRY_AFTER_MAX_S ? retry_after : RETRY_AFTER_MAX_S);
     job->outcome.lost = lost != NULL;
     job->outcome.elsewhere = elsewhere;

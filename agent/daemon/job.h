@@ -47,7 +47,7 @@ struct job_outcome {
 
 struct job_handler {
     /* refusal: why the step is asked again, NULL for a new step; note: for the log, or NULL */
-    void (*progress)(const char *step, const char *refusal, const char *note, void *data);
+    void (*progress)(const char *step, const struct failure *refusal, const char *note, void *data);
     /* Keeps a checkpoint (a sealed memfd, borrowed) durably: 0, or -1 with a failure, which is then that of the job. */
     int (*checkpoint)(int file, void *data, struct failure *failure);
     /* Called once, from the event loop or from job_cancel(); the files are closed when it returns. It frees the job. */

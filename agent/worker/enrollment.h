@@ -39,6 +39,7 @@ struct enrollment {
     struct key *client_key; /* the key of the connection that is open, when it is not `key` */
     struct mqtt_reply reply;
     struct checkpoint held;         /* key, certificate, thing: as far as it has come */
+    bool never_confirmed;           /* the certificate that was given up last: no answer said that it is registered */
     struct certificate certificate; /* the leaf of held.certificate_pem */
     char client_id[256];            /* that was accepted when the identity was proven */
     struct enrollment_connect {

@@ -26,6 +26,35 @@ static void host_step(const struct enrolld_host *host, const char *step) {
     report_step(step);
 }
 
+/* Hides each piece of the secret in the text: of 16 characters or more, or the whole of a shorter one. */
+static void mask(char *text, const char *secret) {
+    size_t length = strlen(secret), least = length < 16 ? length : 16;
+    for (char *at = text; length >= 4 && *at != '\0'; at++) {
+        size_t longest = 0;
+        for (size_t i = 0; i + least <= length; i++) {
+            size_t same = 0;
+            while (secret[i + same] != '\0' && at[same] == secret[i + same])
+                same++;
+            longest = same > longest ? same : longest;
+        }
+        if (longest >= least) {
+            memset(at, '*', longest);
+            at += longest - 1;
+        }
+    }
+}
+
+/* The cloud's own words may repeat what it was sent. */
+static void mask_secrets(const struct enrollment *enrollment, char *text) {
+    const char *name, *value;
+    size_t position = 0;
+    if (enrollment->held.secret != NULL)
+        mask(text, enrollment->held.secret);
+    while (options_next(enrollment->options, "", &position, &name, &value))
+        if (options_is_secret(enrollment->options, name))
+            mask(text, value);
+}
+
 __attribute__((format(printf, 3, 4))) static int host_fail(const struct enrolld_host *host, enum failure_class class,
                                                            const char *format, ...) {
     struct enrollment *enrollment = enrollment_of(host);
@@ -34,6 +63,7 @@ __attribute__((format(printf, 3, 4))) static int host_fail(const struct enrolld_
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
+    mask_secrets(enrollment, text);
     return failure_set(enrollment->failure, class, enrollment->step, "%s", text);
 }
 

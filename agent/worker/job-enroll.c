@@ -111,6 +111,7 @@ static int take_refusal(struct enrollment *enrollment) {
     if (checkpoint_is_hopeless(held)) {
         failure_append(&refusal, "; certificate %.16s... is given up for another one", enrollment->certificate.id);
         report_note(STEP_PROVE, refusal.message);
+        enrollment->never_confirmed = !held->has_thing;
         checkpoint_drop_certificate(held);
         held->abandoned++;
     }
@@ -207,10 +208,10 @@ static int enroll(struct enrollment *enrollment, const struct enrolld_plugin *pl
     enrollment->brings_key = plugin->brings_key != NULL && plugin->brings_key(&enrollment->host);
     if (enrollment->key == NULL && !enrollment->brings_key && make_key(enrollment) < 0)
         return -1;
-    bool was_unsure = enrollment->held.certificate_pem != NULL && !enrollment->held.has_thing;
+    bool was_held = enrollment->held.certificate_pem != NULL && !enrollment->brings_key;
     int r = get_proven(enrollment, plugin);
     /* One from an earlier attempt, which has just been given up: it was probably too old to be registered. */
-    if (r < 0 && was_unsure && enrollment->held.stage == CHECKPOINT_KEY && enrollment->failure->class == FAILURE_DENIED)
+    if (r < 0 && was_held && enrollment->never_confirmed && enrollment->failure->class == FAILURE_DENIED)
         r = get_proven(enrollment, plugin);
     return r < 0 ? -1 : fill_result(enrollment, plugin->name, generation, result);
 }

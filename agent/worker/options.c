@@ -12,6 +12,7 @@
 struct option_value {
     char *name;
     char *value;
+    bool secret;
 };
 
 struct options {
@@ -155,7 +156,9 @@ static int add_value(struct options *options, const struct configuration_entry *
         free(name);
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
     }
-    options->values[options->count++] = (struct option_value){.name = name};
+    bool named = strncmp(entry->value, "file:", 5) == 0 || strncmp(entry->value, "credential:", 11) == 0;
+    options->values[options->count++] = (struct option_value){
+        .name = name, .secret = type == ENROLLD_OPTION_FILE || (type == ENROLLD_OPTION_PREFIX && named)};
     return read_value(entry, type, values, &options->values[options->count - 1].value, failure);
 }
 
@@ -186,6 +189,13 @@ const char *options_get(const struct options *options, const char *name) {
         if (strcmp(options->values[i].name, name) == 0)
             return options->values[i].value;
     return NULL;
+}
+
+bool options_is_secret(const struct options *options, const char *name) {
+    for (size_t i = 0; i < options->count; i++)
+        if (strcmp(options->values[i].name, name) == 0)
+            return options->values[i].secret;
+    return false;
 }
 
 bool options_next(const struct options *options, const char *prefix, size_t *position, const char **name,

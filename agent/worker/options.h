@@ -24,5 +24,8 @@ const char *options_get(const struct options *options, const char *name);
 bool options_next(const struct options *options, const char *prefix, size_t *position, const char **name,
                   const char **value);
 
+/* True if the value came from a file or a credential. */
+bool options_is_secret(const struct options *options, const char *name);
+
 /* Wipes the values. Accepts NULL, returns NULL. */
 struct options *options_free(struct options *options);

@@ -41,6 +41,7 @@ void report_step(const char *step) {
 }
 
 void report_refusal(const struct failure *failure) {
+    enum failure_class class = failure->class == FAILURE_DENIED ? FAILURE_NOT_YET : failure->class;
     struct message message;
     if (channel < 0) {
         printf("%s: %s; asking again ...\n", failure->step, failure->message);
@@ -49,7 +50,8 @@ void report_refusal(const struct failure *failure) {
     }
     message_init(&message, MESSAGE_PROGRESS);
     if (message_add(&message, JOB_KEY_STEP, failure->step) == 0 &&
-        message_add(&message, JOB_KEY_MESSAGE, failure->message) == 0)
+        message_add(&message, JOB_KEY_MESSAGE, failure->message) == 0 &&
+        message_add(&message, JOB_KEY_CLASS, failure_class_name(class)) == 0)
         (void)channel_send(channel, &message);
 }
 

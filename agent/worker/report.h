@@ -13,7 +13,7 @@ bool report_has_channel(void);
 
 void report_step(const char *step);
 
-/* The same step goes on: it was refused for now and is asked again. */
+/* The same step goes on: it failed for now and is asked again. A refusal is told as class `not-yet`: it may pass. */
 void report_refusal(const struct failure *failure);
 
 /* Something of that step that is worth a line in the log. */

@@ -247,5 +247,45 @@ class Provisioning(SecretsTest):
         self.assertIn("TSS2 PRIVATE KEY", gateway.read("private.pem"))
 
 
+class Refused(SecretsTest):
+    def test_cloud_repeats_what_it_was_sent(self):
+        """Token and secret parameters in the words of a rejection: hidden, and the rest of the words is shown."""
+        gateway = self.gateway_with_secrets("file")
+        self.cloud.fault("create-from-csr", "delay", milliseconds=2000)
+        gateway.start()
+        self.cloud.wait_event(event="create-from-csr")
+        self.add_tokens()
+        (token,) = self.cloud.registry()["tokens"]
+        batch = (gateway.directory / "batch").read_text().strip()
+        words = f"no {token[20:120]} of {batch} here"
+        payload = json.dumps({"statusCode": 403, "errorCode": "AccessDenied", "errorMessage": words})
+        self.cloud.hook({"serialPrefix": "GW", "result": "deny"})
+        self.cloud.fault("register-thing", "replace", payload=payload)
+        error = gateway.wait_property("LastError", lambda error: error[0] == "denied")
+        self.assertRegex(error[2], r"no \*+ of \*+ here")
+        self.look_at_words(gateway)
+
+    def test_garbage_is_not_repeated(self):
+        gateway = self.gateway_with_secrets("file")
+        self.cloud.fault("create-from-csr", "delay", milliseconds=2000)
+        gateway.start()
+        self.cloud.wait_event(event="create-from-csr")
+        self.add_tokens()
+        (token,) = self.cloud.registry()["tokens"]
+        self.cloud.fault("register-thing", "replace", payload=token)
+        gateway.wait_property("LastError", lambda error: error[1] == "register")
+        self.look_at_words(gateway)
+
+    def test_claim_key_that_is_not_one(self):
+        gateway = self.gateway_with_secrets("file")
+        broken = gateway.directory / "broken.key"
+        broken.write_text(self.cloud.claim_key.read_text().replace("A", "B"))
+        gateway.configure("fleet-claim", PrivateKey=broken)
+        gateway.start()
+        gateway.wait_property("LastError", lambda error: error[0] == "invalid")
+        self.canaries.add_text("broken key", broken.read_text().splitlines()[3])
+        self.look_at_words(gateway)
+
+
 if __name__ == "__main__":
     harness.main()

@@ -45,7 +45,7 @@ static int on_cancel(sd_event_source *source, void *data) {
     return 0;
 }
 
-static void on_progress(const char *step, const char *refusal, const char *note, void *data) {
+static void on_progress(const char *step, const struct failure *refusal, const char *note, void *data) {
     struct run *run = data;
     (void)refusal;
     (void)note;
