@@ -87,7 +87,8 @@ class Claim(OnThePath):
         self.begin(version)
         for attack in self.each_attack():
             self.assertNetwork(attack)
-        self.assertEqual(self.cloud.device_certificates(), {})
+        # At most asked for before the connection ended, never registered.
+        self.assertLessEqual(set(self.cloud.device_certificates().values()), {"PENDING_ACTIVATION"})
         self.attacker.attack = None
         self.assertEqual(self.enroll(), "")
 
