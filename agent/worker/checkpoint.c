@@ -8,6 +8,8 @@
 
 /* Attempts with one certificate at most: with the longest wait of class `denied`, an hour, about a day. */
 #define PATIENCE_MAX 24
+/* With the longest wait of class `network`, 15 minutes at most and half of that on average, and the proof: a day. */
+#define DOUBTS 144
 
 static const char *const stage_names[] = {
     [CHECKPOINT_NOTHING] = "nothing", [CHECKPOINT_KEY] = "key",     [CHECKPOINT_ISSUED] = "issued",
@@ -33,7 +35,7 @@ void checkpoint_drop_certificate(struct checkpoint *checkpoint) {
     checkpoint->certificate_pem = checkpoint->device_configuration = NULL;
     checkpoint->thing_name[0] = '\0';
     checkpoint->has_thing = false;
-    checkpoint->refusals = 0;
+    checkpoint->refusals = checkpoint->doubts = 0;
     checkpoint->stage = CHECKPOINT_KEY;
 }
 
@@ -53,6 +55,10 @@ bool checkpoint_is_hopeless(const struct checkpoint *checkpoint) {
     return checkpoint->refusals >= patience;
 }
 
+bool checkpoint_is_doubtful(const struct checkpoint *checkpoint) {
+    return checkpoint->doubts > 0 && checkpoint->doubts % DOUBTS == 0;
+}
+
 static void add_optional(json_object *object, const char *name, const char *text) {
     if (text != NULL)
         document_add_text(object, name, text);
@@ -70,6 +76,7 @@ int checkpoint_encode(const struct checkpoint *checkpoint, char **ret_json, stru
     add_optional(object, "secret", checkpoint->secret);
     add_optional(object, "thingName", checkpoint->has_thing ? checkpoint->thing_name : NULL);
     document_add_number(object, "refusals", checkpoint->refusals);
+    document_add_number(object, "doubts", checkpoint->doubts);
     document_add_number(object, "abandoned", checkpoint->abandoned);
     if (configuration != NULL) {
         json_object *member = document_parse(configuration, strlen(configuration));
@@ -129,7 +136,7 @@ static const char *read_members(json_object *object, struct checkpoint *checkpoi
         return "its binding is malformed";
     if (!document_get_text(object, "keyOrigin", checkpoint->key_origin, sizeof checkpoint->key_origin))
         return "its keyOrigin is malformed";
-    if (!read_count(object, "refusals", &checkpoint->refusals) ||
+    if (!read_count(object, "refusals", &checkpoint->refusals) || !read_count(object, "doubts", &checkpoint->doubts) ||
         !read_count(object, "abandoned", &checkpoint->abandoned))
         return "its counts are malformed";
     checkpoint->private_pem = document_get_long_text(object, "privateKey");

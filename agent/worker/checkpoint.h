@@ -32,6 +32,7 @@ struct checkpoint {
     char thing_name[129];
     char *device_configuration; /* a JSON object as text, or NULL */
     uint32_t refusals;          /* attempts in a row whose proof of this certificate was refused */
+    uint32_t doubts;            /* attempts in a row whose proof of this certificate had no answer */
     uint32_t abandoned;         /* certificates before this one that stayed refused */
 };
 
@@ -51,6 +52,11 @@ void checkpoint_drop_certificate(struct checkpoint *checkpoint);
  * have been registered. But where another one is refused, too, the fault is elsewhere (a policy, say), and asking for
  * ever more would litter the account: each gets twice the patience of the one before. */
 bool checkpoint_is_hopeless(const struct checkpoint *checkpoint);
+
+/* True in every 144th attempt in a row whose proof had no answer, after about a day: a cloud may turn a certificate away
+ * that it has forgotten by closing the connection without a word, as the network does. Whether it is the network the
+ * claim tells: if that connects now, another certificate is asked for, and this one is only dropped for that. */
+bool checkpoint_is_doubtful(const struct checkpoint *checkpoint);
 
 /* The text; the caller wipes and frees it. Class `internal` when out of memory, `invalid` when device_configuration is
  * no JSON object. */

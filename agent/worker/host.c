@@ -164,6 +164,8 @@ static int host_plugin_connect(const struct enrolld_host *host, const char *clie
 
 static int host_subscribe(const struct enrolld_host *host, const char *const *filters, size_t count) {
     struct enrollment *enrollment = enrollment_of(host);
+    if (enrollment->mqtt == NULL)
+        return host_fail(host, FAILURE_INTERNAL, "the plugin subscribes without a connection");
     int r = mqtt_subscribe(enrollment->mqtt, filters, count, SUBSCRIBE_TIMEOUT_S, enrollment->failure);
     if (r < 0 && enrollment->failure->class == FAILURE_DENIED)
         failure_append(enrollment->failure,
@@ -176,6 +178,8 @@ static int host_exchange(const struct enrolld_host *host, const char *topic, con
                          struct enrolld_reply *reply) {
     struct enrollment *enrollment = enrollment_of(host);
     mqtt_reply_clear(&enrollment->reply);
+    if (enrollment->mqtt == NULL)
+        return host_fail(host, FAILURE_INTERNAL, "the plugin makes a request without a connection");
     if (mqtt_request(enrollment->mqtt, topic, payload, size, EXCHANGE_TIMEOUT_S, &enrollment->reply,
                      enrollment->failure) < 0)
         return -1;

@@ -60,7 +60,7 @@ static int make_key(struct enrollment *enrollment) {
 
 /* Only a certificate that is still to be asked for needs it. */
 static int make_request(struct enrollment *enrollment) {
-    if (enrollment->brings_key || enrollment->held.certificate_pem != NULL || enrollment->request_pem != NULL)
+    if (enrollment->brings_key || enrollment->held.secret != NULL || enrollment->request_pem != NULL)
         return 0;
     report_step(STEP_REQUEST);
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_REQUEST, "signing the certificate signing request");
@@ -120,6 +120,23 @@ static int take_refusal(struct enrollment *enrollment) {
     return -1;
 }
 
+/* No answer to the proof: most often the network's fault, which passes. */
+static int take_doubt(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
+    struct checkpoint *held = &enrollment->held;
+    struct failure failure = *enrollment->failure;
+    if (held->doubts < UINT32_MAX / 2)
+        held->doubts++;
+    if (enrollment_save(enrollment, held->stage) < 0)
+        return -1;
+    *enrollment->failure = failure;
+    if (!checkpoint_is_doubtful(held))
+        return -1;
+    report_note(STEP_PROVE, "the cloud has not answered this certificate for long: another one is asked for");
+    if (make_request(enrollment) < 0 || run_plugin(enrollment, plugin) < 0)
+        return -1;
+    return prove_identity(enrollment, enrollment->settings->propagation_ms);
+}
+
 /* From what is held to a certificate that the cloud accepts. */
 static int get_proven(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
     struct checkpoint *held = &enrollment->held;
@@ -137,9 +154,9 @@ static int get_proven(struct enrollment *enrollment, const struct enrolld_plugin
         return -1;
     if (proven)
         return 0;
-    if (prove_identity(enrollment, enrollment->settings->propagation_ms) < 0)
-        return take_refusal(enrollment);
-    return 0;
+    if (prove_identity(enrollment, enrollment->settings->propagation_ms) == 0)
+        return 0;
+    return enrollment->failure->class == FAILURE_NETWORK ? take_doubt(enrollment, plugin) : take_refusal(enrollment);
 }
 
 static int make_identity(const struct enrollment *enrollment, const char *method, uint64_t generation,

@@ -107,7 +107,7 @@ static int take_created(const struct enrolld_host *host, struct created_certific
 static int create_certificate(const struct enrolld_host *host) {
     struct created_certificate created = {0};
     struct rejection rejection;
-    struct enrolld_reply reply;
+    struct enrolld_reply reply = {0};
     const char *operation = comes_from_cloud(host) ? "CreateKeysAndCertificate" : "CreateCertificateFromCsr";
     host->step(host, STEP_CERTIFICATE);
     AUTO_FREE char *request = comes_from_cloud(host) ? strdup("{}") : create_from_csr_request(host->request_pem(host));
@@ -155,7 +155,7 @@ static int take_rejection(const struct enrolld_host *host, const struct enrolld_
 }
 
 static int register_thing(const struct enrolld_host *host, const char *topic) {
-    struct enrolld_reply reply;
+    struct enrolld_reply reply = {0};
     struct registered_thing registered = {0};
     host->step(host, STEP_REGISTER);
     char *request = make_register_request(host, host->held_secret(host));

@@ -48,6 +48,7 @@ class Attacker:
     def __init__(self, test, cloud_port):
         self.cloud_port = cloud_port
         self.attack = None
+        self.next_attacks = []  # one for each of the next connections, before `attack`
         self.own_server = None
         self.connections = 0
         self.arrived = threading.Condition()
@@ -67,7 +68,8 @@ class Attacker:
             with self.arrived:
                 self.connections += 1
                 self.arrived.notify_all()
-            threading.Thread(target=self.meet, args=(client, self.attack), daemon=True).start()
+            attack = self.next_attacks.pop(0) if self.next_attacks else self.attack
+            threading.Thread(target=self.meet, args=(client, attack), daemon=True).start()
 
     def impersonate(self, context, words):
         """From now on it is a TLS server by itself, which answers the client's first words with these."""

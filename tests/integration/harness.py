@@ -66,6 +66,7 @@ def children(pid):
 
 def end_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell has it ignored in what it runs in the background
 
 
 class Process:

@@ -10,8 +10,11 @@ import signal
 import ssl
 
 import harness
+from attacker import Attack, Attacker, End
 from gateway import Gateway
 from parts import Cloud, Tpm
+
+NO_ANSWER = Attack("FIN", end=End.FIN, cloud=False)
 
 
 class Checkpoint(harness.TestCase):
@@ -189,6 +192,46 @@ class Checkpoint(harness.TestCase):
         # The operator activates what the device holds.
         self.cloud.set_certificate(self.held_id(), "ACTIVE")
         self.assertOneCertificate(inactive=2)
+
+    def hold_unanswered(self, doubts):
+        """A registered certificate; so many attempts to prove it have had no answer."""
+        self.scene("--propagation=3600", "--connect-rate=off")
+        self.attacker = Attacker(self, self.cloud.port)
+        self.gateway.configure("Cloud", Port=self.attacker.port)
+        self.gateway.configure("Retry", Propagation="0s")
+        self.gateway.start()
+        self.wait_stage("registered")
+        self.cut_off()
+        path = self.gateway.state / "checkpoint"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"doubts": doubts}))
+        self.cloud.options(propagation=0)
+
+    def test_certificate_without_an_answer_is_replaced_after_long(self):
+        """A cloud may turn away what it has forgotten without a word: not for ever."""
+        self.hold_unanswered(143)
+        first = self.held_id()
+        self.attacker.next_attacks = 2 * [NO_ANSWER]  # one for each client id
+        self.gateway.start()
+        self.gateway.wait_provisioned(60)
+        self.assertNotEqual(self.gateway.property("CertificateId"), first)
+        self.assertEqual(len(self.cloud.events(event="create-from-csr")), 2)
+
+    def test_certificate_without_an_answer_is_kept(self):
+        """Also in the attempt of doubt, where the claim has no answer either: then it is the network."""
+        for doubts in (0, 143):
+            with self.subTest(doubts=doubts):
+                self.directory = self.directory / str(doubts)
+                self.directory.mkdir()
+                self.hold_unanswered(doubts)
+                first = self.held_id()
+                self.attacker.attack = NO_ANSWER
+                self.gateway.start()
+                attempt = lambda: self.gateway.property("Attempt")
+                harness.wait_for(lambda: f"attempt 4, it is {attempt()}", lambda: attempt() >= 4)
+                self.assertEqual(self.gateway.property("LastError")[0], "network")
+                self.attacker.attack = None
+                self.assertOneCertificate()
+                self.assertEqual(self.gateway.property("CertificateId"), first)
 
     def test_other_settings_make_it_worthless(self):
         """A checkpoint is for one template and its parameters; what is used is never a mixture."""

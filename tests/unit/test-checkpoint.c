@@ -15,6 +15,7 @@ static void fill(struct checkpoint *checkpoint) {
         .certificate_pem = strdup("-----BEGIN CERTIFICATE-----\nBBBB\n-----END CERTIFICATE-----\n"),
         .secret = strdup("token"),
         .refusals = 1,
+        .doubts = 7,
         .abandoned = 2,
     };
 }
@@ -40,6 +41,7 @@ static void test_round_trip(void) {
     ASSERT_TEXT(again.secret, "token");
     ASSERT_NUMBER(again.has_thing, false);
     ASSERT_NUMBER(again.refusals, 1);
+    ASSERT_NUMBER(again.doubts, 7);
     ASSERT_NUMBER(again.abandoned, 2);
     checkpoint_clear(&checkpoint);
     checkpoint_clear(&again);
@@ -90,15 +92,19 @@ static void test_refused(void) {
         {"{\"schema\":1,\"stage\":\"key\",\"binding\":\"b\"}", "its keyOrigin is malformed"},
         {"{\"schema\":1,\"stage\":\"key\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":-1}",
          "its counts are malformed"},
-        {"{\"schema\":1,\"stage\":\"key\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"abandoned\":0}",
+        {"{\"schema\":1,\"stage\":\"key\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"doubts\":0,"
+         "\"abandoned\":0}",
          "it has no key"},
-        {"{\"schema\":1,\"stage\":\"spent\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"abandoned\":0,"
+        {"{\"schema\":1,\"stage\":\"spent\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"doubts\":0,"
+         "\"abandoned\":0,"
          "\"privateKey\":\"k\"}",
          "it has no certificate"},
-        {"{\"schema\":1,\"stage\":\"issued\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"abandoned\":0,"
+        {"{\"schema\":1,\"stage\":\"issued\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"doubts\":0,"
+         "\"abandoned\":0,"
          "\"privateKey\":\"k\",\"certificate\":\"c\"}",
          "it has no secret"},
-        {"{\"schema\":1,\"stage\":\"issued\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"abandoned\":0,"
+        {"{\"schema\":1,\"stage\":\"issued\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"doubts\":0,"
+         "\"abandoned\":0,"
          "\"privateKey\":\"k\",\"certificate\":\"c\",\"secret\":\"s\\u0000t\"}",
          "it has no secret"},
     };
@@ -149,6 +155,14 @@ static void test_patience(void) {
     ASSERT_NUMBER(checkpoint_is_hopeless(&(struct checkpoint){.abandoned = UINT32_MAX / 2, .refusals = 23}), false);
 }
 
+static void test_doubts(void) {
+    ASSERT_NUMBER(checkpoint_is_doubtful(&(struct checkpoint){.doubts = 0}), false);
+    ASSERT_NUMBER(checkpoint_is_doubtful(&(struct checkpoint){.doubts = 143}), false);
+    ASSERT_NUMBER(checkpoint_is_doubtful(&(struct checkpoint){.doubts = 144}), true);
+    ASSERT_NUMBER(checkpoint_is_doubtful(&(struct checkpoint){.doubts = 145}), false);
+    ASSERT_NUMBER(checkpoint_is_doubtful(&(struct checkpoint){.doubts = 288}), true);
+}
+
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"round trip", test_round_trip},
@@ -158,6 +172,7 @@ int main(int argc, char **argv) {
         {"a device configuration that is no object", test_bad_device_configuration},
         {"forgetting the certificate keeps the key", test_drop_certificate},
         {"how long a refused certificate is kept", test_patience},
+        {"how long one without an answer is kept", test_doubts},
         {NULL, NULL},
     };
     return unit_run("checkpoint", tests, argc, argv);
