@@ -12,14 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-void enrollment_clear(struct enrollment *enrollment) {
-    host_disconnect(enrollment);
-    enrollment->key = key_free(enrollment->key);
-    free(enrollment->root_ca_pem);
-    free(enrollment->request_pem);
-    checkpoint_clear(&enrollment->held);
-}
-
 static enum key_algorithm algorithm_of(enum setting_key_algorithm setting) {
     switch (setting) {
     case SETTING_KEY_P256:

@@ -66,9 +66,6 @@ int enrollment_take_key(struct enrollment *enrollment, struct key *key, const ch
 /* Sets the stage; durable when it returns. */
 int enrollment_save(struct enrollment *enrollment, enum checkpoint_stage stage);
 
-/* Releases everything. */
-void enrollment_clear(struct enrollment *enrollment);
-
 /* Fills the plugin's view of the host. */
 void host_open(struct enrollment *enrollment);
 

@@ -19,6 +19,14 @@
 #include <string.h>
 #include <time.h>
 
+static void enrollment_clear(struct enrollment *enrollment) {
+    host_disconnect(enrollment);
+    enrollment->key = key_free(enrollment->key);
+    free(enrollment->root_ca_pem);
+    free(enrollment->request_pem);
+    checkpoint_clear(&enrollment->held);
+}
+
 static int read_root_ca(struct enrollment *enrollment) {
     const char *path = enrollment->settings->root_ca;
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
