@@ -2,6 +2,7 @@
  * happened in, and a message with the peer's own words. Made where it happens, logged once by the daemon. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define FAILURE_STEP_MAX 32
@@ -24,6 +25,7 @@ struct failure {
     char step[FAILURE_STEP_MAX];       /* one of the step names of common/step.h */
     char message[FAILURE_MESSAGE_MAX]; /* UTF-8 without control characters, ends with what to do if that is known */
     uint32_t retry_after_s;            /* what the server asked for, 0 for nothing */
+    bool wordless;                     /* denied: by an orderly close without a word, which may be throttling, too */
 };
 
 /* The name on D-Bus, in logs and on the channel: "network", "cloud-busy", ... */

@@ -187,7 +187,8 @@ static const char *parse_retry(const char *value, size_t offset, struct settings
 
 static const char *parse_propagation(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
-    return settings_parse_span(value, &settings->propagation_ms) < 0 ? "must be a time span, like 2min" : NULL;
+    bool usable = settings_parse_span(value, &settings->propagation_ms) == 0 && settings->propagation_ms <= 3600 * 1000;
+    return usable ? NULL : "must be a time span of at most 1h, like 2min";
 }
 
 /* The retry defaults: a lost network heals by itself and costs the cloud nothing; a busy cloud must be left alone

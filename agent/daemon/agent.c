@@ -262,7 +262,8 @@ static int start_worker(struct agent *agent, enum job_verb verb, uint32_t genera
     struct job_request request = {
         .verb = verb,
         .generation = generation,
-        .deadline_usec = verb == VERB_CHECK ? JOB_CHECK_DEADLINE_USEC : JOB_ENROLL_DEADLINE_USEC,
+        .deadline_usec = verb == VERB_CHECK ? JOB_CHECK_DEADLINE_USEC
+                                            : JOB_ENROLL_DEADLINE_USEC + 2 * agent->settings.propagation_ms * 1000,
         .grace_usec = JOB_GRACE_USEC,
     };
     struct job_handler handler = {.progress = on_progress, .checkpoint = on_checkpoint, .ended = ended, .data = agent};
@@ -334,7 +335,8 @@ static void on_enroll_ended(const struct job_outcome *outcome, void *data) {
 
 static int start_enroll(struct agent *agent, struct failure *failure) {
     int files[FILE_ROLE_COUNT] = NO_FILES;
-    files[FILE_CHECKPOINT] = store_open_checkpoint(agent->environment.store);
+    if (store_open_checkpoint(agent->environment.store, &files[FILE_CHECKPOINT], failure) < 0)
+        return -1;
     return start_worker(agent, VERB_ENROLL, store_next(agent->environment.store), files, on_enroll_ended, failure);
 }
 
@@ -425,7 +427,7 @@ static int load_configuration(struct agent *agent, struct failure *failure) {
 static void resume(struct agent *agent) {
     if (!has_identity(agent)) {
         runtime_set_lost(agent->environment.runtime);
-        if (attempts_must_wait(&agent->attempts)) {
+        if (attempts_must_wait(&agent->attempts, settings_of(agent))) {
             const struct retry *retry = &agent->attempts.retry;
             agent->status.attempt = retry->attempts;
             wait_until(agent, retry->class, retry->next_usec);

@@ -85,6 +85,13 @@ void attempts_forget(struct attempts *attempts) {
     store_clear_retry(attempts->store);
 }
 
-bool attempts_must_wait(const struct attempts *attempts) {
+static void clamp(struct attempts *attempts, const struct settings *settings) {
+    struct retry *retry = &attempts->retry;
+    retry->next_usec =
+        schedule_clamp(range_of(settings, retry->class), retry->attempts, retry->next_usec, clock_usec(CLOCK_REALTIME));
+}
+
+bool attempts_must_wait(struct attempts *attempts, const struct settings *settings) {
+    clamp(attempts, settings);
     return attempts->retry.attempts > 0 && attempts->retry.next_usec > clock_usec(CLOCK_REALTIME);
 }

@@ -34,5 +34,6 @@ struct attempt_end attempts_fail(struct attempts *attempts, const struct setting
 /* None has failed. */
 void attempts_forget(struct attempts *attempts);
 
-/* True if the time of the next enrolment has not come yet. */
-bool attempts_must_wait(const struct attempts *attempts);
+/* True if the time of the next enrolment has not come yet. Should the clock have been set back since, the time is
+ * brought back to what it can be. */
+bool attempts_must_wait(struct attempts *attempts, const struct settings *settings);

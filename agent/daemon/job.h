@@ -29,7 +29,7 @@ struct job_request {
     uint64_t grace_usec;    /* between SIGTERM and SIGKILL */
 };
 
-/* The deadlines of the product; tests have shorter ones. */
+/* The deadlines of the product; tests have shorter ones. That of an enrolment comes on top of its two proofs. */
 #define JOB_CHECK_DEADLINE_USEC (120 * 1000000ULL)
 #define JOB_ENROLL_DEADLINE_USEC (600 * 1000000ULL)
 #define JOB_GRACE_USEC (5 * 1000000ULL)

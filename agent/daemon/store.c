@@ -394,17 +394,22 @@ int store_save_checkpoint(struct store *store, int file, struct failure *failure
     return r < 0 ? store_failure(failure, "cannot write the file `checkpoint`", r) : 0;
 }
 
-int store_open_checkpoint(struct store *store) {
+int store_open_checkpoint(struct store *store, int *ret_file, struct failure *failure) {
     int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
     AUTO_CLOSE int file = openat(store->directory, "checkpoint", flags);
     struct stat status;
+    *ret_file = -1;
     if (file < 0 && errno == ENOENT)
-        return -1;
-    if (file >= 0 && fstat(file, &status) == 0 && S_ISREG(status.st_mode) && status.st_size <= MEMFD_SIZE_MAX)
-        return take_fd(&file);
-    log_message(LOG_WARNING, "`checkpoint` in the state directory cannot be used and is removed");
+        return 0;
+    if ((file < 0 && errno != ELOOP) || (file >= 0 && fstat(file, &status) < 0))
+        return store_failure(failure, "cannot open the file `checkpoint`", -errno);
+    if (file >= 0 && S_ISREG(status.st_mode) && status.st_size <= MEMFD_SIZE_MAX) {
+        *ret_file = take_fd(&file);
+        return 0;
+    }
+    log_message(LOG_WARNING, "`checkpoint` in the state directory is no file of at most 64 KiB, and is removed");
     store_clear_checkpoint(store);
-    return -1;
+    return 0;
 }
 
 /* Not durable on purpose, as with the record of attempts below. */

@@ -51,8 +51,9 @@ void store_discard(struct store *store);
 
 /* The checkpoint: replaced as a whole and durably before this returns. `file` is a sealed memfd, borrowed. */
 int store_save_checkpoint(struct store *store, int file, struct failure *failure);
-/* A read-only descriptor of it, -1 if there is none. One that no worker could take is removed, and logged. */
-int store_open_checkpoint(struct store *store);
+/* A read-only descriptor of it, -1 if there is none. One that no worker could take is removed, and logged; one that
+ * just cannot be opened now (class `internal`) stays. */
+int store_open_checkpoint(struct store *store, int *ret_file, struct failure *failure);
 void store_clear_checkpoint(struct store *store);
 
 /* The record of attempts: no file, or one that is not understood (logged), is a record of none. */

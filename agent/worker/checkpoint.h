@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define CHECKPOINT_SCHEMA 1
+#define THING_NAME_SIZE 129        /* 128 characters (AWS IoT API reference, ThingName) and a NUL */
 #define CHECKPOINT_BINDING_SIZE 65 /* hex digits of a SHA-256 and a NUL */
 
 enum checkpoint_stage {
@@ -29,7 +30,7 @@ struct checkpoint {
     char *certificate_pem;                 /* leaf first; from ISSUED on */
     char *secret;                          /* the ownership token; ISSUED and SENT only */
     bool has_thing;                        /* the cloud has told the following two */
-    char thing_name[129];
+    char thing_name[THING_NAME_SIZE];
     char *device_configuration; /* a JSON object as text, or NULL */
     uint32_t refusals;          /* attempts in a row whose proof of this certificate was refused */
     uint32_t doubts;            /* attempts in a row whose proof of this certificate had no answer */
@@ -53,9 +54,9 @@ void checkpoint_drop_certificate(struct checkpoint *checkpoint);
  * ever more would litter the account: each gets twice the patience of the one before. */
 bool checkpoint_is_hopeless(const struct checkpoint *checkpoint);
 
-/* True in every 144th attempt in a row whose proof had no answer, after about a day: a cloud may turn a certificate away
- * that it has forgotten by closing the connection without a word, as the network does. Whether it is the network the
- * claim tells: if that connects now, another certificate is asked for, and this one is only dropped for that. */
+/* True in every 144th attempt in a row whose proof had no answer, after about a day: a cloud may turn a certificate
+ * away that it has forgotten by closing the connection without a word, as the network does. Whether it is the network
+ * the claim tells: if that connects now, another certificate is asked for, and this one is only dropped for that. */
 bool checkpoint_is_doubtful(const struct checkpoint *checkpoint);
 
 /* The text; the caller wipes and frees it. Class `internal` when out of memory, `invalid` when device_configuration is

@@ -1,10 +1,10 @@
 #include "worker/enrollment.h"
 
 #include "common/cleanup.h"
-#include "common/memfd.h"
 #include "common/step.h"
 #include "common/text.h"
 #include "worker/deadline.h"
+#include "worker/jobs.h"
 #include "worker/report.h"
 
 #include <wolfssl/wolfcrypt/sha256.h>
@@ -115,7 +115,8 @@ static void judge_certificate(struct enrollment *enrollment, struct checkpoint *
     if (certificate_parse(pem, strlen(pem), STEP_CERTIFICATE, &enrollment->certificate, &reason) == 0 &&
         certificate_has_key(&enrollment->certificate, public_key, size))
         return;
-    tell("the certificate of an earlier attempt cannot be used", reason.message);
+    tell("the certificate of an earlier attempt cannot be used",
+         reason.message[0] != '\0' ? reason.message : "it is for another key");
     checkpoint_drop_certificate(checkpoint);
 }
 
@@ -127,8 +128,10 @@ int enrollment_resume(struct enrollment *enrollment, const struct message *job) 
     CLEANUP(cleanup_checkpoint) struct checkpoint checkpoint = {.stage = CHECKPOINT_NOTHING};
     AUTO_FREE char *text = NULL;
     size_t size = 0;
-    if (job->files[FILE_CHECKPOINT] < 0 || memfd_read(job->files[FILE_CHECKPOINT], &text, &size) < 0)
+    if (job->files[FILE_CHECKPOINT] < 0)
         return 0;
+    if (job_read_file(job, FILE_CHECKPOINT, &text, &size, enrollment->failure) < 0)
+        return -1;
     const char *wrong = checkpoint_parse(text, size, &checkpoint);
     explicit_bzero(text, size);
     if (wrong == NULL && strcmp(checkpoint.binding, enrollment->held.binding) != 0)
@@ -144,16 +147,20 @@ int enrollment_resume(struct enrollment *enrollment, const struct message *job) 
     judge_certificate(enrollment, &checkpoint);
     checkpoint_clear(&enrollment->held);
     enrollment->held = checkpoint;
+    enrollment->was_sent = checkpoint.stage == CHECKPOINT_SENT;
     checkpoint = (struct checkpoint){.stage = CHECKPOINT_NOTHING};
     return 0;
 }
 
 int enrollment_save(struct enrollment *enrollment, enum checkpoint_stage stage) {
     AUTO_FREE char *json = NULL;
-    enrollment->held.stage = stage;
-    if (checkpoint_encode(&enrollment->held, &json, enrollment->failure) < 0)
+    struct checkpoint next = enrollment->held;
+    next.stage = stage;
+    if (checkpoint_encode(&next, &json, enrollment->failure) < 0)
         return -1;
     int r = report_checkpoint(json, strlen(json), enrollment->failure);
     explicit_bzero(json, strlen(json));
+    if (r == 0)
+        enrollment->held.stage = stage;
     return r;
 }

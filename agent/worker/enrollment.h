@@ -39,6 +39,7 @@ struct enrollment {
     struct key *client_key; /* the key of the connection that is open, when it is not `key` */
     struct mqtt_reply reply;
     struct checkpoint held;         /* key, certificate, thing: as far as it has come */
+    bool was_sent;                  /* its registration was asked for in an earlier attempt, and not answered */
     bool never_confirmed;           /* the certificate that was given up last: no answer said that it is registered */
     struct certificate certificate; /* the leaf of held.certificate_pem */
     char client_id[256];            /* that was accepted when the identity was proven */
@@ -63,7 +64,7 @@ struct key_settings enrollment_key_settings(const struct enrollment *enrollment)
 /* Takes the key over, also on failure, in place of one that is there. origin: as in identity.json. */
 int enrollment_take_key(struct enrollment *enrollment, struct key *key, const char *origin);
 
-/* Sets the stage; durable when it returns. */
+/* Goes to a stage; durable when it returns. */
 int enrollment_save(struct enrollment *enrollment, enum checkpoint_stage stage);
 
 /* Fills the plugin's view of the host. */
@@ -82,7 +83,8 @@ void host_disconnect(struct enrollment *enrollment);
 int prove_check_settings(const struct enrollment *enrollment);
 
 /* Connects with the certificate that is held until it is accepted. A certificate, thing and policy that were just made
- * may need a while to be honoured, so whatever can pass is asked again for patience_ms; 0: each client id once. */
+ * may need a while to be honoured, so whatever can pass is asked again for patience_ms; 0: each client id once. Names
+ * the thing by ThingName= if the cloud has not. */
 int prove_identity(struct enrollment *enrollment, uint64_t patience_ms);
 
 /* True for the classes of failure that can pass while a new certificate becomes known in the cloud. */

@@ -1,6 +1,7 @@
 #include "common/cleanup.h"
 #include "common/text.h"
 #include "worker/deadline.h"
+#include "worker/document.h"
 #include "worker/enrollment.h"
 #include "worker/report.h"
 
@@ -10,6 +11,10 @@
 #include <string.h>
 #include <time.h>
 
+/* Bytes. They must fit into a checkpoint and into identity.json together with key and token, and indented. A template,
+ * with its device configuration, has at most 10240 characters (API reference, templateBody). */
+#define HELD_CERTIFICATE_MAX (16 * 1024)
+#define DEVICE_CONFIGURATION_MAX (12 * 1024)
 /* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). The
  * cloud counts from when it sees them: a little more. */
 #define CONNECT_DISTANCE_MS 1100
@@ -220,6 +225,10 @@ static int host_take_certificate(const struct enrolld_host *host, const char *ce
     if (strcmp(certificate.id, certificate_id) != 0)
         return host_fail(host, FAILURE_INVALID, "the certificate's id is %.16s..., but the cloud calls it %.64s",
                          certificate.id, certificate_id);
+    if (size > HELD_CERTIFICATE_MAX)
+        return host_fail(host, FAILURE_INVALID, "the certificate has %zu bytes, more than %d", size,
+                         HELD_CERTIFICATE_MAX);
+    enrollment->was_sent = false;
     checkpoint_drop_certificate(&enrollment->held);
     enrollment->held.certificate_pem = strdup(certificate_pem);
     enrollment->held.secret = strdup(secret);
@@ -243,13 +252,20 @@ static int host_registration(const struct enrolld_host *host, enum enrolld_regis
     switch (registration) {
     case ENROLLD_REGISTRATION_ASKED:
         return enrollment_save(enrollment, CHECKPOINT_SENT);
-    case ENROLLD_REGISTRATION_REFUSED:
-        return enrollment_save(enrollment, CHECKPOINT_ISSUED);
+    case ENROLLD_REGISTRATION_REFUSED: /* this time: what an earlier request did stays unknown */
+        return enrollment_save(enrollment, enrollment->was_sent ? CHECKPOINT_SENT : CHECKPOINT_ISSUED);
     case ENROLLD_REGISTRATION_SPENT:
         checkpoint_drop_secret(&enrollment->held);
         return enrollment_save(enrollment, CHECKPOINT_SPENT);
     }
     return host_fail(host, FAILURE_INTERNAL, "the plugin says something unknown of the registration");
+}
+
+static bool is_usable(const char *device_configuration) {
+    size_t size = strlen(device_configuration);
+    AUTO_DOCUMENT json_object *object =
+        size <= DEVICE_CONFIGURATION_MAX ? document_parse(device_configuration, size) : NULL;
+    return object != NULL;
 }
 
 static int host_take_thing(const struct enrolld_host *host, const char *thing_name, const char *device_configuration) {
@@ -263,7 +279,13 @@ static int host_take_thing(const struct enrolld_host *host, const char *thing_na
     /* json-c's own check takes overlong forms (RFC 3629, section 3). */
     if (device_configuration != NULL && !text_is_utf8(device_configuration, strlen(device_configuration)))
         return host_fail(host, FAILURE_INVALID, "the cloud's device configuration is not UTF-8");
-    memcpy(held->thing_name, thing_name, length + 1);
+    if (device_configuration != NULL && !is_usable(device_configuration)) {
+        report_note(enrollment->step,
+                    "the cloud's deviceConfiguration is left out: it is no JSON object of at most 12 KiB");
+        device_configuration = NULL;
+    }
+    if (length > 0) /* else what ThingName= says stays */
+        memcpy(held->thing_name, thing_name, length + 1);
     free(held->device_configuration);
     held->device_configuration = device_configuration != NULL ? strdup(device_configuration) : NULL;
     held->has_thing = true;

@@ -107,9 +107,16 @@ static const char *judge_loss(const struct identity *identity, const struct sett
     if (identity->ek_name[0] == '\0')
         return JOB_LOST_YES;
     if (tpm_endorsement_read(settings->tcti, &endorsement, &refused, &reason) < 0) {
-        if (!refused)
+        if (!refused) {
             *failure = reason;
-        return refused ? JOB_LOST_YES : NULL;
+            return NULL;
+        }
+        /* TPM2_Clear would have emptied the authorization: this one was not just cleared. */
+        (void)failure_set(
+            failure, FAILURE_TPM, STEP_VERIFY,
+            "the key of this identity does not load, and this TPM does not tell whether it is another one "
+            "(its endorsement hierarchy has a password): for a new identity set OnWrongTPM=enroll in [Key]");
+        return JOB_LOST_ELSEWHERE;
     }
     if (strcmp(endorsement.name, identity->ek_name) == 0) {
         failure_append(failure, "; its endorsement key is that of the TPM of this identity: it was cleared");

@@ -2,9 +2,7 @@
 #include "common/configuration.h"
 #include "common/job.h"
 #include "common/memfd.h"
-#include "common/specifier.h"
 #include "common/step.h"
-#include "common/text.h"
 #include "worker/deadline.h"
 #include "worker/enrollment.h"
 #include "worker/identity.h"
@@ -93,21 +91,6 @@ static int run_plugin(struct enrollment *enrollment, const struct enrolld_plugin
     return r < 0 ? -1 : 0;
 }
 
-/* The cloud has never told the thing's name: the operator may have. */
-static int name_thing(struct enrollment *enrollment) {
-    const struct specifier_values values = {.serial_number = enrollment->serial_number};
-    AUTO_FREE char *name = NULL;
-    if (enrollment->held.has_thing || enrollment->settings->thing_name[0] == '\0')
-        return 0;
-    if (specifier_expand(enrollment->settings->thing_name, &values, "ThingName", &name, enrollment->failure) < 0)
-        return -1;
-    if (!text_is_thing_name(name))
-        return failure_set(enrollment->failure, FAILURE_INVALID, STEP_CONFIGURATION,
-                           "ThingName= gives \"%.140s\", which is no thing name: 1 to 128 of a-z A-Z 0-9 : _ -", name);
-    memcpy(enrollment->held.thing_name, name, strlen(name) + 1);
-    return 0;
-}
-
 /* A certificate that stayed refused is given up for another one, but ever more slowly. Only what the cloud itself has
  * said inside the TLS session counts, class `denied`: else anyone on the path could have certificates made. */
 static int take_refusal(struct enrollment *enrollment) {
@@ -118,6 +101,8 @@ static int take_refusal(struct enrollment *enrollment) {
     held->refusals++;
     if (checkpoint_is_hopeless(held)) {
         failure_append(&refusal, "; certificate %.16s... is given up for another one", enrollment->certificate.id);
+        if (!held->has_thing && enrollment->settings->thing_name[0] == '\0')
+            failure_append(&refusal, " (it may only be the client id: tell the thing's name by ThingName= in [Agent])");
         report_note(STEP_PROVE, refusal.message);
         enrollment->never_confirmed = !held->has_thing;
         checkpoint_drop_certificate(held);
@@ -149,22 +134,23 @@ static int take_doubt(struct enrollment *enrollment, const struct enrolld_plugin
 static int get_proven(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
     struct checkpoint *held = &enrollment->held;
     bool proven = false;
-    if (name_thing(enrollment) < 0)
-        return -1;
     if (held->stage == CHECKPOINT_SENT) { /* it may be registered: the answer was lost, or this device lost power */
         proven = prove_identity(enrollment, 0) == 0;
         if (!proven && !prove_is_worth_waiting(enrollment->failure->class))
             return -1;
     }
     /* Where the proof has succeeded already this may still tell the thing's name. */
+    char proven_id[CERTIFICATE_ID_SIZE];
+    memcpy(proven_id, enrollment->certificate.id, sizeof proven_id);
     if (held->stage < CHECKPOINT_SPENT && run_plugin(enrollment, plugin) < 0 && !proven &&
         held->stage != CHECKPOINT_SPENT)
         return -1;
-    if (proven)
+    if (proven && strcmp(proven_id, enrollment->certificate.id) == 0)
         return 0;
     if (prove_identity(enrollment, enrollment->settings->propagation_ms) == 0)
         return 0;
-    return enrollment->failure->class == FAILURE_NETWORK ? take_doubt(enrollment, plugin) : take_refusal(enrollment);
+    bool unanswered = enrollment->failure->class == FAILURE_NETWORK || enrollment->failure->wordless;
+    return unanswered ? take_doubt(enrollment, plugin) : take_refusal(enrollment);
 }
 
 static int make_identity(const struct enrollment *enrollment, const char *method, uint64_t generation,

@@ -201,8 +201,10 @@ static int fail_ended(const struct mqtt *mqtt, const char *awaited, struct failu
                            tls_was_refused(mqtt->tls) ? "refused the client certificate" : "ended the connection",
                            tls_alert_text(mqtt->tls));
     case RELAY_CLOSED:
-        return failure_set(failure, mqtt->connack.seen ? FAILURE_NETWORK : FAILURE_DENIED, mqtt->step,
-                           "%s closed the connection without a %s", mqtt->peer, awaited);
+        failure_record(failure, mqtt->connack.seen ? FAILURE_NETWORK : FAILURE_DENIED, mqtt->step,
+                       "%s closed the connection without a %s", mqtt->peer, awaited);
+        failure->wordless = true;
+        return -1;
     case RELAY_CUT:
         return failure_set(
             failure, FAILURE_NETWORK, mqtt->step, "%s: the connection broke before the %s: %s", mqtt->peer, awaited,

@@ -1,5 +1,6 @@
 #include "common/cleanup.h"
 #include "common/specifier.h"
+#include "common/text.h"
 #include "worker/enrollment.h"
 #include "worker/report.h"
 
@@ -29,7 +30,8 @@ static int list_client_ids(const struct enrollment *enrollment, const char *thin
     const char *configured = enrollment->settings->client_id;
     /* A device that was never told its thing's name is known by the common name of its certificate. */
     const char *own = configured[0] != '\0' ? configured : values.thing_name != NULL ? "%t-enrolld" : "%s-enrolld";
-    const char *patterns[] = {own, configured[0] == '\0' && values.thing_name != NULL ? "%t" : NULL};
+    const char *bare = values.thing_name != NULL ? "%t" : "%s"; /* which many use as the thing's name */
+    const char *patterns[] = {own, configured[0] == '\0' ? bare : NULL};
     size_t count = 0;
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns && patterns[i] != NULL; i++) {
         AUTO_FREE char *id = NULL;
@@ -44,8 +46,26 @@ static int list_client_ids(const struct enrollment *enrollment, const char *thin
                        "ClientId=%s gives an MQTT client id of more than %d bytes", own, CLIENT_ID_MAX);
 }
 
+/* What ThingName= says, "" for nothing. */
+static int expand_thing_name(const struct enrollment *enrollment, char ret[THING_NAME_SIZE]) {
+    const struct specifier_values values = {.serial_number = enrollment->serial_number};
+    AUTO_FREE char *name = NULL;
+    ret[0] = '\0';
+    if (enrollment->settings->thing_name[0] == '\0')
+        return 0;
+    if (specifier_expand(enrollment->settings->thing_name, &values, "ThingName", &name, enrollment->failure) < 0)
+        return -1;
+    if (!text_is_thing_name(name))
+        return failure_set(enrollment->failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "ThingName= gives \"%.140s\", which is no thing name: 1 to 128 of a-z A-Z 0-9 : _ -", name);
+    memcpy(ret, name, strlen(name) + 1);
+    return 0;
+}
+
 int prove_check_settings(const struct enrollment *enrollment) {
-    char *ids[2] = {NULL, NULL};
+    char *ids[2] = {NULL, NULL}, name[THING_NAME_SIZE];
+    if (expand_thing_name(enrollment, name) < 0)
+        return -1;
     int r = list_client_ids(enrollment, enrollment->serial_number, ids, enrollment->failure);
     free(ids[0]);
     free(ids[1]);
@@ -53,10 +73,10 @@ int prove_check_settings(const struct enrollment *enrollment) {
 }
 
 /* AWS IoT takes one CONNECT per second and client id, so the first wait is already longer than that. */
-static int wait_before(unsigned attempt) {
+static int wait_before(unsigned round) {
     static const int seconds[] = {2, 2, 4, 8, 15};
     size_t last = sizeof seconds / sizeof *seconds - 1;
-    return poll(NULL, 0, 1000 * seconds[attempt < last ? attempt : last]);
+    return poll(NULL, 0, 1000 * seconds[round < last ? round : last]);
 }
 
 /* AWS IoT may also refuse a certificate that it does not know yet by closing the connection, which looks like the
@@ -77,35 +97,34 @@ bool prove_is_worth_waiting(enum failure_class class) {
     return false;
 }
 
-/* Once is enough where nobody waits; with two ids each of them once. */
-static bool is_over(unsigned attempt, int64_t end_ms, uint64_t patience_ms, bool has_two_ids) {
-    return patience_ms == 0 ? attempt + 1U >= (has_two_ids ? 2U : 1U) : now_ms() >= end_ms;
+static int try_id(struct enrollment *enrollment, const char *id) {
+    int r = host_connect(enrollment, id, enrollment->held.certificate_pem, enrollment->key, STEP_PROVE,
+                         enrollment->failure);
+    if (r == 0)
+        snprintf(enrollment->client_id, sizeof enrollment->client_id, "%s", id);
+    host_disconnect(enrollment);
+    return r;
 }
 
 int prove_identity(struct enrollment *enrollment, uint64_t patience_ms) {
-    char *ids[2] = {NULL, NULL};
-    int r = list_client_ids(enrollment, enrollment->held.thing_name, ids, enrollment->failure);
+    char *ids[2] = {NULL, NULL}, *thing_name = enrollment->held.thing_name;
+    /* Where the cloud has not told the thing's name the operator may have. */
+    if (thing_name[0] == '\0' && expand_thing_name(enrollment, thing_name) < 0)
+        return -1;
+    int r = list_client_ids(enrollment, thing_name, ids, enrollment->failure);
     AUTO_FREE char *own_id = ids[0];
-    AUTO_FREE char *thing_id = ids[1];
+    AUTO_FREE char *bare_id = ids[1];
     if (r < 0)
         return -1;
     report_step(STEP_PROVE);
     int64_t end_ms = now_ms() + (int64_t)patience_ms;
-    const char *id = own_id;
-    for (unsigned attempt = 0;; attempt++) {
-        r = host_connect(enrollment, id, enrollment->held.certificate_pem, enrollment->key, STEP_PROVE,
-                         enrollment->failure);
-        if (r == 0)
-            snprintf(enrollment->client_id, sizeof enrollment->client_id, "%s", id);
-        host_disconnect(enrollment);
-        if (r == 0 || !prove_is_worth_waiting(enrollment->failure->class) ||
-            is_over(attempt, end_ms, patience_ms, thing_id != NULL))
+    for (unsigned round = 0;; round++) {
+        r = try_id(enrollment, own_id);
+        if (r < 0 && enrollment->failure->class == FAILURE_DENIED && bare_id != NULL)
+            r = try_id(enrollment, bare_id);
+        if (r == 0 || !prove_is_worth_waiting(enrollment->failure->class) || now_ms() >= end_ms)
             return r;
-        if (enrollment->failure->class == FAILURE_DENIED && thing_id != NULL)
-            id = id == own_id ? thing_id : own_id;
-        if (patience_ms > 0) {
-            report_refusal(enrollment->failure);
-            wait_before(attempt);
-        }
+        report_refusal(enrollment->failure);
+        wait_before(round);
     }
 }

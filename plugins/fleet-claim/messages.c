@@ -82,23 +82,18 @@ static bool is_certificate_id(const char *text) {
     return strlen(text) == 64 && strspn(text, "0123456789abcdef") == 64;
 }
 
-const char *created_certificate_parse(const char *json, size_t size, struct created_certificate *ret) {
-    AUTO_JSON json_object *object = parse_object(json, size);
-    if (object == NULL)
-        return "it is not a JSON object";
+static const char *read_created(json_object *object, struct created_certificate *ret) {
     const char *pem = get_text(object, "certificatePem", CERTIFICATE_MAX);
     const char *id = get_text(object, "certificateId", 64);
     const char *token = get_text(object, "certificateOwnershipToken", OWNERSHIP_TOKEN_MAX);
+    const char *key = get_text(object, "privateKey", PRIVATE_KEY_MAX);
     if (pem == NULL)
         return "certificatePem is missing or malformed";
     if (id == NULL || !is_certificate_id(id))
         return "certificateId is missing or malformed";
     if (token == NULL)
         return "certificateOwnershipToken is missing or malformed";
-    const char *key = get_text(object, "privateKey", PRIVATE_KEY_MAX);
     struct created_certificate created = {key != NULL ? strdup(key) : NULL, strdup(pem), strdup(id), strdup(token)};
-    wipe_text(object, "certificateOwnershipToken");
-    wipe_text(object, "privateKey");
     if ((key != NULL && created.private_key_pem == NULL) || created.certificate_pem == NULL ||
         created.certificate_id == NULL || created.ownership_token == NULL) {
         created_certificate_clear(&created);
@@ -106,6 +101,16 @@ const char *created_certificate_parse(const char *json, size_t size, struct crea
     }
     *ret = created;
     return NULL;
+}
+
+const char *created_certificate_parse(const char *json, size_t size, struct created_certificate *ret) {
+    AUTO_JSON json_object *object = parse_object(json, size);
+    if (object == NULL)
+        return "it is not a JSON object";
+    const char *wrong = read_created(object, ret);
+    wipe_text(object, "certificateOwnershipToken");
+    wipe_text(object, "privateKey");
+    return wrong;
 }
 
 /* The template's DeviceConfiguration is a flat map of text (AWS IoT Developer Guide, "Provisioning templates"). */

@@ -176,6 +176,66 @@ class Checkpoint(harness.TestCase):
                     os.kill(pid, signal.SIGKILL)
                 self.assertOneCertificate()
 
+    def strict_policy(self):
+        """As many have it: a device may only connect under the name of its thing."""
+        policy = self.cloud.registry()["policies"]["enrolld-device"]
+        policy["Statement"][0]["Resource"] = [
+            "arn:aws:iot:eu-central-1:123456789012:client/${iot:Connection.Thing.ThingName}"
+        ]
+        self.cloud.set_policy("enrolld-device", policy)
+
+    def test_reply_lost_strict_policy(self):
+        self.scene()
+        self.strict_policy()
+        self.gateway.configure("Agent", ThingName="gateway-%s")
+        self.assertResumes("sent", operation="register-thing")
+        self.assertOneCertificate()
+
+    def test_reply_lost_strict_policy_without_a_name(self):
+        """The one case that costs a second certificate; the message says what would have saved it."""
+        self.scene()
+        self.strict_policy()
+        self.assertResumes("sent", operation="register-thing")
+        self.gateway.wait_provisioned(60)
+        self.assertIn("ThingName=", self.gateway.log.read_text())
+        self.assertEqual(len(self.cloud.events(event="create-from-csr")), 2)
+
+    def test_refusal_after_a_lost_reply(self):
+        """A hook that admits a serial number once refuses the second request: the certificate of the first is good."""
+        self.scene("--propagation=4")
+        self.gateway.configure("Retry", Denied="1s 1s")
+        self.cloud.fault("register-thing", "drop")
+        self.gateway.start()
+        self.wait_stage("sent")
+        self.cloud.wait_event(event="register-thing")
+        self.cut_off()
+        self.cloud.fault("register-thing", "reject", statusCode=403, errorCode="AccessDenied", times=0)
+        self.gateway.start()
+        self.assertOneCertificate()
+
+    def test_device_configuration_that_is_too_large(self):
+        """Left out, and told; name and identity are not lost with it."""
+        for size in (13000, 72000):
+            with self.subTest(size=size):
+                self.directory = self.directory / str(size)
+                self.directory.mkdir()
+                self.scene()
+                large = {"deviceConfiguration": {"Text": "x" * size}}
+                self.cloud.fault("register-thing", "amend", payload=json.dumps(large))
+                self.gateway.start()
+                self.assertOneCertificate()
+                self.assertEqual(self.gateway.property("ThingName"), self.cloud.thing_name("GW-0001"))
+                self.assertNotIn("deviceConfiguration", self.gateway.identity())
+                self.assertIn("deviceConfiguration is left out", self.gateway.log.read_text())
+
+    def test_reply_without_a_name(self):
+        self.scene()
+        self.gateway.configure("Agent", ThingName="gateway-%s")
+        self.cloud.fault("register-thing", "amend", payload='{"thingName": null}')
+        self.gateway.start()
+        self.assertOneCertificate()
+        self.assertEqual(self.gateway.property("ThingName"), self.cloud.thing_name("GW-0001"))
+
     # When a certificate is given up.
 
     def test_refused_certificate_is_given_up_ever_more_slowly(self):
@@ -210,7 +270,7 @@ class Checkpoint(harness.TestCase):
         """A cloud may turn away what it has forgotten without a word: not for ever."""
         self.hold_unanswered(143)
         first = self.held_id()
-        self.attacker.next_attacks = 2 * [NO_ANSWER]  # one for each client id
+        self.attacker.next_attacks = [NO_ANSWER]
         self.gateway.start()
         self.gateway.wait_provisioned(60)
         self.assertNotEqual(self.gateway.property("CertificateId"), first)
