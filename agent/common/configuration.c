@@ -98,8 +98,10 @@ static int on_entry(void *data, const char *section, const char *key, const char
     if (key == NULL || value == NULL) /* a section header, in builds of the library that report it */
         return 1;
     int r = -EINVAL;
-    if (strchr(section, '\t') != NULL || strchr(key, '\t') != NULL)
-        r = -EILSEQ; /* no worker could be told: configuration_serialize() */
+    /* No worker could be told: configuration_serialize(). The library cuts a long section, even amid a character. */
+    if (strchr(section, '\t') != NULL || strchr(key, '\t') != NULL || !text_is_utf8(section, strlen(section)) ||
+        !text_is_utf8(key, strlen(key)))
+        r = -EILSEQ;
     else if (*section != '\0' && *key != '\0')
         r = add_entry(source->configuration, section, key, value, source->file, source->line);
     if (r < 0 && source->error == 0) {
@@ -116,7 +118,7 @@ static int source_failure(const struct source *source, unsigned bad_line, struct
     if (source->error != 0 && source->error_line == line)
         what = source->error == -E2BIG    ? "there are too many settings"
                : source->error == -ENOMEM ? "out of memory"
-               : source->error == -EILSEQ ? "a section or the name of a setting cannot hold a tab"
+               : source->error == -EILSEQ ? "a section or the name of a setting is too long, or holds a tab"
                                           : "a setting needs a [Section] above it and a name";
     else if (source->too_long && bad_line == 0)
         what = "the line is too long";

@@ -174,8 +174,8 @@ static int host_subscribe(const struct enrolld_host *host, const char *const *fi
     int r = mqtt_subscribe(enrollment->mqtt, filters, count, SUBSCRIBE_TIMEOUT_S, enrollment->failure);
     if (r < 0 && enrollment->failure->class == FAILURE_DENIED)
         failure_append(enrollment->failure,
-                       "; does the policy allow iot:Subscribe to this topicfilter (create/* does not match "
-                       "create-from-csr/), and is Template= right?");
+                       "; does the policy allow iot:Subscribe to this topicfilter (create/* and create-from-csr/* do "
+                       "not match each other), and is Template= right?");
     return r;
 }
 

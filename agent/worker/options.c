@@ -30,10 +30,22 @@ static const struct enrolld_option *find_option(const struct enrolld_plugin *plu
     return NULL;
 }
 
+static bool is_choice(const char *choices, const char *value) {
+    size_t length = strlen(value);
+    for (const char *word = choices; word != NULL; word = strchr(word, ' ') != NULL ? strchr(word, ' ') + 1 : NULL)
+        if (strncmp(word, value, length) == 0 && (word[length] == ' ' || word[length] == '\0'))
+            return true;
+    return false;
+}
+
 /* What can be said of a value without opening the file that it names. */
-static int check_value(const struct configuration_entry *entry, enum enrolld_option_type type,
+static int check_value(const struct configuration_entry *entry, const struct enrolld_option *option,
                        struct failure *failure) {
+    enum enrolld_option_type type = option->type;
     const char *wrong = NULL;
+    if (option->choices != NULL && entry->value[0] != '\0' && !is_choice(option->choices, entry->value))
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s:%u: %s=%.200s is not one of: %s",
+                           entry->file, entry->line, entry->key, entry->value, option->choices);
     bool credential = strncmp(entry->value, "credential:", 11) == 0;
     switch (type) {
     case ENROLLD_OPTION_FILE:
@@ -67,7 +79,7 @@ int options_check(const struct configuration *configuration, const struct enroll
             return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                                "%s:%u: the method %s knows no key %s=", entry->file, entry->line, plugin->name,
                                entry->key);
-        if (check_value(entry, option->type, failure) < 0)
+        if (check_value(entry, option, failure) < 0)
             return -1;
     }
     for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)

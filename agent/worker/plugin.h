@@ -26,6 +26,7 @@ struct enrolld_option {
     enum enrolld_option_type type;
     bool required;
     const char *help;
+    const char *choices; /* TEXT: the words that it may be, with a blank between them; NULL: any text */
 };
 
 struct enrolld_reply {

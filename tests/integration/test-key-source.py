@@ -130,7 +130,8 @@ class KeySource(harness.TestCase):
         self.gateway.configure("fleet-claim", KeySource="moon")
         self.gateway.start()
         error = self.gateway.wait_property("LastError", lambda error: error[0] != "")
-        self.assertEqual(error[:2], ["invalid", "claim"])
+        self.assertEqual(error[:2], ["invalid", "configuration"])
+        self.assertIn("KeySource=moon is not one of: csr cloud", error[2])
         self.assertEqual(self.cloud.events(event="connect"), [])
 
 

@@ -45,8 +45,8 @@ static void test_malformed(void) {
         {"[Agent\nMethods=x\n", "test.conf:1: this is neither [Section] nor Key=Value"},
         {"Methods=x\n", "test.conf:1: a setting needs a [Section] above it and a name"},
         {"[Agent]\n=x\n", "test.conf:2: a setting needs a [Section] above it and a name"},
-        {"[Agent]\na\tb=x\n", "test.conf:2: a section or the name of a setting cannot hold a tab"},
-        {"[a\tb]\nx=1\n", "test.conf:2: a section or the name of a setting cannot hold a tab"},
+        {"[Agent]\na\tb=x\n", "test.conf:2: a section or the name of a setting is too long, or holds a tab"},
+        {"[a\tb]\nx=1\n", "test.conf:2: a section or the name of a setting is too long, or holds a tab"},
         {"[Agent]\nMethods=\xff\n", "test.conf: this is not UTF-8 text"},
         {long_line, "test.conf:3: the line is too long"},
     };
