@@ -52,9 +52,9 @@ static int hang(const struct enrolld_host *host, const char *how) {
     host->step(host, STEP_CLAIM);
     if (strcmp(how, "stubborn") == 0)
         signal(SIGTERM, SIG_IGN);
-    if (strcmp(how, "busy") == 0)
-        for (volatile unsigned turns = 0;; turns++)
-            ;
+    volatile bool busy = strcmp(how, "busy") == 0;
+    while (busy)
+        ;
     wait_for_ever();
     return 0;
 }
