@@ -8,6 +8,7 @@ import pwd
 import stat
 import subprocess
 import unittest
+from xml.etree import ElementTree
 
 import harness
 from gateway import FILES, INTERFACE, NAME, PATH, Gateway
@@ -68,13 +69,13 @@ class Permissions(harness.TestCase):
 
     def methods(self):
         """All methods of the agent, with arguments for dbus-send that fit."""
-        lines = self.gateway.busctl("introspect", "--list", NAME, PATH, INTERFACE).splitlines()
+        words = [harness.built("enrolld"), "--introspect"]
+        document = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        samples = {"u": "uint32:1", "s": "string:x"}
         found = {}
-        for line in lines:
-            words = line.split()
-            if len(words) > 2 and words[1] == "method":
-                samples = {"-": [], "u": ["uint32:1"], "s": ["string:x"]}
-                found[words[0].removeprefix(".")] = samples[words[2]]
+        for method in ElementTree.fromstring(document).findall(f".//interface[@name='{INTERFACE}']/method"):
+            arguments = [one.get("type") for one in method.findall("arg") if one.get("direction") != "out"]
+            found[method.get("name")] = [samples[kind] for kind in arguments]
         self.assertIn("Enroll", found)
         return found
 
