@@ -17,9 +17,15 @@ static const char *const type_names[MESSAGE_TYPE_COUNT] = {
 };
 
 static const char *const role_names[FILE_ROLE_COUNT] = {
-    [FILE_CONFIGURATION] = "configuration", [FILE_CERTIFICATE] = "certificate",
-    [FILE_PRIVATE_KEY] = "private-key",     [FILE_ROOT_CA] = "root-ca",
-    [FILE_IDENTITY] = "identity",           [FILE_CHECKPOINT] = "checkpoint",
+    [FILE_CONFIGURATION] = "configuration",
+    [FILE_CERTIFICATE] = "certificate",
+    [FILE_PRIVATE_KEY] = "private-key",
+    [FILE_ROOT_CA] = "root-ca",
+    [FILE_IDENTITY] = "identity",
+    [FILE_CHECKPOINT] = "checkpoint",
+    [FILE_STAGED] = "staged",
+    [FILE_REQUEST] = "request",
+    [FILE_PLUGINS] = "plugins",
 };
 
 const char *message_type_name(enum message_type type) {

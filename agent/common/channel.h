@@ -5,7 +5,7 @@
  *     daemon                                        worker
  *     job  VERB= GENERATION= + files          --->
  *                                             <---  progress  STEP= [CLASS= MESSAGE=] [NOTE=]   (any number)
- *                                             <---  checkpoint + file                    (enroll, a few)
+ *                                             <---  checkpoint + file                    (a few)
  *     continue                                --->                                       (once it is durable)
  *                                             <---  result  RESULT=done + files | RESULT=resume |
  *                                                           RESULT=failed CLASS= STEP= MESSAGE=
@@ -43,8 +43,11 @@ enum file_role {
     FILE_ROOT_CA,       /* root-ca.pem */
     FILE_IDENTITY,      /* identity.json */
     FILE_CHECKPOINT,    /* how far an enrolment has come: the worker's own words, kept by the daemon unread */
+    FILE_STAGED,        /* a key that waits for its certificate, or both: the worker's own words, too */
+    FILE_REQUEST,       /* a certificate signing request in PEM */
+    FILE_PLUGINS,       /* what can be said of the plugins, as JSON */
 };
-#define FILE_ROLE_COUNT (FILE_CHECKPOINT + 1)
+#define FILE_ROLE_COUNT (FILE_PLUGINS + 1)
 
 struct message_field {
     uint16_t key; /* offsets into text */

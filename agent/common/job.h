@@ -2,13 +2,18 @@
 #pragma once
 
 /* VERB= */
-#define JOB_CHECK "check"               /* + all five files: is this identity usable? no network */
-#define JOB_ENROLL "enroll"             /* + configuration, checkpoint if there is one: get a new identity */
-#define JOB_CHECK_CONFIG "check-config" /* + configuration: are the settings and the section of the plugin right? */
+#define JOB_CHECK "check"   /* + all five files: is this identity usable? no network */
+#define JOB_ENROLL "enroll" /* + configuration, checkpoint and staged if they are there: get a new identity */
+#define JOB_CHECK_CONFIG "check-config" /* + configuration: are the settings and the sections of the methods right? */
+#define JOB_REQUEST "request"           /* + configuration, staged if there is one: a key that waits, and its CSR */
+#define JOB_IMPORT "import"   /* + the same, certificate, private-key if it comes along: the certificate for it */
+#define JOB_PLUGINS "plugins" /* the methods that are installed, and their options */
 
 /* Keys of a job. */
 #define JOB_KEY_VERB "VERB"
 #define JOB_KEY_GENERATION "GENERATION" /* the number the new identity will get */
+#define JOB_KEY_WAITED "WAITED"         /* enroll: seconds since the cloud has answered "not yet" for the first time */
+#define JOB_KEY_SUBJECT "SUBJECT"       /* request: in place of the configured one; optional */
 
 /* Keys of progress. */
 #define JOB_KEY_STEP "STEP" /* common/step.h; with CLASS= and MESSAGE=: why it is asked again */
@@ -20,7 +25,9 @@
 #define JOB_KEY_CLASS "CLASS"   /* failed: failure_class_name(), with STEP= and MESSAGE= */
 #define JOB_KEY_MESSAGE "MESSAGE"
 #define JOB_KEY_RETRY_AFTER "RETRY_AFTER" /* failed: seconds that the server asked for, optional */
-#define JOB_KEY_LOST "LOST"               /* check failed: this identity can never work again here, one of: */
+#define JOB_KEY_UNUSABLE                                                                                               \
+    "UNUSABLE"              /* enroll failed: "yes" if nothing was tried: an input of the method is missing or wrong */
+#define JOB_KEY_LOST "LOST" /* check failed: this identity can never work again here, one of: */
 #define JOB_LOST_YES "yes"
 #define JOB_LOST_ELSEWHERE "elsewhere" /* its key is in another TPM, where it may still work */
 

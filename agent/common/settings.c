@@ -18,13 +18,34 @@ static const char *parse_word(const char *value, char *buffer, size_t size) {
     return NULL;
 }
 
-static const char *parse_method(const char *value, size_t offset, struct settings *settings) {
+static const char *parse_methods(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
-    if (strpbrk(value, " \t") != NULL)
-        return "must be one method: this version takes no list";
-    if (value[strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-")] != '\0')
-        return "must be the name of a plugin: lower-case letters, digits and hyphens";
-    return parse_word(value, settings->method, sizeof settings->method);
+    static const char legal[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
+    settings->method_count = 0;
+    for (size_t length; *value != '\0'; value += length + strspn(value + length, " \t")) {
+        length = strcspn(value, " \t");
+        if (strspn(value, legal) < length || length >= SETTINGS_METHOD_MAX)
+            return "must be names of methods: lower-case letters, digits and hyphens, with a blank between them";
+        if (settings->method_count == SETTINGS_METHODS_MAX)
+            return "has more than 8 methods";
+        for (size_t i = 0; i < settings->method_count; i++)
+            if (strncmp(settings->methods[i], value, length) == 0 && settings->methods[i][length] == '\0')
+                return "names a method twice";
+        memcpy(settings->methods[settings->method_count], value, length);
+        settings->methods[settings->method_count++][length] = '\0';
+    }
+    return NULL;
+}
+
+static const char *parse_on_denied(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (strcmp(value, "wait") == 0)
+        settings->on_denied = SETTING_DENIED_WAIT;
+    else if (strcmp(value, "next") == 0)
+        settings->on_denied = SETTING_DENIED_NEXT;
+    else
+        return "must be wait or next";
+    return NULL;
 }
 
 static const char *parse_serial_number(const char *value, size_t offset, struct settings *settings) {
@@ -59,6 +80,13 @@ static const char *parse_thing_name(const char *value, size_t offset, struct set
     if (specifier_judge(value) != NULL)
         return specifier_judge(value);
     return parse_word(value, settings->thing_name, sizeof settings->thing_name);
+}
+
+static const char *parse_subject(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (specifier_judge(value) != NULL)
+        return specifier_judge(value);
+    return parse_word(value, settings->subject, sizeof settings->subject);
 }
 
 static const char *parse_endpoint(const char *value, size_t offset, struct settings *settings) {
@@ -198,7 +226,8 @@ static const struct {
     setting_parser *parse;
     size_t offset;
 } known[] = {
-    {"Agent", "Methods", NULL, parse_method, 0},
+    {"Agent", "Methods", NULL, parse_methods, 0},
+    {"Agent", "OnDenied", "wait", parse_on_denied, 0},
     {"Agent", "SerialNumber", "auto", parse_serial_number, 0},
     {"Agent", "ThingName", "", parse_thing_name, 0},
     {"Agent", "SerialNumberReplacement", "", parse_serial_replacement, 0},
@@ -212,6 +241,7 @@ static const struct {
     {"Key", "Algorithm", "P-256", parse_algorithm, 0},
     {"Key", "TCTI", "device:/dev/tpmrm0", parse_tcti, 0},
     {"Key", "OnWrongTPM", "fail", parse_wrong_tpm, 0},
+    {"Request", "Subject", "CN=%s", parse_subject, 0},
     {"Retry", "Network", "2s 15min", parse_retry, FAILURE_NETWORK},
     {"Retry", "CloudBusy", "10s 1h", parse_retry, FAILURE_CLOUD_BUSY},
     {"Retry", "NotYet", "1s 5min", parse_retry, FAILURE_NOT_YET},
@@ -249,7 +279,7 @@ static int read_setting(const struct configuration *configuration, size_t i, str
                         struct failure *failure) {
     const struct configuration_entry *entry = configuration_find(configuration, known[i].section, known[i].key);
     const char *value = entry != NULL ? entry->value : known[i].otherwise;
-    if (value == NULL)
+    if (value == NULL || (*value == '\0' && known[i].otherwise == NULL))
         return fail_missing(configuration, i, failure);
     const char *wrong = *value != '\0' ? known[i].parse(value, known[i].offset, settings) : NULL;
     if (wrong == NULL || entry == NULL) /* the defaults are right */
@@ -274,19 +304,26 @@ static bool section_is_known(const char *section) {
     return false;
 }
 
+static bool is_method(const struct settings *settings, const char *section) {
+    for (size_t i = 0; i < settings->method_count; i++)
+        if (strcmp(settings->methods[i], section) == 0)
+            return true;
+    return false;
+}
+
 void settings_warn_unknown(const struct configuration *configuration, const struct settings *settings,
                            void (*warn)(const char *text, void *data), void *data) {
     for (size_t i = 0; i < configuration->count; i++) {
         const struct configuration_entry *entry = &configuration->entries[i];
         char text[512];
-        if (key_is_known(entry) || strcmp(entry->section, settings->method) == 0)
+        if (key_is_known(entry) || is_method(settings, entry->section))
             continue;
         if (section_is_known(entry->section))
             snprintf(text, sizeof text, "%s:%u: unknown key %s= in section [%s] is ignored", entry->file, entry->line,
                      entry->key, entry->section);
         else
             snprintf(text, sizeof text,
-                     "%s:%u: %s= is ignored: section [%s] is neither enrolld's nor that of the method in use",
+                     "%s:%u: %s= is ignored: section [%s] is neither enrolld's nor that of a method in Methods=",
                      entry->file, entry->line, entry->key, entry->section);
         warn(text, data);
     }

@@ -1,5 +1,5 @@
-/* What the keys of [Agent], [Cloud], [Key] and [Retry] mean: one table of key, type, default and help, read by the
- * daemon, the worker and --check-config alike. Sections of plugins belong to the plugins. */
+/* What the keys of [Agent], [Cloud], [Key], [Request] and [Retry] mean: one table of key, type, default and help, read
+ * by the daemon, the worker and --check-config alike. Sections of plugins belong to the plugins. */
 #pragma once
 
 #include "common/configuration.h"
@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #define SETTINGS_METHOD_MAX 64
+#define SETTINGS_METHODS_MAX 8
 #define SETTINGS_HOST_MAX 254 /* RFC 1035: 253 characters */
 
 enum setting_key_backend { SETTING_KEY_TPM2, SETTING_KEY_FILE };
@@ -20,6 +21,7 @@ enum setting_key_algorithm {
     SETTING_KEY_RSA3072,
 };
 enum setting_wrong_tpm { SETTING_WRONG_TPM_FAIL, SETTING_WRONG_TPM_ENROLL };
+enum setting_on_denied { SETTING_DENIED_WAIT, SETTING_DENIED_NEXT };
 enum setting_minimum_tls { SETTING_TLS_1_2, SETTING_TLS_1_3 };
 
 /* One row of the retry table: full jitter between 0 and min(cap, base * 2^attempt). */
@@ -29,8 +31,10 @@ struct retry_range {
 };
 
 struct settings {
-    char method[SETTINGS_METHOD_MAX];              /* [Agent] Methods=, one for now */
-    char serial_number[CONFIGURATION_VALUE_MAX];   /* [Agent] SerialNumber=, the source and not the number */
+    size_t method_count;
+    char methods[SETTINGS_METHODS_MAX][SETTINGS_METHOD_MAX]; /* [Agent] Methods=, in order */
+    enum setting_on_denied on_denied;                        /* [Agent] OnDenied= */
+    char serial_number[CONFIGURATION_VALUE_MAX];             /* [Agent] SerialNumber=, the source and not the number */
     char thing_name[256];                          /* [Agent] ThingName=, with specifiers; "": only the cloud says */
     char serial_replacement;                       /* [Agent] SerialNumberReplacement=, NUL for none */
     char client_id[256];                           /* [Agent] ClientId=, with specifiers; "" for the defaults */
@@ -43,6 +47,7 @@ struct settings {
     enum setting_key_algorithm key_algorithm;      /* [Key] Algorithm= */
     char tcti[256];                                /* [Key] TCTI= */
     enum setting_wrong_tpm on_wrong_tpm;           /* [Key] OnWrongTPM= */
+    char subject[CONFIGURATION_VALUE_MAX];         /* [Request] Subject=, with specifiers */
     struct retry_range retry[FAILURE_CLASS_COUNT]; /* [Retry] Network= ... */
     uint64_t propagation_ms;                       /* [Retry] Propagation= */
 };

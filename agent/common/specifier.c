@@ -22,8 +22,8 @@ static const char *machine_id(char *buffer, size_t size) {
 
 const char *specifier_judge(const char *text) {
     for (; *text != '\0'; text++)
-        if (*text == '%' && (*++text == '\0' || strchr("stmH%", *text) == NULL))
-            return "has a % that starts no specifier (there are %s, %t, %m, %H and %%)";
+        if (*text == '%' && (*++text == '\0' || strchr("stcimH%", *text) == NULL))
+            return "has a % that starts no specifier (there are %s, %t, %c, %i, %m, %H and %%)";
     return NULL;
 }
 
@@ -35,6 +35,10 @@ static const char *value_of(char letter, const struct specifier_values *values, 
         return values->serial_number;
     case 't':
         return values->thing_name;
+    case 'c':
+        return values->common_name;
+    case 'i':
+        return values->certificate_id;
     case 'm':
         return machine_id(buffer, size);
     case 'H':

@@ -4,14 +4,17 @@
 #include "common/failure.h"
 
 struct specifier_values {
-    const char *serial_number; /* %s */
-    const char *thing_name;    /* %t, NULL while it is unknown */
+    const char *serial_number;  /* %s */
+    const char *thing_name;     /* %t, NULL while it is unknown */
+    const char *common_name;    /* %c, of the certificate; NULL while there is none, or it has none */
+    const char *certificate_id; /* %i, NULL while there is none */
 };
 
 /* Pure: NULL if every specifier in the text is one, else what is wrong. */
 const char *specifier_judge(const char *text);
 
-/* Replaces %s (serial number), %t (thing name), %m (machine id), %H (host name) and %%. The caller frees *ret. Class
- * `invalid`, step STEP_CONFIGURATION, for another letter or one that has no value yet; `name` is what to blame. */
+/* Replaces %s (serial number), %t (thing name), %c (common name of the certificate), %i (its id), %m (machine id), %H
+ * (host name) and %%. The caller frees *ret. Class `invalid`, step STEP_CONFIGURATION, for another letter or one that
+ * has no value yet; `name` is what to blame. */
 int specifier_expand(const char *text, const struct specifier_values *values, const char *name, char **ret,
                      struct failure *failure);

@@ -417,7 +417,7 @@ static int load_configuration(struct agent *agent, struct failure *failure) {
     agent->configuration = TAKE_POINTER(configuration);
     if (agent->status.state != STATE_PROVISIONED) {
         struct status *status = &agent->status;
-        status_set_text(status->method, sizeof status->method, agent->settings.method);
+        status_set_text(status->method, sizeof status->method, agent->settings.methods[0]);
         status_set_text(status->identity.endpoint, sizeof status->identity.endpoint, agent->settings.endpoint);
     }
     return 0;

@@ -237,7 +237,7 @@ int job_enroll(struct message *job, struct message *result, bool *resume, struct
     if (job_read_configuration(job, &configuration, &settings, failure) < 0)
         return -1;
     report_step(STEP_CONFIGURATION);
-    if (plugin_load(settings.method, &plugin, failure) < 0 ||
+    if (plugin_load(settings.methods[0], &plugin, failure) < 0 ||
         serial_resolve(&settings, &enrollment.endorsement, enrollment.serial_number, failure) < 0 ||
         options_read(configuration, plugin, &values, &options, failure) < 0)
         return -1;
@@ -257,7 +257,7 @@ int job_check_configuration(struct message *job, struct message *result, struct 
     struct settings settings;
     if (job_read_configuration(job, &configuration, &settings, failure) < 0)
         return -1;
-    if (plugin_load(settings.method, &plugin, failure) < 0 || options_check(configuration, plugin, failure) < 0)
+    if (plugin_load(settings.methods[0], &plugin, failure) < 0 || options_check(configuration, plugin, failure) < 0)
         return -1;
     (void)message_add(result, JOB_KEY_METHOD, plugin->name);
     return 0;

@@ -46,8 +46,8 @@ static void check_settings(const struct configuration *configuration) {
         REQUIRE(failure.class == FAILURE_INVALID && failure.message[0] != '\0' && settings.port == 7);
         return;
     }
-    REQUIRE(settings.method[0] != '\0' && settings.endpoint[0] != '\0' && settings.root_ca[0] == '/');
-    REQUIRE(strpbrk(settings.method, "/. \t") == NULL);
+    REQUIRE(settings.methods[0][0] != '\0' && settings.endpoint[0] != '\0' && settings.root_ca[0] == '/');
+    REQUIRE(strpbrk(settings.methods[0], "/. \t") == NULL);
     REQUIRE(settings.port > 0);
     for (int class = 0; class < FAILURE_CLASS_COUNT; class ++)
         REQUIRE(settings.retry[class].base_ms > 0 && settings.retry[class].cap_ms >= settings.retry[class].base_ms);

@@ -156,7 +156,8 @@ static void test_settings_defaults(void) {
     struct settings settings;
     struct failure failure = {0};
     ASSERT_NUMBER(settings_read(configuration, &settings, &failure), 0);
-    ASSERT_TEXT(settings.method, "fleet-claim");
+    ASSERT_NUMBER(settings.method_count, 1);
+    ASSERT_TEXT(settings.methods[0], "fleet-claim");
     ASSERT_TEXT(settings.serial_number, "auto");
     ASSERT_NUMBER(settings.port, 8883);
     ASSERT_NUMBER(settings.key_backend, SETTING_KEY_TPM2);
@@ -208,11 +209,19 @@ static void test_settings_bad(void) {
         {MINIMAL "[Key]\nBackend=disk\n", "test.conf:7: Backend= must be tpm2 or file, but it is \"disk\""},
         {MINIMAL "[Key]\nAlgorithm=RSA-1024\n",
          "test.conf:7: Algorithm= must be P-256, P-384, RSA-2048 or RSA-3072, but it is \"RSA-1024\""},
-        {MINIMAL "[Agent]\nMethods=jitp fleet-claim\n",
-         "test.conf:7: Methods= must be one method: this version takes no list, but it is \"jitp fleet-claim\""},
+        {MINIMAL "[Agent]\nMethods=jitp fleet-claim jitp\n",
+         "test.conf:7: Methods= names a method twice, but it is \"jitp fleet-claim jitp\""},
+        {MINIMAL "[Agent]\nMethods=a b c d e f g h i\n",
+         "test.conf:7: Methods= has more than 8 methods, but it is \"a b c d e f g h i\""},
         {MINIMAL "[Agent]\nMethods=../x\n",
-         "test.conf:7: Methods= must be the name of a plugin: lower-case letters, digits "
-         "and hyphens, but it is \"../x\""},
+         "test.conf:7: Methods= must be names of methods: lower-case letters, digits "
+         "and hyphens, with a blank between them, but it is \"../x\""},
+        {"[Agent]\nMethods=\n[Cloud]\nEndpoint=x\nRootCA=/x\n",
+         "Methods= is missing in section [Agent] of enrolld.conf"},
+        {MINIMAL "[Agent]\nOnDenied=never\n", "test.conf:7: OnDenied= must be wait or next, but it is \"never\""},
+        {MINIMAL "[Request]\nSubject=CN=%q\n",
+         "test.conf:7: Subject= has a % that starts no specifier (there are %s, %t, %c, %i, %m, %H and %%), but it is "
+         "\"CN=%q\""},
         {MINIMAL "[Agent]\nSerialNumber=mac\n", "test.conf:7: SerialNumber= must be auto, devicetree, dmi, tpm-ek, "
                                                 "machine-id, file:/PATH or literal:TEXT, but it "
                                                 "is \"mac\""},
@@ -222,7 +231,7 @@ static void test_settings_bad(void) {
          "test.conf:7: SerialNumberReplacement= must be one character of a-z A-Z 0-9 : _ -, but it is \"/\""},
         {MINIMAL "[Key]\nOnWrongTPM=ignore\n", "test.conf:7: OnWrongTPM= must be fail or enroll, but it is \"ignore\""},
         {MINIMAL "[Agent]\nClientId=%z\n",
-         "test.conf:7: ClientId= has a % that starts no specifier (there are %s, %t, %m, %H "
+         "test.conf:7: ClientId= has a % that starts no specifier (there are %s, %t, %c, %i, %m, %H "
          "and %%), but it is \"%z\""},
         {MINIMAL "[Retry]\nNetwork=2s\n",
          "test.conf:7: Network= must be two time spans, the first wait and the longest one, "
@@ -271,9 +280,10 @@ static void test_unknown_keys(void) {
     char warnings[1024] = "";
     ASSERT_NUMBER(settings_read(configuration, &settings, &failure), 0);
     settings_warn_unknown(configuration, &settings, collect_warning, warnings);
-    ASSERT_TEXT(warnings,
-                "test.conf:6: unknown key Prot= in section [Cloud] is ignored|"
-                "test.conf:10: Port= is ignored: section [Cluod] is neither enrolld's nor that of the method in use|");
+    ASSERT_TEXT(
+        warnings,
+        "test.conf:6: unknown key Prot= in section [Cloud] is ignored|"
+        "test.conf:10: Port= is ignored: section [Cluod] is neither enrolld's nor that of a method in Methods=|");
 }
 
 static void collect_row(const struct setting_row *row, void *data) {

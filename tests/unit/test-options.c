@@ -80,7 +80,7 @@ static void test_refused(void) {
     refused("[method]\nTemplate=x\nCertificate=/nonexistent\n",
             "test.conf:3: Certificate=/nonexistent cannot be read: No such file or directory");
     refused("[method]\nTemplate=%q\n",
-            "test.conf:2: Template=%q has a % that starts no specifier (there are %s, %t, %m, %H "
+            "test.conf:2: Template=%q has a % that starts no specifier (there are %s, %t, %c, %i, %m, %H "
             "and %%)");
     refused("[method]\nTemplate=x\nCertificate=relative.pem\n",
             "test.conf:3: Certificate=relative.pem is neither an absolute path nor credential:ID");
