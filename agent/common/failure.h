@@ -26,6 +26,8 @@ struct failure {
     char message[FAILURE_MESSAGE_MAX]; /* UTF-8 without control characters, ends with what to do if that is known */
     uint32_t retry_after_s;            /* what the server asked for, 0 for nothing */
     bool wordless;                     /* denied: by an orderly close without a word, which may be throttling, too */
+    bool reached;                      /* of a connection: a server with a certificate that verifies has answered */
+    bool unusable;                     /* an input of the method is missing or wrong: nothing was tried */
 };
 
 /* The name on D-Bus, in logs and on the channel: "network", "cloud-busy", ... */

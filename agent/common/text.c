@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Length of the UTF-8 sequence at text, 0 if there is none (RFC 3629 section 4). */
@@ -81,4 +82,10 @@ void text_to_hex(const uint8_t *bytes, size_t size, char *hex) {
         hex[2 * i + 1] = digits[bytes[i] & 15];
     }
     hex[2 * size] = '\0';
+}
+
+void text_free_secret(char *text) {
+    if (text != NULL)
+        explicit_bzero(text, strlen(text));
+    free(text);
 }

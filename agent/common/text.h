@@ -18,5 +18,8 @@ bool text_is_thing_name(const char *text);
 /* Decimal digits only, no sign, no blanks; -EINVAL or -ERANGE otherwise, *ret untouched. */
 int text_to_u64(const char *text, uint64_t *ret);
 
+/* Wipes it, and frees it. Accepts NULL. */
+void text_free_secret(char *text);
+
 /* 2 * size lower-case digits and a NUL are written to hex. */
 void text_to_hex(const uint8_t *bytes, size_t size, char *hex);

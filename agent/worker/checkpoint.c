@@ -2,6 +2,7 @@
 
 #include "common/cleanup.h"
 #include "common/step.h"
+#include "common/text.h"
 #include "worker/document.h"
 
 #include <string.h>
@@ -17,14 +18,8 @@ static const char *const stage_names[] = {
 };
 #define STAGE_COUNT (CHECKPOINT_REGISTERED + 1)
 
-static void wipe_and_free(char *text) {
-    if (text != NULL)
-        explicit_bzero(text, strlen(text));
-    free(text);
-}
-
 void checkpoint_drop_secret(struct checkpoint *checkpoint) {
-    wipe_and_free(checkpoint->secret);
+    text_free_secret(checkpoint->secret);
     checkpoint->secret = NULL;
 }
 
@@ -40,7 +35,7 @@ void checkpoint_drop_certificate(struct checkpoint *checkpoint) {
 }
 
 void checkpoint_drop_key(struct checkpoint *checkpoint) {
-    wipe_and_free(checkpoint->private_pem);
+    text_free_secret(checkpoint->private_pem);
     checkpoint->private_pem = NULL;
 }
 
@@ -121,7 +116,7 @@ static const char *judge(const struct checkpoint *checkpoint) {
         return "it has no key";
     if (stage >= CHECKPOINT_ISSUED && checkpoint->certificate_pem == NULL)
         return "it has no certificate";
-    if ((stage == CHECKPOINT_ISSUED || stage == CHECKPOINT_SENT) && checkpoint->secret == NULL)
+    if (stage == CHECKPOINT_SENT && checkpoint->secret == NULL)
         return "it has no secret";
     return NULL;
 }

@@ -14,11 +14,12 @@
 #define CHECKPOINT_BINDING_SIZE 65 /* hex digits of a SHA-256 and a NUL */
 
 enum checkpoint_stage {
-    CHECKPOINT_NOTHING,    /* never stored */
-    CHECKPOINT_KEY,        /* the key is made */
-    CHECKPOINT_ISSUED,     /* a certificate is held, with the secret that registers it; it is not registered */
-    CHECKPOINT_SENT,       /* its registration was asked for, and no answer came: it may be registered */
-    CHECKPOINT_SPENT,      /* the same, and the secret is not accepted (any more) */
+    CHECKPOINT_NOTHING, /* never stored */
+    CHECKPOINT_KEY,     /* the key is made */
+    CHECKPOINT_ISSUED, /* a certificate is held, with the secret that registers it if there is one; it is not registered
+                        */
+    CHECKPOINT_SENT,   /* its registration was asked for, and no answer came: it may be registered */
+    CHECKPOINT_SPENT,  /* the same, and the secret is not accepted (any more) */
     CHECKPOINT_REGISTERED, /* it is registered */
 };
 

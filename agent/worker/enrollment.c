@@ -6,6 +6,7 @@
 #include "worker/deadline.h"
 #include "worker/jobs.h"
 #include "worker/report.h"
+#include "worker/staged.h"
 
 #include <wolfssl/wolfcrypt/sha256.h>
 
@@ -48,8 +49,8 @@ int enrollment_take_key(struct enrollment *enrollment, struct key *key, const ch
                                      : failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_KEY, "out of memory");
 }
 
-static bool is_file(const struct enrolld_plugin *plugin, const char *name) {
-    for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)
+static bool is_file(const struct enrollment *enrollment, const char *name) {
+    for (const struct enrolld_option *option = enrollment->plugin->options; option->name != NULL; option++)
         if (strcmp(option->name, name) == 0)
             return option->type == ENROLLD_OPTION_FILE;
     return false;
@@ -60,7 +61,7 @@ static int hash_text(wc_Sha256 *hash, const char *text) {
     return wc_Sha256Update(hash, (const byte *)text, (word32)strlen(text) + 1);
 }
 
-int enrollment_bind(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
+int enrollment_bind(struct enrollment *enrollment) {
     const struct settings *settings = enrollment->settings;
     char port[8], key[16], *name = NULL, *value = NULL;
     uint8_t digest[WC_SHA256_DIGEST_SIZE];
@@ -68,12 +69,12 @@ int enrollment_bind(struct enrollment *enrollment, const struct enrolld_plugin *
     size_t position = 0;
     snprintf(port, sizeof port, "%u", (unsigned)settings->port);
     snprintf(key, sizeof key, "%d %d", (int)settings->key_backend, (int)settings->key_algorithm);
-    const char *texts[] = {plugin->name, settings->endpoint, port, enrollment->serial_number, key};
+    const char *texts[] = {enrollment->method, settings->endpoint, port, enrollment->serial_number, key};
     int r = wc_InitSha256(&hash);
     for (size_t i = 0; i < sizeof texts / sizeof *texts && r == 0; i++)
         r = hash_text(&hash, texts[i]);
     while (r == 0 && options_next(enrollment->options, "", &position, (const char **)&name, (const char **)&value))
-        if (!is_file(plugin, name) && (r = hash_text(&hash, name)) == 0)
+        if (!is_file(enrollment, name) && (r = hash_text(&hash, name)) == 0)
             r = hash_text(&hash, value);
     if (r == 0)
         r = wc_Sha256Final(&hash, digest);
@@ -149,6 +150,62 @@ int enrollment_resume(struct enrollment *enrollment, const struct message *job) 
     enrollment->held = checkpoint;
     enrollment->was_sent = checkpoint.stage == CHECKPOINT_SENT;
     checkpoint = (struct checkpoint){.stage = CHECKPOINT_NOTHING};
+    return 0;
+}
+
+/* A key that this TPM does not know any more needs a person, but another method may do without. */
+static int load_imported_key(struct enrollment *enrollment, const struct staged *staged) {
+    const struct key_settings settings = {.tcti = enrollment->settings->tcti};
+    struct failure *failure = enrollment->failure;
+    bool lost = false;
+    report_step(STEP_KEY);
+    deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_KEY, "loading the imported key");
+    int r = key_load(&settings, staged->private_pem, strlen(staged->private_pem), &enrollment->key, &lost, failure);
+    deadline_stop();
+    if (r < 0 && lost) {
+        failure_append(failure, "; the imported identity is lost: begin again with `enrollctl request` or import");
+        failure->unusable = true;
+    }
+    return r;
+}
+
+static int fail_without_import(struct enrollment *enrollment, const char *what) {
+    failure_record(enrollment->failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                   "%s: %s needs `enrollctl import`, after `enrollctl request` or with a key", what,
+                   enrollment->method);
+    enrollment->failure->unusable = true;
+    return -1;
+}
+
+static void cleanup_staged(struct staged *staged) {
+    staged_clear(staged);
+}
+
+int enrollment_take_imported(struct enrollment *enrollment, const struct message *job) {
+    CLEANUP(cleanup_staged) struct staged staged = {.private_pem = NULL};
+    struct checkpoint *held = &enrollment->held;
+    AUTO_FREE char *text = NULL;
+    size_t size = 0, key_size = 0;
+    if (job->files[FILE_STAGED] < 0)
+        return fail_without_import(enrollment, "no certificate was imported");
+    if (job_read_file(job, FILE_STAGED, &text, &size, enrollment->failure) < 0)
+        return -1;
+    const char *wrong = staged_parse(text, size, &staged);
+    explicit_bzero(text, size);
+    if (wrong != NULL)
+        return fail_without_import(enrollment, wrong);
+    if (staged.certificate_pem == NULL)
+        return fail_without_import(enrollment, "the certificate for the request was not imported yet");
+    if (certificate_parse(staged.certificate_pem, strlen(staged.certificate_pem), STEP_CERTIFICATE,
+                          &enrollment->certificate, enrollment->failure) < 0 ||
+        load_imported_key(enrollment, &staged) < 0)
+        return -1;
+    const uint8_t *public_key = key_public_der(enrollment->key, &key_size);
+    if (!certificate_has_key(&enrollment->certificate, public_key, key_size))
+        return fail_without_import(enrollment, "the imported certificate is for another key");
+    memcpy(held->key_origin, staged.key_origin, sizeof held->key_origin);
+    held->private_pem = TAKE_POINTER(staged.private_pem);
+    held->certificate_pem = TAKE_POINTER(staged.certificate_pem);
     return 0;
 }
 

@@ -9,8 +9,9 @@
 #include "worker/key.h"
 #include "worker/mqtt.h"
 #include "worker/options.h"
-#include "worker/plugin.h"
 #include "worker/serial.h"
+
+#include <enrolld/plugin.h>
 
 /* Each wait of the exchange, in seconds. A pre-provisioning hook may take 5 s (AWS IoT Developer Guide,
  * "Pre-provisioning hooks"), and the service needs its own time on top. */
@@ -23,6 +24,8 @@
 struct enrollment {
     struct enrolld_host host; /* first: the plugin's pointer leads back here */
     const struct settings *settings;
+    const char *method;
+    const struct enrolld_plugin *plugin;
     const struct options *options;
     struct failure *failure;
     const char *step;
@@ -31,9 +34,10 @@ struct enrollment {
     char *root_ca_pem;
     size_t root_ca_size;
     struct key *key;
-    bool brings_key; /* the method gets the key with the certificate: none is made here */
-    bool had_key;    /* the private key was here in the clear */
-    bool must_end;   /* and so this process does not go on: another one does, from the checkpoint */
+    uint32_t retry_after_s; /* what the last HTTPS response asked for */
+    bool brings_key;        /* the method gets the key with the certificate: none is made here */
+    bool had_key;           /* the private key was here in the clear */
+    bool must_end;          /* and so this process does not go on: another one does, from the checkpoint */
     char *request_pem;
     struct mqtt *mqtt;
     struct key *client_key; /* the key of the connection that is open, when it is not `key` */
@@ -42,7 +46,11 @@ struct enrollment {
     bool was_sent;                  /* its registration was asked for in an earlier attempt, and not answered */
     bool never_confirmed;           /* the certificate that was given up last: no answer said that it is registered */
     struct certificate certificate; /* the leaf of held.certificate_pem */
+    bool wants_another;             /* a certificate is held, but the plugin is to ask for one in its place */
     char client_id[256];            /* that was accepted when the identity was proven */
+    bool accepted;                  /* the plugin itself has proven the certificate that is held */
+    unsigned tries;                 /* of the plugin to do so */
+    struct failure refusal;         /* of the last one */
     struct enrollment_connect {
         char client_id[256];
         int64_t boottime_ms;
@@ -52,11 +60,15 @@ struct enrollment {
 
 /* Says which settings the checkpoints of this run are for: a change of endpoint, method, serial number, kind of key or
  * of the plugin's options makes them worthless. Files that an option names (the claim) are not among them. */
-int enrollment_bind(struct enrollment *enrollment, const struct enrolld_plugin *plugin);
+int enrollment_bind(struct enrollment *enrollment);
 
 /* Goes on from the checkpoint of the job, if it has one for these settings whose key works in this TPM; otherwise
  * `held` stays at CHECKPOINT_NOTHING. Fails when the TPM cannot just now: the checkpoint is good. */
 int enrollment_resume(struct enrollment *enrollment, const struct message *job);
+
+/* Takes key and certificate of `enrollctl import` from the job. Class `invalid` and unusable if there are none, or not
+ * for this TPM. */
+int enrollment_take_imported(struct enrollment *enrollment, const struct message *job);
 
 /* What is configured for the device's key. */
 struct key_settings enrollment_key_settings(const struct enrollment *enrollment);
@@ -86,6 +98,9 @@ int prove_check_settings(const struct enrollment *enrollment);
  * may need a while to be honoured, so whatever can pass is asked again for patience_ms; 0: each client id once. Names
  * the thing by ThingName= if the cloud has not. */
 int prove_identity(struct enrollment *enrollment, uint64_t patience_ms);
+
+/* One CONNECT with the certificate that is held: with each of the client ids in turn, one a call. */
+int prove_once(struct enrollment *enrollment);
 
 /* True for the classes of failure that can pass while a new certificate becomes known in the cloud. */
 bool prove_is_worth_waiting(enum failure_class class);

@@ -18,6 +18,8 @@
 /* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). The
  * cloud counts from when it sees them: a little more. */
 #define CONNECT_DISTANCE_MS 1100
+/* Longer ones are the daemon's: a worker that only waits holds memory for nothing. */
+#define PAUSE_MAX_MS 60000
 
 static struct enrollment *enrollment_of(const struct enrolld_host *host) {
     return (struct enrollment *)host;
@@ -60,7 +62,33 @@ static void mask_secrets(const struct enrollment *enrollment, char *text) {
             mask(text, value);
 }
 
-__attribute__((format(printf, 3, 4))) static int host_fail(const struct enrolld_host *host, enum failure_class class,
+static enum failure_class class_of(enum enrolld_class class) {
+    switch (class) {
+    case ENROLLD_CLASS_NETWORK:
+        return FAILURE_NETWORK;
+    case ENROLLD_CLASS_CLOUD_BUSY:
+        return FAILURE_CLOUD_BUSY;
+    case ENROLLD_CLASS_NOT_YET:
+        return FAILURE_NOT_YET;
+    case ENROLLD_CLASS_DENIED:
+        return FAILURE_DENIED;
+    case ENROLLD_CLASS_INVALID:
+        return FAILURE_INVALID;
+    case ENROLLD_CLASS_INTERNAL:
+        return FAILURE_INTERNAL;
+    }
+    return FAILURE_INTERNAL;
+}
+
+/* Of what prove_is_worth_waiting() lets through. */
+static enum enrolld_class public_class_of(enum failure_class class) {
+    for (int public = ENROLLD_CLASS_NETWORK; public <= ENROLLD_CLASS_INTERNAL; public ++)
+        if (class_of((enum enrolld_class) public) == class)
+            return (enum enrolld_class) public;
+    return ENROLLD_CLASS_INTERNAL;
+}
+
+__attribute__((format(printf, 3, 4))) static int host_fail(const struct enrolld_host *host, enum enrolld_class class,
                                                            const char *format, ...) {
     struct enrollment *enrollment = enrollment_of(host);
     char text[FAILURE_MESSAGE_MAX];
@@ -69,7 +97,17 @@ __attribute__((format(printf, 3, 4))) static int host_fail(const struct enrolld_
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     mask_secrets(enrollment, text);
-    return failure_set(enrollment->failure, class, enrollment->step, "%s", text);
+    failure_record(enrollment->failure, class_of(class), enrollment->step, "%s", text);
+    enrollment->failure->retry_after_s = enrollment->retry_after_s;
+    return -1;
+}
+
+static void host_pause(const struct enrolld_host *host, uint32_t milliseconds, const char *why) {
+    struct failure reason;
+    failure_record(&reason, FAILURE_NOT_YET, enrollment_of(host)->step, "%s", why);
+    mask_secrets(enrollment_of(host), reason.message);
+    report_refusal(&reason);
+    poll(NULL, 0, milliseconds < PAUSE_MAX_MS ? (int)milliseconds : PAUSE_MAX_MS);
 }
 
 static const char *host_option(const struct enrolld_host *host, const char *name) {
@@ -142,6 +180,17 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
     return r;
 }
 
+__attribute__((format(printf, 2, 3))) static int fail_unusable(struct enrollment *enrollment, const char *format, ...) {
+    char text[FAILURE_MESSAGE_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    failure_record(enrollment->failure, FAILURE_INVALID, enrollment->step, "%s", text);
+    enrollment->failure->unusable = true;
+    return -1;
+}
+
 static int host_plugin_connect(const struct enrolld_host *host, const char *client_id, const char *certificate_pem,
                                const char *private_key_pem) {
     struct enrollment *enrollment = enrollment_of(host);
@@ -153,16 +202,14 @@ static int host_plugin_connect(const struct enrolld_host *host, const char *clie
     bool lost;
     host_disconnect(enrollment);
     snprintf(default_id, sizeof default_id, "%s-enroll", enrollment->serial_number);
+    /* Up to here nothing was tried: with unusable inputs another method has its turn. */
     if (key_load(&software, private_key_pem, strlen(private_key_pem), &enrollment->client_key, &lost, &reason) < 0)
-        return host_fail(host, FAILURE_INVALID, "the private key of this connection cannot be used: %s",
-                         reason.message);
-    if (certificate_parse(certificate_pem, strlen(certificate_pem), enrollment->step, &certificate,
-                          enrollment->failure) < 0)
-        return -1;
+        return fail_unusable(enrollment, "the private key of this connection cannot be used: %s", reason.message);
+    if (certificate_parse(certificate_pem, strlen(certificate_pem), enrollment->step, &certificate, &reason) < 0)
+        return fail_unusable(enrollment, "%s", reason.message);
     const uint8_t *public_key = key_public_der(enrollment->client_key, &public_size);
     if (!certificate_has_key(&certificate, public_key, public_size))
-        return host_fail(host, FAILURE_INVALID,
-                         "the private key of this connection does not belong to its certificate");
+        return fail_unusable(enrollment, "the private key of this connection does not belong to its certificate");
     return host_connect(enrollment, client_id != NULL ? client_id : default_id, certificate_pem, enrollment->client_key,
                         enrollment->step, enrollment->failure);
 }
@@ -170,7 +217,7 @@ static int host_plugin_connect(const struct enrolld_host *host, const char *clie
 static int host_subscribe(const struct enrolld_host *host, const char *const *filters, size_t count) {
     struct enrollment *enrollment = enrollment_of(host);
     if (enrollment->mqtt == NULL)
-        return host_fail(host, FAILURE_INTERNAL, "the plugin subscribes without a connection");
+        return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin subscribes without a connection");
     int r = mqtt_subscribe(enrollment->mqtt, filters, count, SUBSCRIBE_TIMEOUT_S, enrollment->failure);
     if (r < 0 && enrollment->failure->class == FAILURE_DENIED)
         failure_append(enrollment->failure,
@@ -184,7 +231,7 @@ static int host_exchange(const struct enrolld_host *host, const char *topic, con
     struct enrollment *enrollment = enrollment_of(host);
     mqtt_reply_clear(&enrollment->reply);
     if (enrollment->mqtt == NULL)
-        return host_fail(host, FAILURE_INTERNAL, "the plugin makes a request without a connection");
+        return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin makes a request without a connection");
     if (mqtt_request(enrollment->mqtt, topic, payload, size, EXCHANGE_TIMEOUT_S, &enrollment->reply,
                      enrollment->failure) < 0)
         return -1;
@@ -220,25 +267,50 @@ static int host_take_certificate(const struct enrolld_host *host, const char *ce
         return -1;
     const uint8_t *public_key = key_public_der(enrollment->key, &key_size);
     if (!certificate_has_key(&certificate, public_key, key_size))
-        return host_fail(host, FAILURE_INVALID,
+        return host_fail(host, ENROLLD_CLASS_INVALID,
                          "the certificate %.16s... was issued for another key than this device's", certificate.id);
-    if (strcmp(certificate.id, certificate_id) != 0)
-        return host_fail(host, FAILURE_INVALID, "the certificate's id is %.16s..., but the cloud calls it %.64s",
+    if (certificate_id != NULL && strcmp(certificate.id, certificate_id) != 0)
+        return host_fail(host, ENROLLD_CLASS_INVALID, "the certificate's id is %.16s..., but the cloud calls it %.64s",
                          certificate.id, certificate_id);
     if (size > HELD_CERTIFICATE_MAX)
-        return host_fail(host, FAILURE_INVALID, "the certificate has %zu bytes, more than %d", size,
+        return host_fail(host, ENROLLD_CLASS_INVALID, "the certificate has %zu bytes, more than %d", size,
                          HELD_CERTIFICATE_MAX);
-    enrollment->was_sent = false;
+    enrollment->was_sent = enrollment->wants_another = enrollment->accepted = false;
     checkpoint_drop_certificate(&enrollment->held);
     enrollment->held.certificate_pem = strdup(certificate_pem);
-    enrollment->held.secret = strdup(secret);
+    enrollment->held.secret = secret != NULL ? strdup(secret) : NULL;
     enrollment->certificate = certificate;
-    if (enrollment->held.certificate_pem == NULL || enrollment->held.secret == NULL)
-        return host_fail(host, FAILURE_INTERNAL, "out of memory");
+    if (enrollment->held.certificate_pem == NULL || (secret != NULL && enrollment->held.secret == NULL))
+        return host_fail(host, ENROLLD_CLASS_INTERNAL, "out of memory");
     if (enrollment_save(enrollment, CHECKPOINT_ISSUED) < 0)
         return -1;
     enrollment->must_end = enrollment->had_key && report_has_channel();
     return enrollment->must_end ? -1 : 0;
+}
+
+static const char *host_certificate_pem(const struct enrolld_host *host) {
+    const struct enrollment *enrollment = enrollment_of(host);
+    return enrollment->wants_another ? NULL : enrollment->held.certificate_pem;
+}
+
+static const char *host_certificate_id(const struct enrolld_host *host) {
+    return host_certificate_pem(host) != NULL ? enrollment_of(host)->certificate.id : NULL;
+}
+
+static int host_try_identity(const struct enrolld_host *host, struct enrolld_refusal *refusal) {
+    struct enrollment *enrollment = enrollment_of(host);
+    if (host_certificate_pem(host) == NULL || enrollment->key == NULL)
+        return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin tries an identity that it does not have");
+    int r = prove_once(enrollment);
+    enrollment->accepted = r == 0;
+    if (r == 0 || !prove_is_worth_waiting(enrollment->failure->class))
+        return r;
+    enrollment->refusal = *enrollment->failure;
+    memset(enrollment->failure, 0, sizeof *enrollment->failure);
+    *refusal = (struct enrolld_refusal){.class = public_class_of(enrollment->refusal.class),
+                                        .reached = enrollment->refusal.reached,
+                                        .message = enrollment->refusal.message};
+    return 1;
 }
 
 static const char *host_held_secret(const struct enrolld_host *host) {
@@ -247,8 +319,8 @@ static const char *host_held_secret(const struct enrolld_host *host) {
 
 static int host_registration(const struct enrolld_host *host, enum enrolld_registration registration) {
     struct enrollment *enrollment = enrollment_of(host);
-    if (enrollment->held.secret == NULL)
-        return host_fail(host, FAILURE_INTERNAL, "the plugin registers a certificate that it does not hold");
+    if (enrollment->held.secret == NULL || enrollment->wants_another)
+        return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin registers a certificate that it does not hold");
     switch (registration) {
     case ENROLLD_REGISTRATION_ASKED:
         return enrollment_save(enrollment, CHECKPOINT_SENT);
@@ -258,7 +330,7 @@ static int host_registration(const struct enrolld_host *host, enum enrolld_regis
         checkpoint_drop_secret(&enrollment->held);
         return enrollment_save(enrollment, CHECKPOINT_SPENT);
     }
-    return host_fail(host, FAILURE_INTERNAL, "the plugin says something unknown of the registration");
+    return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin says something unknown of the registration");
 }
 
 static bool is_usable(const char *device_configuration) {
@@ -273,12 +345,12 @@ static int host_take_thing(const struct enrolld_host *host, const char *thing_na
     struct checkpoint *held = &enrollment->held;
     size_t length = strlen(thing_name);
     if (held->certificate_pem == NULL)
-        return host_fail(host, FAILURE_INTERNAL, "the plugin has a thing but no certificate");
+        return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin has a thing but no certificate");
     if (length > 0 && !text_is_thing_name(thing_name))
-        return host_fail(host, FAILURE_INVALID, "the cloud's thing name \"%.140s\" is not one", thing_name);
+        return host_fail(host, ENROLLD_CLASS_INVALID, "the cloud's thing name \"%.140s\" is not one", thing_name);
     /* json-c's own check takes overlong forms (RFC 3629, section 3). */
     if (device_configuration != NULL && !text_is_utf8(device_configuration, strlen(device_configuration)))
-        return host_fail(host, FAILURE_INVALID, "the cloud's device configuration is not UTF-8");
+        return host_fail(host, ENROLLD_CLASS_INVALID, "the cloud's device configuration is not UTF-8");
     if (device_configuration != NULL && !is_usable(device_configuration)) {
         report_note(enrollment->step,
                     "the cloud's deviceConfiguration is left out: it is no JSON object of at most 12 KiB");
@@ -290,7 +362,7 @@ static int host_take_thing(const struct enrolld_host *host, const char *thing_na
     held->device_configuration = device_configuration != NULL ? strdup(device_configuration) : NULL;
     held->has_thing = true;
     if (device_configuration != NULL && held->device_configuration == NULL)
-        return host_fail(host, FAILURE_INTERNAL, "out of memory");
+        return host_fail(host, ENROLLD_CLASS_INTERNAL, "out of memory");
     checkpoint_drop_secret(held);
     return enrollment_save(enrollment, CHECKPOINT_REGISTERED);
 }
@@ -298,8 +370,13 @@ static int host_take_thing(const struct enrolld_host *host, const char *thing_na
 void host_open(struct enrollment *enrollment) {
     enrollment->host = (struct enrolld_host){
         .size = sizeof(struct enrolld_host),
+        .method = enrollment->method,
+        .serial_number = enrollment->serial_number,
+        .endpoint = enrollment->settings->endpoint,
+        .waited_s = enrollment->host.waited_s,
         .step = host_step,
         .fail = host_fail,
+        .pause = host_pause,
         .option = host_option,
         .next_option = host_next_option,
         .request_pem = host_request_pem,
@@ -308,9 +385,12 @@ void host_open(struct enrollment *enrollment) {
         .exchange = host_exchange,
         .disconnect = host_plugin_disconnect,
         .take_key = host_take_key,
+        .certificate_pem = host_certificate_pem,
+        .certificate_id = host_certificate_id,
         .held_secret = host_held_secret,
         .take_certificate = host_take_certificate,
         .registration = host_registration,
         .take_thing = host_take_thing,
+        .try_identity = host_try_identity,
     };
 }

@@ -66,7 +66,8 @@ static int make_key(struct enrollment *enrollment) {
 
 /* Only a certificate that is still to be asked for needs it. */
 static int make_request(struct enrollment *enrollment) {
-    if (enrollment->brings_key || enrollment->held.secret != NULL || enrollment->request_pem != NULL)
+    bool is_held = enrollment->held.certificate_pem != NULL && !enrollment->wants_another;
+    if (enrollment->brings_key || is_held || enrollment->request_pem != NULL)
         return 0;
     report_step(STEP_REQUEST);
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_REQUEST, "signing the certificate signing request");
@@ -75,7 +76,8 @@ static int make_request(struct enrollment *enrollment) {
     return r;
 }
 
-static int run_plugin(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
+static int run_plugin(struct enrollment *enrollment) {
+    const struct enrolld_plugin *plugin = enrollment->plugin;
     struct failure unsaid = {0};
     if (make_request(enrollment) < 0)
         return -1;
@@ -84,10 +86,10 @@ static int run_plugin(struct enrollment *enrollment, const struct enrolld_plugin
     host_disconnect(enrollment);
     if (r < 0 && enrollment->failure->message[0] == '\0' && !enrollment->must_end)
         return failure_set(enrollment->failure, FAILURE_INTERNAL, enrollment->step,
-                           "the plugin %s failed without a word", plugin->name);
-    if (r == 0 && enrollment->held.stage != CHECKPOINT_REGISTERED)
+                           "the plugin %s failed without a word", enrollment->method);
+    if (r == 0 && enrollment->held.stage != CHECKPOINT_REGISTERED && !plugin->imports)
         return failure_set(enrollment->failure, FAILURE_INTERNAL, enrollment->step,
-                           "the plugin %s ended without a registered certificate", plugin->name);
+                           "the plugin %s ended without a registered certificate", enrollment->method);
     return r < 0 ? -1 : 0;
 }
 
@@ -114,7 +116,7 @@ static int take_refusal(struct enrollment *enrollment) {
 }
 
 /* No answer to the proof: most often the network's fault, which passes. */
-static int take_doubt(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
+static int take_doubt(struct enrollment *enrollment) {
     struct checkpoint *held = &enrollment->held;
     struct failure failure = *enrollment->failure;
     if (held->doubts < UINT32_MAX / 2)
@@ -125,13 +127,14 @@ static int take_doubt(struct enrollment *enrollment, const struct enrolld_plugin
     if (!checkpoint_is_doubtful(held))
         return -1;
     report_note(STEP_PROVE, "the cloud has not answered this certificate for long: another one is asked for");
-    if (make_request(enrollment) < 0 || run_plugin(enrollment, plugin) < 0)
+    enrollment->wants_another = true;
+    if (run_plugin(enrollment) < 0)
         return -1;
     return prove_identity(enrollment, enrollment->settings->propagation_ms);
 }
 
 /* From what is held to a certificate that the cloud accepts. */
-static int get_proven(struct enrollment *enrollment, const struct enrolld_plugin *plugin) {
+static int get_proven(struct enrollment *enrollment) {
     struct checkpoint *held = &enrollment->held;
     bool proven = false;
     if (held->stage == CHECKPOINT_SENT) { /* it may be registered: the answer was lost, or this device lost power */
@@ -142,15 +145,16 @@ static int get_proven(struct enrollment *enrollment, const struct enrolld_plugin
     /* Where the proof has succeeded already this may still tell the thing's name. */
     char proven_id[CERTIFICATE_ID_SIZE];
     memcpy(proven_id, enrollment->certificate.id, sizeof proven_id);
-    if (held->stage < CHECKPOINT_SPENT && run_plugin(enrollment, plugin) < 0 && !proven &&
-        held->stage != CHECKPOINT_SPENT)
+    if (held->stage < CHECKPOINT_SPENT && run_plugin(enrollment) < 0 && !proven && held->stage != CHECKPOINT_SPENT)
         return -1;
+    if (enrollment->accepted)
+        return 0;
     if (proven && strcmp(proven_id, enrollment->certificate.id) == 0)
         return 0;
     if (prove_identity(enrollment, enrollment->settings->propagation_ms) == 0)
         return 0;
     bool unanswered = enrollment->failure->class == FAILURE_NETWORK || enrollment->failure->wordless;
-    return unanswered ? take_doubt(enrollment, plugin) : take_refusal(enrollment);
+    return unanswered ? take_doubt(enrollment) : take_refusal(enrollment);
 }
 
 static int make_identity(const struct enrollment *enrollment, const char *method, uint64_t generation,
@@ -204,45 +208,81 @@ static int fill_result(const struct enrollment *enrollment, const char *method, 
     return attach(result, FILE_IDENTITY, json, strlen(json), failure);
 }
 
-static int enroll(struct enrollment *enrollment, const struct enrolld_plugin *plugin, struct message *job,
-                  struct message *result) {
-    uint64_t generation = 0;
-    if (message_get_number(job, JOB_KEY_GENERATION, &generation) < 0)
-        return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_WORKER, "the job has no generation");
-    if (read_root_ca(enrollment) < 0 || prove_check_settings(enrollment) < 0 ||
-        enrollment_bind(enrollment, plugin) < 0 || read_endorsement(enrollment) < 0)
+/* What a method is to work with: whatever is wrong up to here costs nothing in the cloud. */
+static int prepare(struct enrollment *enrollment, struct message *job) {
+    const struct enrolld_plugin *plugin = enrollment->plugin;
+    struct failure unsaid = {0};
+    /* Before the first byte that others have made: a checkpoint has some. */
+    if (read_root_ca(enrollment) < 0 || lockdown_finish(true, enrollment->failure) < 0)
         return -1;
-    /* Before the first byte that the cloud has made: a checkpoint has some. */
-    if (lockdown_finish(true, enrollment->failure) < 0 || enrollment_resume(enrollment, job) < 0)
+    if (plugin->imports && enrollment_take_imported(enrollment, job) < 0)
+        return -1;
+    if (prove_check_settings(enrollment) < 0 || enrollment_bind(enrollment) < 0)
         return -1;
     host_open(enrollment);
+    *enrollment->failure = unsaid;
+    if (plugin->usable == NULL || plugin->usable(&enrollment->host) >= 0)
+        return 0;
+    if (enrollment->failure->message[0] == '\0')
+        failure_record(enrollment->failure, FAILURE_INVALID, enrollment->step,
+                       "the plugin %s cannot be used, and does not say why", enrollment->method);
+    enrollment->failure->unusable = true;
+    return -1;
+}
+
+/* By a certificate that is asked for: what costs something in the cloud survives in the checkpoint. */
+static int enroll_asking(struct enrollment *enrollment, struct message *job) {
+    const struct enrolld_plugin *plugin = enrollment->plugin;
+    if (enrollment_resume(enrollment, job) < 0)
+        return -1;
     enrollment->brings_key = plugin->brings_key != NULL && plugin->brings_key(&enrollment->host);
     if (enrollment->key == NULL && !enrollment->brings_key && make_key(enrollment) < 0)
         return -1;
     bool was_held = enrollment->held.certificate_pem != NULL && !enrollment->brings_key;
-    int r = get_proven(enrollment, plugin);
+    int r = get_proven(enrollment);
     /* One from an earlier attempt, which has just been given up: it was probably too old to be registered. */
     if (r < 0 && was_held && enrollment->never_confirmed && enrollment->failure->class == FAILURE_DENIED)
-        r = get_proven(enrollment, plugin);
-    return r < 0 ? -1 : fill_result(enrollment, plugin->name, generation, result);
+        r = get_proven(enrollment);
+    return r;
+}
+
+/* By what was imported, which stays where it is until an identity is in use. */
+static int enroll_imported(struct enrollment *enrollment) {
+    if (run_plugin(enrollment) < 0)
+        return -1;
+    return enrollment->accepted ? 0 : prove_identity(enrollment, enrollment->settings->propagation_ms);
+}
+
+static int enroll(struct enrollment *enrollment, struct message *job, struct message *result) {
+    uint64_t generation = 0;
+    if (message_get_number(job, JOB_KEY_GENERATION, &generation) < 0)
+        return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_WORKER, "the job has no generation");
+    if (prepare(enrollment, job) < 0 || read_endorsement(enrollment) < 0)
+        return -1;
+    int r = enrollment->plugin->imports ? enroll_imported(enrollment) : enroll_asking(enrollment, job);
+    return r < 0 ? -1 : fill_result(enrollment, enrollment->method, generation, result);
 }
 
 int job_enroll(struct message *job, struct message *result, bool *resume, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = NULL;
-    const struct enrolld_plugin *plugin = NULL;
     struct options *options = NULL;
     struct settings settings;
     struct enrollment enrollment = {.settings = &settings, .failure = failure, .step = STEP_CONFIGURATION};
+    uint64_t waited_s = 0;
     struct specifier_values values = {.serial_number = enrollment.serial_number};
     if (job_read_configuration(job, &configuration, &settings, failure) < 0)
         return -1;
+    (void)message_get_number(job, JOB_KEY_WAITED, &waited_s); /* for a person: not at all */
+    enrollment.host.waited_s = waited_s < UINT32_MAX ? (uint32_t)waited_s : UINT32_MAX;
+    enrollment.method =
+        message_get(job, JOB_KEY_METHOD) != NULL ? message_get(job, JOB_KEY_METHOD) : settings.methods[0];
     report_step(STEP_CONFIGURATION);
-    if (plugin_load(settings.methods[0], &plugin, failure) < 0 ||
+    if (plugin_load(enrollment.method, &enrollment.plugin, failure) < 0 ||
         serial_resolve(&settings, &enrollment.endorsement, enrollment.serial_number, failure) < 0 ||
-        options_read(configuration, plugin, &values, &options, failure) < 0)
+        options_read(configuration, enrollment.plugin, enrollment.method, &values, &options, failure) < 0)
         return -1;
     enrollment.options = options;
-    int r = enroll(&enrollment, plugin, job, result);
+    int r = enroll(&enrollment, job, result);
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, enrollment.step, "flushing the device key");
     enrollment_clear(&enrollment);
     deadline_stop();
@@ -257,8 +297,10 @@ int job_check_configuration(struct message *job, struct message *result, struct 
     struct settings settings;
     if (job_read_configuration(job, &configuration, &settings, failure) < 0)
         return -1;
-    if (plugin_load(settings.methods[0], &plugin, failure) < 0 || options_check(configuration, plugin, failure) < 0)
-        return -1;
-    (void)message_add(result, JOB_KEY_METHOD, plugin->name);
+    for (size_t i = 0; i < settings.method_count; i++)
+        if (plugin_load(settings.methods[i], &plugin, failure) < 0 ||
+            options_check(configuration, plugin, settings.methods[i], failure) < 0)
+            return -1;
+    (void)message_add(result, JOB_KEY_METHOD, settings.methods[0]);
     return 0;
 }

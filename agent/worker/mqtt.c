@@ -325,10 +325,13 @@ int mqtt_connect(const struct mqtt_settings *settings, struct mqtt **ret, struct
         client_connect(mqtt, settings->client_id, failure) < 0)
         return -1;
     /* Nothing may be sent before the CONNACK (AWS IoT Developer Guide, "MQTT"). */
-    if (wait_for(mqtt, &mqtt->connack.seen, NULL, "CONNACK", settings->connect_timeout_s, deadline_ms, failure) < 0)
+    int r = wait_for(mqtt, &mqtt->connack.seen, NULL, "CONNACK", settings->connect_timeout_s, deadline_ms, failure);
+    if (r == 0 && mqtt->connack.code != MQTT_RC_SUCCESS)
+        r = fail_with_reason(mqtt, "refused the connection", &mqtt->connack, failure);
+    if (r < 0) {
+        failure->reached = true;
         return -1;
-    if (mqtt->connack.code != MQTT_RC_SUCCESS)
-        return fail_with_reason(mqtt, "refused the connection", &mqtt->connack, failure);
+    }
     *ret = TAKE_POINTER(mqtt);
     return 0;
 }

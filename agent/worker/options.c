@@ -16,6 +16,7 @@ struct option_value {
 };
 
 struct options {
+    const struct enrolld_option *table; /* the plugin's */
     struct option_value *values;
     size_t count;
 };
@@ -68,24 +69,23 @@ static int check_value(const struct configuration_entry *entry, const struct enr
     return 0;
 }
 
-int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
                   struct failure *failure) {
     for (size_t i = 0; i < configuration->count; i++) {
         const struct configuration_entry *entry = &configuration->entries[i];
-        if (strcmp(entry->section, plugin->name) != 0)
+        if (strcmp(entry->section, method) != 0)
             continue;
         const struct enrolld_option *option = find_option(plugin, entry->key);
         if (option == NULL)
             return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
-                               "%s:%u: the method %s knows no key %s=", entry->file, entry->line, plugin->name,
-                               entry->key);
+                               "%s:%u: the method %s knows no key %s=", entry->file, entry->line, method, entry->key);
         if (check_value(entry, option, failure) < 0)
             return -1;
     }
     for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)
-        if (option->required && configuration_find(configuration, plugin->name, option->name) == NULL)
+        if (option->required && configuration_find(configuration, method, option->name) == NULL)
             return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
-                               "%s= is missing in section [%s] of enrolld.conf", option->name, plugin->name);
+                               "%s= is missing in section [%s] of enrolld.conf", option->name, method);
     return 0;
 }
 
@@ -127,9 +127,10 @@ static int read_secret(const struct configuration_entry *entry, const char *sour
         r = read_path(source, ret);
     if (r == 0)
         return 0;
-    return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s:%u: %s=%.200s cannot be read: %s", entry->file,
-                       entry->line, entry->key, source,
-                       r == -EINVAL ? "it is not text, or not a legal ID" : strerror(-r));
+    failure_record(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s:%u: %s=%.200s cannot be read: %s", entry->file,
+                   entry->line, entry->key, source, r == -EINVAL ? "it is not text, or not a legal ID" : strerror(-r));
+    failure->unusable = true;
+    return -1;
 }
 
 static void trim_end(char *text) {
@@ -174,17 +175,18 @@ static int add_value(struct options *options, const struct configuration_entry *
     return read_value(entry, type, values, &options->values[options->count - 1].value, failure);
 }
 
-int options_read(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+int options_read(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
                  const struct specifier_values *values, struct options **ret, struct failure *failure) {
-    if (options_check(configuration, plugin, failure) < 0)
+    if (options_check(configuration, plugin, method, failure) < 0)
         return -1;
     struct options *options = calloc(1, sizeof *options);
     if (options == NULL)
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
+    options->table = plugin->options;
     for (size_t i = 0; i < configuration->count; i++) {
         const struct configuration_entry *entry = &configuration->entries[i];
         const struct enrolld_option *option = find_option(plugin, entry->key);
-        if (strcmp(entry->section, plugin->name) != 0 || option == NULL ||
+        if (strcmp(entry->section, method) != 0 || option == NULL ||
             configuration_find(configuration, entry->section, entry->key) != entry)
             continue;
         if (add_value(options, entry, option->type, values, failure) < 0) {
@@ -198,8 +200,11 @@ int options_read(const struct configuration *configuration, const struct enrolld
 
 const char *options_get(const struct options *options, const char *name) {
     for (size_t i = 0; i < options->count; i++)
-        if (strcmp(options->values[i].name, name) == 0)
+        if (strcmp(options->values[i].name, name) == 0 && options->values[i].value[0] != '\0')
             return options->values[i].value;
+    for (const struct enrolld_option *option = options->table; option->name != NULL; option++)
+        if (strcmp(option->name, name) == 0)
+            return option->otherwise;
     return NULL;
 }
 

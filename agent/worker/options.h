@@ -5,17 +5,19 @@
 #include "common/configuration.h"
 #include "common/failure.h"
 #include "common/specifier.h"
-#include "worker/plugin.h"
+
+#include <enrolld/plugin.h>
 
 struct options;
 
 /* Class `invalid` with FILE:LINE for a key that the plugin does not know, a missing one, a bad specifier, or a file or
- * credential that cannot be read (at most 64 KiB). Credentials come from $CREDENTIALS_DIRECTORY (systemd.exec(5)). */
-int options_read(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+ * credential that cannot be read (at most 64 KiB; then the method is `unusable`). Credentials come from
+ * $CREDENTIALS_DIRECTORY (systemd.exec(5)). method: the name of the section. */
+int options_read(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
                  const struct specifier_values *values, struct options **ret, struct failure *failure);
 
 /* Only the names are judged, and that required ones are there: for check-config. */
-int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
                   struct failure *failure);
 
 const char *options_get(const struct options *options, const char *name);

@@ -34,13 +34,25 @@ static int check_path(const char *path, struct failure *failure) {
     return 0;
 }
 
+static bool answers_to(const struct enrolld_plugin *plugin, const char *name) {
+    for (const struct enrolld_method *method = plugin->methods; method != NULL && method->name != NULL; method++)
+        if (strcmp(method->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* All that is read here was there in the first version already. One with a larger struct was built with a newer header,
+ * and may count on what the members do that are not known here. */
 static int judge(const struct enrolld_plugin *plugin, const char *name, const char *path, struct failure *failure) {
-    if (plugin->abi != ENROLLD_PLUGIN_ABI || plugin->size != sizeof *plugin)
+    if (plugin->abi != ENROLLD_PLUGIN_ABI || plugin->size < sizeof *plugin)
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
-                           "%s was built for another version of enrolld (plugin interface %u, here %u)", path,
+                           "%s was built for another enrolld (plugin interface %u, here %u): build it again", path,
                            plugin->abi, (unsigned)ENROLLD_PLUGIN_ABI);
-    if (plugin->name == NULL || strcmp(plugin->name, name) != 0 || plugin->options == NULL || plugin->enroll == NULL)
-        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s is not the plugin %s", path, name);
+    if (plugin->size > sizeof *plugin || plugin->host_size > sizeof(struct enrolld_host))
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "%s was built for a newer enrolld than this one, %s", path, PACKAGE_VERSION);
+    if (plugin->options == NULL || plugin->enroll == NULL || !answers_to(plugin, name))
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s has no method %s", path, name);
     return 0;
 }
 
@@ -51,8 +63,8 @@ int plugin_load(const char *name, const struct enrolld_plugin **ret, struct fail
     if (asprintf(&path, "%s/%s.so", directory != NULL ? directory : PLUGINS_DIR, name) < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
     if (realpath(path, resolved) == NULL)
-        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "Methods=%s: there is no plugin %s (%s)", name,
-                           path, strerror(errno));
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "there is no plugin for the method %s: %s (%s)", name, path, strerror(errno));
     if (check_path(resolved, failure) < 0)
         return -1;
     void *handle = dlopen(resolved, RTLD_NOW | RTLD_LOCAL);

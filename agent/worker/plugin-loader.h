@@ -3,7 +3,8 @@
 #pragma once
 
 #include "common/failure.h"
-#include "worker/plugin.h"
+
+#include <enrolld/plugin.h>
 
 /* Loads NAME.so from $ENROLLD_PLUGIN_DIR or the directory of the installation; it stays loaded until exit. Each part of
  * the path must belong to root or to the worker's own user and be writable by nobody else. Class `invalid`. */

@@ -1,5 +1,6 @@
 #include "common/cleanup.h"
 #include "common/specifier.h"
+#include "common/step.h"
 #include "common/text.h"
 #include "worker/enrollment.h"
 #include "worker/report.h"
@@ -18,19 +19,41 @@ static int64_t now_ms(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* 64 hexadecimal digits, in place of an id that is not known yet. */
+static const char any_id[] = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/* Until there is a certificate, its common name is taken to be the serial number, which it is by default. */
+static struct specifier_values values_of(const struct enrollment *enrollment, const char *thing_name) {
+    const struct certificate *certificate = &enrollment->certificate;
+    bool held = enrollment->held.certificate_pem != NULL;
+    const char *common_name = certificate->common_name[0] != '\0' ? certificate->common_name : NULL;
+    return (struct specifier_values){
+        .serial_number = enrollment->serial_number,
+        .thing_name = thing_name[0] != '\0' ? thing_name : NULL,
+        .common_name = held ? common_name : enrollment->serial_number,
+        .certificate_id = held ? certificate->id : any_id,
+    };
+}
+
+/* What a device is known by that was never told the name of its thing: an imported certificate was made for it by its
+ * common name, any other one was asked for by the serial number. Many use that as the thing's name, too. */
+static const char *other_name(const struct enrollment *enrollment, const struct specifier_values *values) {
+    return enrollment->plugin->imports && values->common_name != NULL ? "%c" : "%s";
+}
+
 /* The ids to try in turn, those that are too long left out. The agent's own id never throws the application out; a
  * policy that only allows the thing's name as client id, as many do, leaves no other choice, and without an identity no
  * application is online. */
 static int list_client_ids(const struct enrollment *enrollment, const char *thing_name, char *ids[2],
                            struct failure *failure) {
-    const struct specifier_values values = {
-        .serial_number = enrollment->serial_number,
-        .thing_name = thing_name[0] != '\0' ? thing_name : NULL,
-    };
+    const struct specifier_values values = values_of(enrollment, thing_name);
     const char *configured = enrollment->settings->client_id;
-    /* A device that was never told its thing's name is known by the common name of its certificate. */
-    const char *own = configured[0] != '\0' ? configured : values.thing_name != NULL ? "%t-enrolld" : "%s-enrolld";
-    const char *bare = values.thing_name != NULL ? "%t" : "%s"; /* which many use as the thing's name */
+    const char *bare = values.thing_name != NULL ? "%t" : other_name(enrollment, &values);
+    char own[sizeof enrollment->settings->client_id];
+    if (configured[0] != '\0')
+        snprintf(own, sizeof own, "%s", configured);
+    else
+        snprintf(own, sizeof own, "%s-enrolld", bare);
     const char *patterns[] = {own, configured[0] == '\0' ? bare : NULL};
     size_t count = 0;
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns && patterns[i] != NULL; i++) {
@@ -48,7 +71,7 @@ static int list_client_ids(const struct enrollment *enrollment, const char *thin
 
 /* What ThingName= says, "" for nothing. */
 static int expand_thing_name(const struct enrollment *enrollment, char ret[THING_NAME_SIZE]) {
-    const struct specifier_values values = {.serial_number = enrollment->serial_number};
+    const struct specifier_values values = values_of(enrollment, "");
     AUTO_FREE char *name = NULL;
     ret[0] = '\0';
     if (enrollment->settings->thing_name[0] == '\0')
@@ -104,6 +127,19 @@ static int try_id(struct enrollment *enrollment, const char *id) {
         snprintf(enrollment->client_id, sizeof enrollment->client_id, "%s", id);
     host_disconnect(enrollment);
     return r;
+}
+
+int prove_once(struct enrollment *enrollment) {
+    char *ids[2] = {NULL, NULL}, *thing_name = enrollment->held.thing_name;
+    if (thing_name[0] == '\0' && expand_thing_name(enrollment, thing_name) < 0)
+        return -1;
+    int r = list_client_ids(enrollment, thing_name, ids, enrollment->failure);
+    AUTO_FREE char *own_id = ids[0];
+    AUTO_FREE char *bare_id = ids[1];
+    if (r < 0)
+        return -1;
+    bool bare = bare_id != NULL && enrollment->tries++ % 2 == 1;
+    return try_id(enrollment, bare ? bare_id : own_id);
 }
 
 int prove_identity(struct enrollment *enrollment, uint64_t patience_ms) {

@@ -137,6 +137,8 @@ static void fill_failure(struct message *message, const struct failure *failure,
     (void)message_add(message, JOB_KEY_MESSAGE, failure->message);
     if (failure->retry_after_s > 0)
         (void)message_add_number(message, JOB_KEY_RETRY_AFTER, failure->retry_after_s);
+    if (failure->unusable)
+        (void)message_add(message, JOB_KEY_UNUSABLE, "yes");
     if (lost != NULL)
         (void)message_add(message, JOB_KEY_LOST, lost);
 }

@@ -282,6 +282,27 @@ static const char *refusal_text(int error) {
     return NULL;
 }
 
+/* In TLS 1.2 a server judges the client within the handshake: what ended it may have been its refusal. */
+static bool server_was_verified(struct tls *tls) {
+    WOLFSSL_X509 *certificate = wolfSSL_get_peer_certificate(tls->session);
+    wolfSSL_X509_free(certificate);
+    return certificate != NULL;
+}
+
+static int cut_fail(struct tls *tls, const struct tls_settings *settings, struct failure *failure) {
+    const char *host = settings->server_name;
+    if (tls->alert[0] != '\0')
+        failure_record(failure, FAILURE_NETWORK, settings->step, "%s ended the TLS handshake: alert %s", host,
+                       tls->alert);
+    else if (tls->transport_error == -EPIPE)
+        failure_record(failure, FAILURE_NETWORK, settings->step, "%s closed the connection in the TLS handshake", host);
+    else
+        failure_record(failure, FAILURE_NETWORK, settings->step, "%s: %s in the TLS handshake", host,
+                       strerror(-tls->transport_error));
+    failure->reached = server_was_verified(tls);
+    return -1;
+}
+
 /* Everything before the end of the handshake is unauthenticated, hence `network`, but for our own side of it. */
 static int handshake_fail(struct tls *tls, const struct tls_settings *settings, int error, struct failure *failure) {
     const char *host = settings->server_name, *step = settings->step;
@@ -293,13 +314,8 @@ static int handshake_fail(struct tls *tls, const struct tls_settings *settings, 
     if (error == WOLFSSL_ERROR_WANT_READ || error == WOLFSSL_ERROR_WANT_WRITE)
         return failure_set(failure, FAILURE_NETWORK, step, "%s: no answer in the TLS handshake", host);
     alert_note(tls);
-    if (tls->alert[0] != '\0')
-        return failure_set(failure, FAILURE_NETWORK, step, "%s ended the TLS handshake: alert %s", host, tls->alert);
-    if (tls->transport_error == -EPIPE)
-        return failure_set(failure, FAILURE_NETWORK, step, "%s closed the connection in the TLS handshake", host);
-    if (tls->transport_error != 0)
-        return failure_set(failure, FAILURE_NETWORK, step, "%s: %s in the TLS handshake", host,
-                           strerror(-tls->transport_error));
+    if (tls->alert[0] != '\0' || tls->transport_error != 0)
+        return cut_fail(tls, settings, failure);
     if (key_error != NULL)
         return failure_set(failure, FAILURE_TPM, step, "the device key cannot sign: %s", key_error);
     return failure_set(failure, FAILURE_NETWORK, step, "%s: TLS handshake failed: %s (%d)", host,

@@ -4,7 +4,8 @@
  * provisioning". */
 #include "common/cleanup.h"
 #include "messages.h"
-#include "worker/plugin.h"
+
+#include <enrolld/plugin.h>
 
 #include <stdio.h>
 #include <string.h>
@@ -20,7 +21,7 @@ static const struct enrolld_option options[] = {
     {"Certificate", ENROLLD_OPTION_FILE, true, "the claim certificate in PEM: /PATH or credential:ID"},
     {"PrivateKey", ENROLLD_OPTION_FILE, true, "its private key in PEM: /PATH or credential:ID"},
     {"KeySource", ENROLLD_OPTION_TEXT, false,
-     "csr (default): the key is made here; cloud: the cloud makes it, and it is imported", "csr cloud"},
+     "csr: the key is made here; cloud: the cloud makes it, and it is imported", "csr cloud", "csr"},
     {"ClientId", ENROLLD_OPTION_TEXT, false, "MQTT client id of the claim connection, default %s-enroll"},
     {"Parameter.", ENROLLD_OPTION_PREFIX, false,
      "Parameter.NAME=: a parameter of the template: text with specifiers, file:/PATH or credential:ID"},
@@ -28,13 +29,13 @@ static const struct enrolld_option options[] = {
 };
 
 /* What a rejection means for the next attempt; the documentation lists status codes but no error codes. */
-static enum failure_class classify(const struct rejection *rejection) {
+static enum enrolld_class classify(const struct rejection *rejection) {
     int code = rejection->status_code;
     if (code == 401 || code == 403)
-        return FAILURE_DENIED;
+        return ENROLLD_CLASS_DENIED;
     if (code == 429 || code >= 500)
-        return FAILURE_CLOUD_BUSY;
-    return code >= 400 ? FAILURE_INVALID : FAILURE_CLOUD_BUSY;
+        return ENROLLD_CLASS_CLOUD_BUSY;
+    return code >= 400 ? ENROLLD_CLASS_INVALID : ENROLLD_CLASS_CLOUD_BUSY;
 }
 
 static const char *advice(const struct rejection *rejection) {
@@ -50,7 +51,7 @@ static const char *advice(const struct rejection *rejection) {
 
 static int fail_rejected(const struct enrolld_host *host, const char *operation, const struct rejection *rejection) {
     if (rejection->status_code == 0 && rejection->error_code[0] == '\0')
-        return host->fail(host, FAILURE_CLOUD_BUSY, "%s was rejected without a reason", operation);
+        return host->fail(host, ENROLLD_CLASS_CLOUD_BUSY, "%s was rejected without a reason", operation);
     return host->fail(host, classify(rejection), "%s was rejected: %d %s: %s%s", operation, rejection->status_code,
                       rejection->error_code, rejection->error_message, advice(rejection));
 }
@@ -60,15 +61,14 @@ static int make_topic(const struct enrolld_host *host, char topic[TOPIC_MAX]) {
     size_t length = strlen(name);
     if (length > TEMPLATE_NAME_MAX ||
         strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != length)
-        return host->fail(host, FAILURE_INVALID,
+        return host->fail(host, ENROLLD_CLASS_INVALID,
                           "Template=%.80s is no template name: up to 36 of the characters a-z A-Z 0-9 _ -", name);
     snprintf(topic, TOPIC_MAX, "$aws/provisioning-templates/%s/provision/json", name);
     return 0;
 }
 
 static bool comes_from_cloud(const struct enrolld_host *host) {
-    const char *source = host->option(host, "KeySource");
-    return source != NULL && strcmp(source, "cloud") == 0;
+    return strcmp(host->option(host, "KeySource"), "cloud") == 0;
 }
 
 static const char *create_topic(const struct enrolld_host *host) {
@@ -89,7 +89,8 @@ static int subscribe(const struct enrolld_host *host, const char *provision_topi
 static int take_created(const struct enrolld_host *host, struct created_certificate *created) {
     if (comes_from_cloud(host)) {
         if (created->private_key_pem == NULL)
-            return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to CreateKeysAndCertificate has no private key");
+            return host->fail(host, ENROLLD_CLASS_CLOUD_BUSY,
+                              "the reply to CreateKeysAndCertificate has no private key");
         if (host->take_key(host, created->private_key_pem) < 0)
             return -1;
         explicit_bzero(created->private_key_pem, strlen(created->private_key_pem));
@@ -102,10 +103,10 @@ static int create_certificate(const struct enrolld_host *host) {
     struct rejection rejection;
     struct enrolld_reply reply = {0};
     const char *operation = comes_from_cloud(host) ? "CreateKeysAndCertificate" : "CreateCertificateFromCsr";
-    host->step(host, STEP_CERTIFICATE);
+    host->step(host, ENROLLD_STEP_CERTIFICATE);
     AUTO_FREE char *request = comes_from_cloud(host) ? strdup("{}") : create_from_csr_request(host->request_pem(host));
     if (request == NULL)
-        return host->fail(host, FAILURE_INTERNAL, "out of memory");
+        return host->fail(host, ENROLLD_CLASS_INTERNAL, "out of memory");
     if (host->exchange(host, create_topic(host), request, strlen(request), &reply) < 0)
         return -1;
     if (!reply.accepted) {
@@ -114,7 +115,7 @@ static int create_certificate(const struct enrolld_host *host) {
     }
     const char *wrong = created_certificate_parse(reply.payload, reply.size, &created);
     if (wrong != NULL)
-        return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to %s cannot be used: %s", operation, wrong);
+        return host->fail(host, ENROLLD_CLASS_CLOUD_BUSY, "the reply to %s cannot be used: %s", operation, wrong);
     int r = take_created(host, &created);
     created_certificate_clear(&created);
     return r;
@@ -129,9 +130,9 @@ static char *make_register_request(const struct enrolld_host *host, const char *
            host->next_option(host, "Parameter.", &position, &parameters[count].name, &parameters[count].value))
         count++;
     if (count > PARAMETERS_MAX)
-        host->fail(host, FAILURE_INVALID, "there are more than %d keys Parameter.NAME=", PARAMETERS_MAX);
+        host->fail(host, ENROLLD_CLASS_INVALID, "there are more than %d keys Parameter.NAME=", PARAMETERS_MAX);
     else if ((request = register_thing_request(ownership_token, parameters, count)) == NULL)
-        host->fail(host, FAILURE_INTERNAL, "out of memory");
+        host->fail(host, ENROLLD_CLASS_INTERNAL, "out of memory");
     return request;
 }
 
@@ -150,7 +151,7 @@ static int take_rejection(const struct enrolld_host *host, const struct enrolld_
 static int register_thing(const struct enrolld_host *host, const char *topic) {
     struct enrolld_reply reply = {0};
     struct registered_thing registered = {0};
-    host->step(host, STEP_REGISTER);
+    host->step(host, ENROLLD_STEP_REGISTER);
     char *request = make_register_request(host, host->held_secret(host));
     if (request == NULL)
         return -1;
@@ -165,7 +166,7 @@ static int register_thing(const struct enrolld_host *host, const char *topic) {
         return take_rejection(host, &reply);
     const char *wrong = registered_thing_parse(reply.payload, reply.size, &registered);
     if (wrong != NULL)
-        return host->fail(host, FAILURE_CLOUD_BUSY, "the reply to RegisterThing cannot be used: %s", wrong);
+        return host->fail(host, ENROLLD_CLASS_CLOUD_BUSY, "the reply to RegisterThing cannot be used: %s", wrong);
     r = host->take_thing(host, registered.thing_name, registered.device_configuration);
     registered_thing_clear(&registered);
     return r;
@@ -173,7 +174,7 @@ static int register_thing(const struct enrolld_host *host, const char *topic) {
 
 static int enroll(const struct enrolld_host *host) {
     char topic[TOPIC_MAX];
-    host->step(host, STEP_CLAIM);
+    host->step(host, ENROLLD_STEP_CLAIM);
     if (make_topic(host, topic) < 0)
         return -1;
     if (host->connect(host, host->option(host, "ClientId"), host->option(host, "Certificate"),
@@ -189,11 +190,16 @@ static int enroll(const struct enrolld_host *host) {
     return 0;
 }
 
-__attribute__((visibility("default"))) extern const struct enrolld_plugin enrolld_plugin;
+static const struct enrolld_method methods[] = {
+    {"fleet-claim", "fleet provisioning with a claim certificate that many devices share"},
+    {NULL, NULL},
+};
+
 const struct enrolld_plugin enrolld_plugin = {
     .abi = ENROLLD_PLUGIN_ABI,
     .size = sizeof(struct enrolld_plugin),
-    .name = "fleet-claim",
+    .host_size = sizeof(struct enrolld_host),
+    .methods = methods,
     .options = options,
     .brings_key = comes_from_cloud,
     .enroll = enroll,

@@ -4,7 +4,8 @@
 #include "common/cleanup.h"
 #include "common/job.h"
 #include "common/memfd.h"
-#include "worker/plugin.h"
+
+#include <enrolld/plugin.h>
 
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +50,7 @@ static int end(const struct enrolld_host *host, const char *how) {
 /* --- hangs --- */
 
 static int hang(const struct enrolld_host *host, const char *how) {
-    host->step(host, STEP_CLAIM);
+    host->step(host, ENROLLD_STEP_CLAIM);
     if (strcmp(how, "stubborn") == 0)
         signal(SIGTERM, SIG_IGN);
     volatile bool busy = strcmp(how, "busy") == 0;
@@ -86,7 +87,7 @@ static void send_large_files(void) {
     for (int i = 0; i < 100; i++) {
         struct message message;
         message_init(&message, MESSAGE_PROGRESS);
-        (void)message_add(&message, JOB_KEY_STEP, STEP_CLAIM);
+        (void)message_add(&message, JOB_KEY_STEP, ENROLLD_STEP_CLAIM);
         (void)message_attach(&message, FILE_CERTIFICATE, memfd_create_sealed("large", content, sizeof content));
         send_message(&message);
     }
@@ -139,7 +140,7 @@ static int forge(const struct enrolld_host *host, const char *how) {
         close(CHANNEL_WORKER_FD);
         wait_for_ever();
     }
-    return host->fail(host, FAILURE_INTERNAL, "this comes behind what was forged");
+    return host->fail(host, ENROLLD_CLASS_INTERNAL, "this comes behind what was forged");
 }
 
 /* --- lies to the host --- */
@@ -149,7 +150,7 @@ static int lie(const struct enrolld_host *host, const char *how) {
     if (strcmp(how, "nothing") == 0)
         return 0;
     if (strcmp(how, "success-after-failure") == 0)
-        return host->fail(host, FAILURE_NETWORK, "this is not the end") + 1;
+        return host->fail(host, ENROLLD_CLASS_NETWORK, "this is not the end") + 1;
     if (strcmp(how, "failure-without-reason") == 0)
         return -1;
     if (strcmp(how, "certificate-of-another-key") == 0)
@@ -178,7 +179,7 @@ static int say(const struct enrolld_host *host, const char *how) {
         host->step(host, "claim\x1b[31m\nCLASS=network");
     else if (strcmp(how, "endless-steps") == 0)
         for (;;)
-            host->step(host, STEP_CLAIM);
+            host->step(host, ENROLLD_STEP_CLAIM);
     else if (strcmp(how, "output") == 0)
         for (int i = 0; i < 20000; i++)
             printf("%080d\n", i);
@@ -186,7 +187,7 @@ static int say(const struct enrolld_host *host, const char *how) {
         memset(text, '\n', 1 << 20);
         text[(1 << 20) - 1] = '\0';
     }
-    return host->fail(host, FAILURE_INTERNAL, "enough of it %s", text != NULL ? text : "");
+    return host->fail(host, ENROLLD_CLASS_INTERNAL, "enough of it %s", text != NULL ? text : "");
 }
 
 /* --- beyond the process --- */
@@ -195,11 +196,11 @@ static int say(const struct enrolld_host *host, const char *how) {
 static int take_memory(const struct enrolld_host *host) {
     const struct rlimit limit = {MEMORY_MAX, MEMORY_MAX};
     if (setrlimit(RLIMIT_DATA, &limit) < 0)
-        return host->fail(host, FAILURE_INVALID, "no limit: %s", strerror(errno));
+        return host->fail(host, ENROLLD_CLASS_INVALID, "no limit: %s", strerror(errno));
     for (size_t size = 1 << 20;;) {
         char *block = malloc(size);
         if (block == NULL)
-            return host->fail(host, FAILURE_INTERNAL, "there is no more memory");
+            return host->fail(host, ENROLLD_CLASS_INTERNAL, "there is no more memory");
         memset(block, 1, size);
     }
 }
@@ -213,7 +214,7 @@ static int write_state(const struct enrolld_host *host) {
     (void)mkdirat(directory, "generations/1", 0700);
     (void)symlinkat("/", directory, "current.new");
     close(directory);
-    return host->fail(host, FAILURE_INTERNAL, "the state directory was written");
+    return host->fail(host, ENROLLD_CLASS_INTERNAL, "the state directory was written");
 }
 
 static int reach_out(const struct enrolld_host *host, const char *how) {
@@ -225,7 +226,7 @@ static int reach_out(const struct enrolld_host *host, const char *how) {
         return write_state(host);
     if (strcmp(how, "exec") == 0) {
         execve("/bin/true", arguments, arguments);
-        return host->fail(host, FAILURE_INTERNAL, "exec: %s", strerror(errno));
+        return host->fail(host, ENROLLD_CLASS_INTERNAL, "exec: %s", strerror(errno));
     }
     return host->subscribe(host, nobody, 1); /* "no-connection" */
 }
@@ -238,18 +239,23 @@ static int enroll(const struct enrolld_host *host) {
         {"end/", end}, {"hang/", hang}, {"forge/", forge}, {"lie/", lie}, {"say/", say}, {"reach/", reach_out},
     };
     const char *behaviour = host->option(host, "Behaviour");
-    host->step(host, STEP_CLAIM);
+    host->step(host, ENROLLD_STEP_CLAIM);
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
         if (strncmp(behaviour, groups[i].prefix, strlen(groups[i].prefix)) == 0)
             return groups[i].function(host, behaviour + strlen(groups[i].prefix));
-    return host->fail(host, FAILURE_INVALID, "Behaviour=%s is unknown", behaviour);
+    return host->fail(host, ENROLLD_CLASS_INVALID, "Behaviour=%s is unknown", behaviour);
 }
 
-__attribute__((visibility("default"))) extern const struct enrolld_plugin enrolld_plugin;
+static const struct enrolld_method methods[] = {
+    {"hostile", "misbehaves"},
+    {NULL, NULL},
+};
+
 const struct enrolld_plugin enrolld_plugin = {
     .abi = ENROLLD_PLUGIN_ABI,
     .size = sizeof(struct enrolld_plugin),
-    .name = "hostile",
+    .host_size = sizeof(struct enrolld_host),
+    .methods = methods,
     .options = options,
     .enroll = enroll,
 };

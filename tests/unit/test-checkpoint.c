@@ -99,11 +99,11 @@ static void test_refused(void) {
          "\"abandoned\":0,"
          "\"privateKey\":\"k\"}",
          "it has no certificate"},
-        {"{\"schema\":1,\"stage\":\"issued\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"doubts\":0,"
+        {"{\"schema\":1,\"stage\":\"sent\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"doubts\":0,"
          "\"abandoned\":0,"
          "\"privateKey\":\"k\",\"certificate\":\"c\"}",
          "it has no secret"},
-        {"{\"schema\":1,\"stage\":\"issued\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"doubts\":0,"
+        {"{\"schema\":1,\"stage\":\"sent\",\"binding\":\"b\",\"keyOrigin\":\"tpm\",\"refusals\":0,\"doubts\":0,"
          "\"abandoned\":0,"
          "\"privateKey\":\"k\",\"certificate\":\"c\",\"secret\":\"s\\u0000t\"}",
          "it has no secret"},

@@ -15,7 +15,7 @@ static const struct enrolld_option table[] = {
     {"Parameter.", ENROLLD_OPTION_PREFIX, false, ""},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL},
 };
-static const struct enrolld_plugin plugin = {.name = "method", .options = table};
+static const struct enrolld_plugin plugin = {.options = table};
 static const struct specifier_values values = {.serial_number = "SN"};
 
 static char directory[] = "/tmp/enrolld-test-XXXXXX";
@@ -24,7 +24,7 @@ static struct options *read_options(const char *text, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = configuration_new();
     struct options *options = NULL;
     CU_ASSERT_EQUAL(configuration_parse(configuration, text, strlen(text), "test.conf", failure), 0);
-    (void)options_read(configuration, &plugin, &values, &options, failure);
+    (void)options_read(configuration, &plugin, "method", &values, &options, failure);
     return options;
 }
 
@@ -103,7 +103,7 @@ static void test_plugin_path(void) {
     struct failure failure = {0};
     setenv("ENROLLD_PLUGIN_DIR", directory, 1);
     ASSERT_NUMBER(plugin_load("absent", &loaded, &failure), -1);
-    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "Methods=absent: there is no plugin "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "there is no plugin for the method absent: "));
     write_file("junk.so", "junk", 4);
     ASSERT_NUMBER(plugin_load("junk", &loaded, &failure), -1);
     CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "cannot be loaded"));
