@@ -9,6 +9,8 @@
 #define JOB_IMPORT "import"   /* + the same, certificate, private-key if it comes along: the certificate for it */
 #define JOB_PLUGINS "plugins" /* the methods that are installed, and their options */
 
+/* The file of a JOB_PLUGINS: for each method its name and a text about it for people, each ended by a NUL. */
+
 /* Keys of a job. */
 #define JOB_KEY_VERB "VERB"
 #define JOB_KEY_GENERATION "GENERATION" /* the number the new identity will get */

@@ -39,6 +39,7 @@ enum agent_answer {
     ANSWER_BUSY,
     ANSWER_NO_SUCH_JOB,
     ANSWER_INVALID_CONFIGURATION,
+    ANSWER_FAILED, /* with its failure */
 };
 
 struct agent *agent_new(const struct agent_environment *environment);
@@ -61,6 +62,24 @@ const struct status *agent_status(const struct agent *agent);
  * must not end with two certificates. ALREADY_PROVISIONED; BUSY: the check at start; INVALID_CONFIGURATION with its
  * failure. */
 enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct failure *failure);
+
+/* Has a worker make a key that waits, and a request for a certificate for it, when the present worker has ended;
+ * subject: in place of the configured one, "" for that. JobRemoved() tells the end. ALREADY_PROVISIONED; BUSY: another
+ * request or import waits; INVALID_CONFIGURATION with its failure. */
+enum agent_answer agent_request(struct agent *agent, const char *subject, uint32_t *ret_id, struct failure *failure);
+/* The last request that was made since the start, in PEM; NULL for none. Borrowed. */
+const char *agent_request_pem(const struct agent *agent);
+
+/* The same for the import of a certificate chain, and of its private key if that is not the one that waits (else -1).
+ * Takes the descriptors in any case; they go to the worker unread. The detail of JobRemoved() is the certificate's id.
+ */
+enum agent_answer agent_import(struct agent *agent, int certificate, int private_key, uint32_t *ret_id,
+                               struct failure *failure);
+
+/* Has a worker look through the plugins, whatever else is going on. text: as of JOB_PLUGINS in common/job.h, NULL after
+ * a failure. BUSY: somebody has asked already. FAILED. */
+typedef void agent_listed(const char *text, size_t size, const struct failure *failure, void *data);
+enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, void *data, struct failure *failure);
 
 /* Ends a job; the next attempt comes as after any failure of class `internal`. NO_SUCH_JOB. */
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id);

@@ -1,5 +1,8 @@
 #include "daemon/bus.h"
 
+#include "common/cleanup.h"
+#include "common/memfd.h"
+#include "common/text.h"
 #include "daemon/agent.h"
 #include "daemon/group.h"
 #include "daemon/log.h"
@@ -7,10 +10,12 @@
 #include <systemd/sd-bus.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define BUS_NAME "org.enrolld1"
@@ -59,6 +64,17 @@ static int get_endpoints(sd_bus *bus, const char *path, const char *interface, c
     return sd_bus_message_append(reply, "as", *endpoint != '\0' ? 1 : 0, endpoint);
 }
 
+static int get_methods(sd_bus *bus, const char *path, const char *interface, const char *property,
+                       sd_bus_message *reply, void *data, sd_bus_error *error) {
+    const struct status *status = data;
+    (void)bus, (void)path, (void)interface, (void)property, (void)error;
+    int r = sd_bus_message_open_container(reply, 'a', "(sss)");
+    for (size_t i = 0; r >= 0 && i < status->method_count; i++)
+        r = sd_bus_message_append(reply, "(sss)", status->methods[i].name, method_outcome_name(&status->methods[i]),
+                                  status->methods[i].message);
+    return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
 /* Nothing renews yet. */
 static int get_never(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
                      void *data, sd_bus_error *error) {
@@ -72,12 +88,13 @@ static const struct {
     const char *name, *text;
 } answers[] = {
     [ANSWER_ALREADY_PROVISIONED] = {BUS_ERROR "AlreadyProvisioned", "This device is provisioned already"},
-    [ANSWER_BUSY] = {BUS_ERROR "Busy", "The identity that is there is being checked: call again in a moment"},
+    [ANSWER_BUSY] = {BUS_ERROR "Busy", "Something of the kind is being done already: call again in a moment"},
     [ANSWER_NO_SUCH_JOB] = {BUS_ERROR "NoSuchJob", "No job of that number is running"},
     [ANSWER_INVALID_CONFIGURATION] = {BUS_ERROR "InvalidConfiguration", NULL},
+    [ANSWER_FAILED] = {BUS_ERROR "Failed", NULL},
 };
 
-/* text: what is wrong with the configuration. */
+/* text: what is wrong. */
 static int set_answer(sd_bus_error *error, enum agent_answer answer, const char *text) {
     return sd_bus_error_set(error, answers[answer].name, answers[answer].text != NULL ? answers[answer].text : text);
 }
@@ -154,6 +171,121 @@ static int method_enroll(sd_bus_message *message, void *data, sd_bus_error *erro
     return sd_bus_reply_method_return(message, "u", id);
 }
 
+/* CreateRequest(s subject) -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration */
+static int method_create_request(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    struct failure failure;
+    const char *subject = NULL;
+    uint32_t id = 0;
+    int r = authorize(message, error);
+    if (r >= 0)
+        r = sd_bus_message_read(message, "s", &subject);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_request(bus->agent, subject, &id, &failure);
+    if (answer != ANSWER_YES)
+        return set_answer(error, answer, failure.message);
+    return sd_bus_reply_method_return(message, "u", id);
+}
+
+/* GetRequest() -> s: AccessDenied, NoRequest */
+static int method_get_request(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    int r = authorize(message, error);
+    if (r < 0)
+        return r;
+    const char *pem = agent_request_pem(bus->agent);
+    if (pem == NULL)
+        return sd_bus_error_set(error, BUS_ERROR "NoRequest", "No request was made since enrolld has started");
+    return sd_bus_reply_method_return(message, "s", pem);
+}
+
+/* A copy of a caller's descriptor. What is in it is the worker's business; that it is a file, and no pipe or device
+ * that might hold that one up, is ours. */
+static int take_file(sd_bus_message *message, int *ret, sd_bus_error *error) {
+    struct stat status;
+    int fd = -1;
+    int r = sd_bus_message_read(message, "h", &fd);
+    if (r < 0)
+        return r;
+    if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size == 0 || status.st_size > MEMFD_SIZE_MAX ||
+        (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
+        return sd_bus_error_set(error, BUS_ERROR "InvalidFile",
+                                "A certificate or key must come as a regular file or memfd of 1 byte to 64 KiB");
+    *ret = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    return *ret < 0 ? -errno : 0;
+}
+
+static int import(sd_bus_message *message, struct bus *bus, bool with_key, sd_bus_error *error) {
+    AUTO_CLOSE int certificate = -1;
+    AUTO_CLOSE int private_key = -1;
+    struct failure failure;
+    uint32_t id = 0;
+    int r = authorize(message, error);
+    if (r >= 0)
+        r = take_file(message, &certificate, error);
+    if (r >= 0 && with_key)
+        r = take_file(message, &private_key, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_import(bus->agent, take_fd(&certificate), take_fd(&private_key), &id, &failure);
+    if (answer != ANSWER_YES)
+        return set_answer(error, answer, failure.message);
+    return sd_bus_reply_method_return(message, "u", id);
+}
+
+/* Import(h chain, h key) -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration, InvalidFile */
+static int method_import(sd_bus_message *message, void *data, sd_bus_error *error) {
+    return import(message, data, true, error);
+}
+
+/* ImportCertificate(h chain) -> u: the same */
+static int method_import_certificate(sd_bus_message *message, void *data, sd_bus_error *error) {
+    return import(message, data, false, error);
+}
+
+/* The list as the worker gives it: pairs of texts, each ended by a NUL. */
+static int append_plugins(sd_bus_message *reply, const char *text, size_t size) {
+    size_t at = 0;
+    int r = sd_bus_message_open_container(reply, 'a', "(ss)");
+    while (r >= 0 && at < size) {
+        const char *name = text + at, *help = name + strlen(name) + 1;
+        if (help >= text + size || !text_is_utf8(name, strlen(name)) || !text_is_utf8(help, strlen(help)))
+            return -EBADMSG;
+        at = (size_t)(help - text) + strlen(help) + 1;
+        r = sd_bus_message_append(reply, "(ss)", name, help);
+    }
+    return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+static void on_plugins(const char *text, size_t size, const struct failure *failure, void *data) {
+    sd_bus_message *call = data, *reply = NULL;
+    int r = text != NULL ? sd_bus_message_new_method_return(call, &reply) : -EIO;
+    if (r >= 0)
+        r = append_plugins(reply, text, size);
+    if (r >= 0)
+        r = sd_bus_send(NULL, reply, NULL);
+    if (r < 0)
+        (void)sd_bus_reply_method_errorf(call, BUS_ERROR "Failed", "The methods cannot be listed: %s",
+                                         text != NULL ? strerror(-r) : failure->message);
+    sd_bus_message_unref(reply);
+    sd_bus_message_unref(call);
+}
+
+/* ListPlugins() -> a(ss): AccessDenied, Busy, Failed */
+static int method_list_plugins(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    struct failure failure;
+    int r = authorize(message, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_list_plugins(bus->agent, on_plugins, sd_bus_message_ref(message), &failure);
+    if (answer == ANSWER_YES) /* answered by on_plugins() */
+        return 1;
+    sd_bus_message_unref(message);
+    return set_answer(error, answer, failure.message);
+}
+
 /* Cancel(u id): AccessDenied, NoSuchJob */
 static int method_cancel(sd_bus_message *message, void *data, sd_bus_error *error) {
     struct bus *bus = data;
@@ -193,6 +325,7 @@ static const struct {
     { name, offsetof(struct status, member), sizeof(((struct status *)NULL)->member) }
     MEMBER("State", state),
     MEMBER("Method", method),
+    MEMBER("Methods", methods),
     MEMBER("Step", step),
     MEMBER("Attempt", attempt),
     MEMBER("NextAttempt", next_attempt_usec),
@@ -221,6 +354,8 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
     PROPERTY("State", "s", get_state, state),
     PROPERTY("Method", "s", get_text, method),
+    SD_BUS_PROPERTY("Methods", "a(sss)", get_methods, offsetof(struct bus, published),
+                    SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     PROPERTY("Step", "s", get_text, step),
     PROPERTY("Attempt", "u", NULL, attempt),
     PROPERTY("NextAttempt", "t", NULL, next_attempt_usec),
@@ -237,6 +372,16 @@ static const sd_bus_vtable vtable[] = {
     PROPERTY("Endpoints", "as", get_endpoints, identity.endpoint),
     PROPERTY("CredentialDirectory", "s", NULL, credential_directory),
     SD_BUS_METHOD_WITH_ARGS("Enroll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", id), method_enroll,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("CreateRequest", SD_BUS_ARGS("s", subject), SD_BUS_RESULT("u", id), method_create_request,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("GetRequest", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", request), method_get_request,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("h", chain, "h", key), SD_BUS_RESULT("u", id), method_import,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ImportCertificate", SD_BUS_ARGS("h", chain), SD_BUS_RESULT("u", id),
+                            method_import_certificate, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ListPlugins", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ss)", methods), method_list_plugins,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Cancel", SD_BUS_ARGS("u", id), SD_BUS_NO_RESULT, method_cancel,
                             SD_BUS_VTABLE_UNPRIVILEGED),

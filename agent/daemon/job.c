@@ -38,6 +38,12 @@ const char *job_verb_name(enum job_verb verb) {
         return JOB_CHECK;
     case VERB_ENROLL:
         return JOB_ENROLL;
+    case VERB_REQUEST:
+        return JOB_REQUEST;
+    case VERB_IMPORT:
+        return JOB_IMPORT;
+    case VERB_PLUGINS:
+        return JOB_PLUGINS;
     }
     return "";
 }
@@ -169,8 +175,8 @@ static void take_progress(struct job *job, const struct message *message) {
 
 static const char *judge_checkpoint(struct job *job, const struct message *message, int file) {
     struct stat status;
-    if (job->request.verb != VERB_ENROLL)
-        return "a checkpoint of a check";
+    if (job->request.verb == VERB_CHECK || job->request.verb == VERB_PLUGINS)
+        return "a checkpoint of a job that has none";
     if (file < 0 || has_files(message) || fstat(file, &status) < 0 || status.st_size == 0)
         return "a checkpoint without its one file";
     return ++job->checkpoint_count > JOB_CHECKPOINT_MAX ? "too many checkpoints" : NULL;
@@ -178,7 +184,8 @@ static const char *judge_checkpoint(struct job *job, const struct message *messa
 
 /* The worker goes on when it hears that its checkpoint is durable. */
 static void take_checkpoint(struct job *job, struct message *message) {
-    AUTO_CLOSE int file = message_take_file(message, FILE_CHECKPOINT);
+    bool enrolls = job->request.verb == VERB_ENROLL;
+    AUTO_CLOSE int file = message_take_file(message, enrolls ? FILE_CHECKPOINT : FILE_STAGED);
     struct message answer;
     struct failure failure;
     const char *wrong = judge_checkpoint(job, message, file);
@@ -208,6 +215,9 @@ static const char *take_failure(struct job *job, const struct message *message) 
     bool elsewhere = lost != NULL && strcmp(lost, JOB_LOST_ELSEWHERE) == 0;
     if (lost != NULL && ((strcmp(lost, JOB_LOST_YES) != 0 && !elsewhere) || job->request.verb != VERB_CHECK))
         return "it has no usable LOST";
+    const char *unusable = message_get(message, JOB_KEY_UNUSABLE);
+    if (unusable != NULL && (strcmp(unusable, "yes") != 0 || job->request.verb != VERB_ENROLL))
+        return "it has no usable UNUSABLE";
     int r = message_get_number(message, JOB_KEY_RETRY_AFTER, &retry_after);
     if (r < 0 && r != -ENOENT)
         return "it has no usable RETRY_AFTER";
@@ -215,28 +225,64 @@ static const char *take_failure(struct job *job, const struct message *message) 
         return "it has failed and yet it has files";
     job->outcome.failure = failure;
     job->outcome.failure.retry_after_s = (uint32_t)(retry_after < RETRY_AFTER_MAX_S ? retry_after : RETRY_AFTER_MAX_S);
+    job->outcome.failure.unusable = unusable != NULL;
     job->outcome.lost = lost != NULL;
     job->outcome.elsewhere = elsewhere;
     return NULL;
 }
 
-/* RESULT=done of an enroll: exactly the four files of an identity. */
-static const char *take_files(struct job *job, struct message *message) {
-    static const enum file_role roles[] = {FILE_CERTIFICATE, FILE_PRIVATE_KEY, FILE_ROOT_CA, FILE_IDENTITY};
-    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
+/* RESULT=done with exactly the files of its verb. */
+static const char *take_files(struct job *job, struct message *message, const enum file_role *roles, size_t count) {
+    for (size_t i = 0; i < count; i++) {
         struct stat status;
         int fd = job->outcome.files[roles[i]] = message_take_file(message, roles[i]);
         if (fd < 0)
-            return "a file of the identity is missing";
+            return "a file of it is missing";
         if (fstat(fd, &status) < 0 || status.st_size == 0)
-            return "a file of the identity is empty";
+            return "a file of it is empty";
     }
-    return has_files(message) ? "it has a file that is not of the identity" : NULL;
+    return has_files(message) ? "it has a file that does not belong to it" : NULL;
+}
+
+/* RESULT=done of an import: the certificate's id. */
+static const char *take_receipt(struct job *job, const struct message *message) {
+    const char *id = message_get(message, JOB_KEY_CERTIFICATE_ID);
+    if (id == NULL || strlen(id) != 64 || strspn(id, "0123456789abcdef") != 64)
+        return "it has no usable CERTIFICATE_ID";
+    memcpy(job->outcome.identity.certificate_id, id, 65);
+    return has_files(message) ? "the result of an import has files" : NULL;
+}
+
+static const char *take_facts(struct job *job, const struct message *message, struct failure *failure) {
+    if (has_files(message))
+        return "the result of a check has files";
+    return identity_from_result(message, &job->outcome.identity, failure) < 0 ? failure->message : NULL;
+}
+
+static const char *take_done(struct job *job, struct message *message, struct failure *failure) {
+    static const enum file_role identity[] = {FILE_CERTIFICATE, FILE_PRIVATE_KEY, FILE_ROOT_CA, FILE_IDENTITY};
+    static const enum file_role request[] = {FILE_REQUEST}, plugins[] = {FILE_PLUGINS};
+    job->outcome.done = true;
+    switch (job->request.verb) {
+    case VERB_CHECK:
+        return take_facts(job, message, failure);
+    case VERB_ENROLL:
+        return take_files(job, message, identity, sizeof identity / sizeof *identity);
+    case VERB_REQUEST:
+        return take_files(job, message, request, 1);
+    case VERB_IMPORT:
+        return take_receipt(job, message);
+    case VERB_PLUGINS:
+        return take_files(job, message, plugins, 1);
+    }
+    return "its verb is unknown";
 }
 
 /* RESULT=resume: worth something only with a checkpoint to go on from. */
 static const char *take_resume(struct job *job, const struct message *message) {
     job->outcome.resume = true;
+    if (job->request.verb != VERB_ENROLL)
+        return "only an enroll may ask to resume";
     return job->checkpoint_count == 0 || has_files(message) ? "it asks to resume without a checkpoint" : NULL;
 }
 
@@ -249,12 +295,7 @@ static const char *judge_result(struct job *job, struct message *message, struct
         return take_resume(job, message);
     if (result == NULL || strcmp(result, "done") != 0)
         return "its RESULT is none of done, failed, resume";
-    job->outcome.done = true;
-    if (job->request.verb == VERB_ENROLL)
-        return take_files(job, message);
-    if (has_files(message))
-        return "the result of a check has files";
-    return identity_from_result(message, &job->outcome.identity, failure) < 0 ? failure->message : NULL;
+    return take_done(job, message, failure);
 }
 
 static void take_result(struct job *job, struct message *message) {
@@ -380,6 +421,12 @@ static int send_job(const struct job *job, int files[FILE_ROLE_COUNT], struct fa
     r = message_add(&message, JOB_KEY_VERB, job_verb_name(job->request.verb));
     if (r == 0)
         r = message_add_number(&message, JOB_KEY_GENERATION, job->request.generation);
+    if (r == 0 && job->request.method != NULL)
+        r = message_add(&message, JOB_KEY_METHOD, job->request.method);
+    if (r == 0 && job->request.verb == VERB_ENROLL)
+        r = message_add_number(&message, JOB_KEY_WAITED, job->request.waited_s);
+    if (r == 0 && job->request.subject != NULL)
+        r = message_add(&message, JOB_KEY_SUBJECT, job->request.subject);
     if (r == 0)
         r = channel_send(job->channel, &message);
     message_clear(&message);
@@ -426,7 +473,7 @@ static int watch(sd_event *event, struct job *job) {
 
 static int start(sd_event *event, const struct launch *launch, struct job *job, int files[FILE_ROLE_COUNT],
                  struct failure *failure) {
-    const char *name = job->request.verb == VERB_CHECK ? LAUNCH_CHECK : LAUNCH_CLAIM;
+    const char *name = job->request.verb == VERB_ENROLL ? LAUNCH_CLAIM : LAUNCH_CHECK;
     if (launch_worker(launch, name, &job->channel, &job->pid, failure) < 0)
         return -1;
     job->socket = job->pid == 0 ? name : NULL;

@@ -17,20 +17,25 @@
 
 struct job;
 
-enum job_verb { VERB_CHECK, VERB_ENROLL };
+enum job_verb { VERB_CHECK, VERB_ENROLL, VERB_REQUEST, VERB_IMPORT, VERB_PLUGINS };
 
-/* "check", "enroll" */
+/* "check", "enroll", "request", "import", "plugins" */
 const char *job_verb_name(enum job_verb verb);
 
 struct job_request {
     enum job_verb verb;
     uint32_t generation;
+    const char *method;     /* enroll: by which one; else NULL */
+    uint32_t waited_s;      /* enroll: since it was first told "not yet" */
+    const char *subject;    /* request: in place of the configured one, or NULL */
     uint64_t deadline_usec; /* for all of it */
     uint64_t grace_usec;    /* between SIGTERM and SIGKILL */
 };
 
 /* The deadlines of the product; tests have shorter ones. That of an enrolment comes on top of its two proofs. */
 #define JOB_CHECK_DEADLINE_USEC (120 * 1000000ULL)
+#define JOB_TASK_DEADLINE_USEC (300 * 1000000ULL) /* request, import: a TPM may need a minute for a key */
+#define JOB_LIST_DEADLINE_USEC (30 * 1000000ULL)  /* plugins */
 #define JOB_ENROLL_DEADLINE_USEC (600 * 1000000ULL)
 #define JOB_GRACE_USEC (5 * 1000000ULL)
 
@@ -41,14 +46,16 @@ struct job_outcome {
     bool lost;                  /* check not done: this identity can never work again here */
     bool elsewhere;             /* the same, but its key is in another TPM */
     struct failure failure;     /* not done */
-    int files[FILE_ROLE_COUNT]; /* enroll done: certificate, private key, root CA, identity; sealed */
-    struct identity identity;   /* check done */
+    int files[FILE_ROLE_COUNT]; /* enroll done: certificate, private key, root CA, identity; request: request; plugins:
+                                 * plugins; sealed */
+    struct identity identity;   /* check done; import done: its certificate id alone */
 };
 
 struct job_handler {
     /* refusal: why the step is asked again, NULL for a new step; note: for the log, or NULL */
     void (*progress)(const char *step, const struct failure *refusal, const char *note, void *data);
-    /* Keeps a checkpoint (a sealed memfd, borrowed) durably: 0, or -1 with a failure, which is then that of the job. */
+    /* Keeps a checkpoint, or of a request or import what is staged (a sealed memfd, borrowed), durably: 0, or -1 with a
+     * failure, which is then that of the job. */
     int (*checkpoint)(int file, void *data, struct failure *failure);
     /* Called once, from the event loop or from job_cancel(); the files are closed when it returns. It frees the job. */
     void (*ended)(const struct job_outcome *outcome, void *data);

@@ -5,6 +5,7 @@
 #include "common/failure.h"
 #include "common/settings.h"
 #include "daemon/identity.h"
+#include "daemon/methods.h"
 
 enum agent_state {
     STATE_CHECKING,    /* a worker without network looks at the identity that is there */
@@ -24,11 +25,13 @@ struct status_error {
 struct status {
     enum agent_state state;
     char method[SETTINGS_METHOD_MAX]; /* of the identity, or of the attempts */
-    char step[FAILURE_STEP_MAX];      /* while a job runs */
-    uint32_t attempt;                 /* begun in a row without success */
-    uint64_t next_attempt_usec;       /* since the epoch, 0 for none */
-    struct status_error error;        /* the last failure until the next success */
-    uint32_t generation;              /* with identity and directory: while provisioned */
+    struct method_state methods[SETTINGS_METHODS_MAX];
+    size_t method_count;
+    char step[FAILURE_STEP_MAX]; /* while a job runs */
+    uint32_t attempt;            /* begun in a row without success */
+    uint64_t next_attempt_usec;  /* since the epoch, 0 for none */
+    struct status_error error;   /* the last failure until the next success */
+    uint32_t generation;         /* with identity and directory: while provisioned */
     struct identity identity;
     const char *credential_directory; /* never NULL */
 };

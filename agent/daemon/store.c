@@ -206,13 +206,16 @@ static int recover_current(struct store *store) {
     return 0;
 }
 
-static void remove_leftovers(const struct store *store) {
-    static const char *const leftovers[] = {"current.new", "retry.new", "checkpoint.new", "incoming"};
-    for (size_t i = 0; i < sizeof leftovers / sizeof *leftovers; i++) {
-        int r = directory_remove(store->directory, leftovers[i]);
-        if (r < 0)
-            log_message(LOG_WARNING, "cannot remove %s in the state directory: %s", leftovers[i], strerror(-r));
-    }
+/* Half-written files, and an identity that was never committed. */
+static int remove_leftover(const char *name, void *data) {
+    struct store *store = data;
+    size_t length = strlen(name);
+    if (strcmp(name, "incoming") != 0 && (length < 4 || strcmp(name + length - 4, ".new") != 0))
+        return 0;
+    int r = directory_remove(store->directory, name);
+    if (r < 0)
+        log_message(LOG_WARNING, "cannot remove %s in the state directory: %s", name, strerror(-r));
+    return 0;
 }
 
 static int open_directories(struct store *store, const char *path, struct failure *failure) {
@@ -243,8 +246,9 @@ int store_open(const char *path, struct store **ret, struct failure *failure) {
     store->directory = store->generations = -1;
     if (open_directories(store, path, failure) < 0)
         return -1;
-    remove_leftovers(store);
-    int r = recover_current(store);
+    int r = directory_walk(store->directory, remove_leftover, store);
+    if (r == 0)
+        r = recover_current(store);
     if (r == 0)
         r = survey_and_prune(store);
     if (r < 0)
@@ -381,42 +385,69 @@ void store_discard(struct store *store) {
         log_message(LOG_WARNING, "cannot remove incoming/ in the state directory: %s", strerror(-r));
 }
 
-/* --- the checkpoint --- */
+/* --- what is kept for workers --- */
 
-int store_save_checkpoint(struct store *store, int file, struct failure *failure) {
+static void kept_name(const char *name, const char *suffix, char text[STORE_KEPT_NAME_MAX]) {
+    snprintf(text, STORE_KEPT_NAME_MAX, "%s%s", name, suffix);
+}
+
+int store_keep(struct store *store, const char *name, int file, struct failure *failure) {
+    char temporary[STORE_KEPT_NAME_MAX];
     AUTO_FREE char *data = NULL;
     size_t size = 0;
     int r = memfd_read(file, &data, &size);
+    kept_name(name, ".new", temporary);
     if (r == 0) {
-        r = directory_replace(store->directory, "checkpoint", "checkpoint.new", data, size);
+        r = directory_replace(store->directory, name, temporary, data, size);
         explicit_bzero(data, size);
     }
-    return r < 0 ? store_failure(failure, "cannot write the file `checkpoint`", r) : 0;
+    if (r < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT,
+                           "cannot write the file `%s` in the state directory: %s", name, strerror(-r));
+    return 0;
 }
 
-int store_open_checkpoint(struct store *store, int *ret_file, struct failure *failure) {
+int store_open_kept(struct store *store, const char *name, int *ret_file, struct failure *failure) {
     int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    AUTO_CLOSE int file = openat(store->directory, "checkpoint", flags);
+    AUTO_CLOSE int file = openat(store->directory, name, flags);
     struct stat status;
     *ret_file = -1;
     if (file < 0 && errno == ENOENT)
         return 0;
     if ((file < 0 && errno != ELOOP) || (file >= 0 && fstat(file, &status) < 0))
-        return store_failure(failure, "cannot open the file `checkpoint`", -errno);
+        return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT,
+                           "cannot open the file `%s` in the state directory: %s", name, strerror(errno));
     if (file >= 0 && S_ISREG(status.st_mode) && status.st_size <= MEMFD_SIZE_MAX) {
         *ret_file = take_fd(&file);
         return 0;
     }
-    log_message(LOG_WARNING, "`checkpoint` in the state directory is no file of at most 64 KiB, and is removed");
-    store_clear_checkpoint(store);
+    log_message(LOG_WARNING, "`%s` in the state directory is no file of at most 64 KiB, and is removed", name);
+    store_drop_kept(store, name);
     return 0;
 }
 
 /* Not durable on purpose, as with the record of attempts below. */
-void store_clear_checkpoint(struct store *store) {
-    int r = directory_remove(store->directory, "checkpoint");
+void store_drop_kept(struct store *store, const char *name) {
+    int r = directory_remove(store->directory, name);
     if (r < 0)
-        log_message(LOG_WARNING, "cannot remove the file `checkpoint` in the state directory: %s", strerror(-r));
+        log_message(LOG_WARNING, "cannot remove the file `%s` in the state directory: %s", name, strerror(-r));
+}
+
+static bool is_kept(const char *name) {
+    return strcmp(name, STORE_STAGED) == 0 ||
+           strncmp(name, STORE_CHECKPOINT_PREFIX, sizeof STORE_CHECKPOINT_PREFIX - 1) == 0;
+}
+
+static int drop_entry(const char *name, void *data) {
+    if (is_kept(name))
+        store_drop_kept(data, name);
+    return 0;
+}
+
+void store_drop_all_kept(struct store *store) {
+    int r = directory_walk(store->directory, drop_entry, store);
+    if (r < 0)
+        log_message(LOG_WARNING, "cannot look through the state directory: %s", strerror(-r));
 }
 
 /* --- the record of attempts --- */

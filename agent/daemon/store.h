@@ -7,8 +7,10 @@
  *     generations/5.broken/           was current, but found without all its files at start; kept until a predecessor
  *                                     that is whole takes its place, because a key in it may be irreplaceable
  *     incoming/                       0700: an identity that arrived and is not proven whole yet; else not there
- *     checkpoint                      0600: how far an enrolment has come, in the worker's words; only while there is
- * no identity in use retry                           retry.h
+ *     checkpoint-METHOD               0600: how far an enrolment by that method has come, in the worker's words
+ *     staged                          0600: the key of a request, an imported certificate, in the worker's words; both
+ *                                     only while there is no identity in use
+ *     retry                           retry.h
  *
  * Commit: each file of incoming/ and itself are fsynced, it is renamed to generations/N, generations/ is fsynced, a
  * new symbolic link is renamed over `current`, the top directory is fsynced. The rename of the link is the only commit
@@ -49,12 +51,18 @@ int store_commit(struct store *store, struct failure *failure);
 /* Removes incoming/. */
 void store_discard(struct store *store);
 
-/* The checkpoint: replaced as a whole and durably before this returns. `file` is a sealed memfd, borrowed. */
-int store_save_checkpoint(struct store *store, int file, struct failure *failure);
+/* Files that are kept for workers, unread. */
+#define STORE_STAGED "staged"
+#define STORE_CHECKPOINT_PREFIX "checkpoint-"
+#define STORE_KEPT_NAME_MAX 96 /* of "checkpoint-METHOD.new" */
+
+/* Replaces one as a whole, and durably before this returns. `file` is a sealed memfd, borrowed. */
+int store_keep(struct store *store, const char *name, int file, struct failure *failure);
 /* A read-only descriptor of it, -1 if there is none. One that no worker could take is removed, and logged; one that
  * just cannot be opened now (class `internal`) stays. */
-int store_open_checkpoint(struct store *store, int *ret_file, struct failure *failure);
-void store_clear_checkpoint(struct store *store);
+int store_open_kept(struct store *store, const char *name, int *ret_file, struct failure *failure);
+void store_drop_kept(struct store *store, const char *name);
+void store_drop_all_kept(struct store *store);
 
 /* The record of attempts: no file, or one that is not understood (logged), is a record of none. */
 void store_load_retry(const struct store *store, struct retry *ret);

@@ -26,7 +26,7 @@ CALLS = SOURCES["EIO"]
 # strace follows files by their names: these are all that the daemon writes.
 FOLDERS = ("", "generations", "incoming", "generations/1", "generations/2")
 FILES = ("certificate.pem", "private.pem", "root-ca.pem", "identity.json")
-NAMES = (*FOLDERS, "retry.new", "checkpoint.new", *(f"incoming/{name}" for name in FILES))
+NAMES = (*FOLDERS, "retry.new", "checkpoint-fleet-claim.new", *(f"incoming/{name}" for name in FILES))
 # Enough to see that attempts without a disk ask the cloud for nothing more.
 ATTEMPTS = 3
 

@@ -13,6 +13,8 @@ static int call_the_bus(sd_bus *bus, const char *destination, const char *path, 
 
 #include "fuzz.h"
 
+#include <sys/mman.h>
+
 #define ADMIN_GROUP 4242
 #define DEPTH_MAX 4
 #define ROUNDS_MAX 1000
@@ -23,6 +25,7 @@ static struct scene {
     struct input caller;      /* what the bus says of the caller */
     enum agent_answer answer; /* of the agent */
     bool may;                 /* whether that caller may, by this file's own judgement */
+    int file;                 /* that a caller hands over: of a right size, or empty */
     unsigned asked;           /* how often the agent was */
     unsigned answers;         /* that the client has got */
     bool is_error;
@@ -64,6 +67,39 @@ enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
 enum agent_answer agent_reload(struct agent *agent, struct failure *failure) {
     (void)agent;
     return answer_if_allowed(failure);
+}
+
+enum agent_answer agent_request(struct agent *agent, const char *subject, uint32_t *ret_id, struct failure *failure) {
+    (void)agent;
+    REQUIRE(text_is_utf8(subject, strlen(subject)));
+    *ret_id = 8;
+    return answer_if_allowed(failure);
+}
+
+const char *agent_request_pem(const struct agent *agent) {
+    (void)agent;
+    REQUIRE(scene.may);
+    return scene.answer == ANSWER_YES ? "-----BEGIN" : NULL;
+}
+
+enum agent_answer agent_import(struct agent *agent, int certificate, int private_key, uint32_t *ret_id,
+                               struct failure *failure) {
+    (void)agent;
+    REQUIRE(certificate >= 0);
+    close(certificate);
+    if (private_key >= 0)
+        close(private_key);
+    *ret_id = 9;
+    return answer_if_allowed(failure);
+}
+
+enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, void *data, struct failure *failure) {
+    static const char list[] = "fleet-claim\0by a claim\0jitp\0just in time";
+    (void)agent;
+    enum agent_answer answer = answer_if_allowed(failure);
+    if (answer == ANSWER_YES)
+        listed(list, sizeof list, failure, data);
+    return answer;
 }
 
 /* --- the bus: who is it? --- */
@@ -138,7 +174,7 @@ static int append_value(sd_bus_message *call, struct input *input, unsigned dept
 static int append_basic(sd_bus_message *call, struct input *input, char type) {
     uint64_t number = input_number(input, 8);
     char *text = NULL;
-    int r, truth = (int)(number & 1), fd = STDERR_FILENO;
+    int r, truth = (int)(number & 1), fd = scene.file;
     switch (type) {
     case 's':
     case 'o':
@@ -172,7 +208,7 @@ static int append_container(sd_bus_message *call, struct input *input, char type
 }
 
 static int append_value(sd_bus_message *call, struct input *input, unsigned depth) {
-    static const char types[] = "uuuusogybnqixtdhavr";
+    static const char types[] = "uuuusogybnqixtdhhavr";
     char type = types[input_byte(input) % (sizeof types - 1)];
     if (strchr("avr", type) == NULL)
         return append_basic(call, input, type);
@@ -197,16 +233,22 @@ static int make_call(struct input *input, sd_bus_message **ret) {
         {BUS_INTERFACE, "Enroll"},
         {BUS_INTERFACE, "Cancel"},
         {BUS_INTERFACE, "Reload"},
+        {BUS_INTERFACE, "CreateRequest"},
+        {BUS_INTERFACE, "GetRequest"},
+        {BUS_INTERFACE, "Import"},
+        {BUS_INTERFACE, "ImportCertificate"},
+        {BUS_INTERFACE, "ListPlugins"},
         {NULL, "Enroll"},
         {"org.freedesktop.DBus.Properties", "Get"},
         {"org.freedesktop.DBus.Properties", "Set"},
         {"org.freedesktop.DBus.Properties", "GetAll"},
         {"org.freedesktop.DBus.Introspectable", "Introspect"},
     };
+    enum { KNOWN = sizeof known / sizeof *known };
     uint8_t choice = input_byte(input);
     if (choice < 200)
-        return sd_bus_message_new_method_call(scene.client, ret, NULL, BUS_PATH, known[choice % 8].interface,
-                                              known[choice % 8].member);
+        return sd_bus_message_new_method_call(scene.client, ret, NULL, BUS_PATH, known[choice % KNOWN].interface,
+                                              known[choice % KNOWN].member);
     char *path = input_text(input_part(input)), *interface = input_text(input_part(input)),
          *member = input_text(input_part(input));
     int r = sd_bus_message_new_method_call(scene.client, ret, NULL, path, interface, member);
@@ -228,12 +270,16 @@ static void open_scene(void) {
     REQUIRE(sd_bus_set_fd(scene.server, pair[0], pair[0]) >= 0 && sd_bus_set_fd(scene.client, pair[1], pair[1]) >= 0);
     REQUIRE(sd_bus_set_server(scene.server, 1, id) >= 0);
     REQUIRE(sd_bus_add_object_vtable(scene.server, NULL, BUS_PATH, BUS_INTERFACE, vtable, &scene.object) >= 0);
+    REQUIRE(sd_bus_negotiate_fds(scene.server, 1) >= 0 && sd_bus_negotiate_fds(scene.client, 1) >= 0);
+    scene.file = memfd_create("file", MFD_CLOEXEC);
+    REQUIRE(scene.file >= 0 && write(scene.file, "x", 1) == 1);
     REQUIRE(sd_bus_start(scene.server) >= 0 && sd_bus_start(scene.client) >= 0);
 }
 
 static void close_scene(void) {
     sd_bus_close_unref(scene.client);
     sd_bus_close_unref(scene.server);
+    close(scene.file);
 }
 
 /* Runs both until the call is answered: what never is fails here. */
@@ -249,6 +295,9 @@ static void wait_for_the_answer(void) {
 static void check_answer(void) {
     if (!scene.is_error)
         REQUIRE(scene.asked == 0 || scene.answer == ANSWER_YES);
+    else if (strcmp(scene.error_name, BUS_ERROR "NoRequest") == 0 ||
+             strcmp(scene.error_name, BUS_ERROR "InvalidFile") == 0)
+        REQUIRE(scene.may && scene.asked == 0);
     else if (strncmp(scene.error_name, BUS_ERROR, strlen(BUS_ERROR)) == 0)
         REQUIRE(scene.asked == 1 && strcmp(scene.error_name, answers[scene.answer].name) == 0);
     else
@@ -276,7 +325,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         open_scene();
         atexit(close_scene);
     }
-    scene.answer = (enum agent_answer)(input_byte(&input) % (ANSWER_INVALID_CONFIGURATION + 1));
+    scene.answer = (enum agent_answer)(input_byte(&input) % (ANSWER_FAILED + 1));
     scene.caller = input_part(&input);
     scene.may = false;
     scene.asked = scene.answers = 0;

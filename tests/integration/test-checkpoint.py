@@ -25,7 +25,7 @@ class Checkpoint(harness.TestCase):
 
     def stage(self):
         try:
-            return json.loads((self.gateway.state / "checkpoint").read_text())["stage"]
+            return json.loads((self.gateway.state / "checkpoint-fleet-claim").read_text())["stage"]
         except FileNotFoundError:
             return None
 
@@ -33,7 +33,7 @@ class Checkpoint(harness.TestCase):
         harness.wait_for(lambda: f"checkpoint {wanted}, it is {self.stage()}", lambda: self.stage() == wanted)
 
     def held_id(self):
-        pem = json.loads((self.gateway.state / "checkpoint").read_text())["certificate"]
+        pem = json.loads((self.gateway.state / "checkpoint-fleet-claim").read_text())["certificate"]
         return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
     def assertOneCertificate(self, pending=0, inactive=0):
@@ -64,7 +64,7 @@ class Checkpoint(harness.TestCase):
     def test_key_is_kept(self):
         self.scene(tpm=True)
         self.assertResumes("key", operation="create-from-csr")
-        key = json.loads((self.gateway.state / "checkpoint").read_text())["privateKey"]
+        key = json.loads((self.gateway.state / "checkpoint-fleet-claim").read_text())["privateKey"]
         self.assertOneCertificate(pending=1)  # its reply was lost: the cloud forgets it after an hour
         self.assertEqual(self.gateway.read("private.pem"), key)
 
@@ -262,7 +262,7 @@ class Checkpoint(harness.TestCase):
         self.gateway.start()
         self.wait_stage("registered")
         self.cut_off()
-        path = self.gateway.state / "checkpoint"
+        path = self.gateway.state / "checkpoint-fleet-claim"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"doubts": doubts}))
         self.cloud.options(propagation=0)
 
@@ -311,7 +311,7 @@ class Checkpoint(harness.TestCase):
         self.gateway.state.mkdir(mode=0o711)
         for text in ("", "{", "{}", "x" * 70000, '{"schema":1,"stage":"issued"}'):
             with self.subTest(text=text[:40]):
-                (self.gateway.state / "checkpoint").write_text(text)
+                (self.gateway.state / "checkpoint-fleet-claim").write_text(text)
                 self.gateway.start()
                 self.gateway.wait_provisioned()
                 self.gateway.stop()

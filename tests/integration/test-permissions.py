@@ -160,7 +160,7 @@ class Permissions(harness.TestCase):
         self.cloud.hook({"serialPrefix": "GW", "result": "deny"})
         self.start()
         self.gateway.wait_property("State", "failed")
-        self.assertTrue((self.gateway.state / "checkpoint").exists())
+        self.assertTrue((self.gateway.state / "checkpoint-fleet-claim").exists())
         for groups in ([], [IDENTITY], [ADMIN]):
             readable = [path.name for path in self.gateway.files() if self.reads(groups, path)]
             self.assertEqual(readable, [], groups)

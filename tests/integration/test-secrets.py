@@ -146,7 +146,7 @@ class SecretsTest(harness.TestCase):
             mode = stat.S_IMODE(path.stat().st_mode)
             seen = self.canaries.seen_in(read(path))
             allowed = set()
-            if path == gateway.state / "checkpoint" and mode == 0o600:
+            if path == gateway.state / "checkpoint-fleet-claim" and mode == 0o600:
                 allowed = {"token", "device key"}
             elif path.name == "private.pem" and mode == 0o640:
                 allowed = {"device key"}
@@ -207,7 +207,7 @@ class Provisioning(SecretsTest):
         """A key that no TPM protects, as soon as there is one."""
         pem = next(
             value
-            for value in json.loads(read(gateway.state / "checkpoint")).values()
+            for value in json.loads(read(gateway.state / "checkpoint-fleet-claim")).values()
             if isinstance(value, str) and "PRIVATE KEY" in value
         )
         if "TSS2" not in pem:
@@ -216,7 +216,7 @@ class Provisioning(SecretsTest):
     def look_for_canaries_where_they_are(self, gateway):
         """The worker and the checkpoint have them now, so a search that finds nothing elsewhere is worth something."""
         own = self.canaries.needles.keys() & {"device key"}
-        self.assertEqual(self.canaries.seen_in(read(gateway.state / "checkpoint")), own | {"token"})
+        self.assertEqual(self.canaries.seen_in(read(gateway.state / "checkpoint-fleet-claim")), own | {"token"})
         (worker,) = gateway.workers()
         try:
             seen = seen_in_memory(self.canaries, worker)
@@ -227,7 +227,7 @@ class Provisioning(SecretsTest):
 
     def look_afterwards(self, gateway):
         self.look(gateway)
-        self.assertFalse((gateway.state / "checkpoint").exists())
+        self.assertFalse((gateway.state / "checkpoint-fleet-claim").exists())
         self.assertEqual(gateway.workers(), [])
         links = [os.readlink(entry) for entry in pathlib.Path(f"/proc/{gateway.pid()}/fd").iterdir()]
         self.assertFalse([link for link in links if "memfd:" in link], links)

@@ -478,7 +478,7 @@ static void test_checkpoint_goes_with_success(void) {
     set_up(good_configuration);
     start("enroll=checkpoint check=done");
     expect_state(is_provisioned, STATE_PROVISIONED);
-    ASSERT_NUMBER(is_there("state/checkpoint"), 0);
+    ASSERT_NUMBER(is_there("state/checkpoint-fleet-claim"), 0);
     tear_down();
 }
 
@@ -486,7 +486,7 @@ static void test_checkpoint_stays_with_failure(void) {
     set_up(slow_configuration);
     start("enroll=checkpoint check=failed");
     expect_state(is_waiting, STATE_BACKOFF);
-    ASSERT_TEXT(read_file("state/checkpoint"), "as far as this");
+    ASSERT_TEXT(read_file("state/checkpoint-fleet-claim"), "as far as this");
     tear_down();
 }
 
@@ -495,7 +495,7 @@ static void test_checkpoint_goes_when_lost(void) {
     set_up(slow_configuration);
     start("enroll=checkpoint check=lost");
     expect_state(is_waiting, STATE_BACKOFF);
-    ASSERT_NUMBER(is_there("state/checkpoint"), 0);
+    ASSERT_NUMBER(is_there("state/checkpoint-fleet-claim"), 0);
     tear_down();
 }
 

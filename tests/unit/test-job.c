@@ -208,7 +208,7 @@ static void test_wrong_files(void) {
     expect_failure(VERB_ENROLL, "enroll=large", "at most 64 KiB");
     expect_failure(VERB_ENROLL, "enroll=empty", "is empty");
     expect_failure(VERB_ENROLL, "enroll=missing", "is missing");
-    expect_failure(VERB_ENROLL, "enroll=extra", "not of the identity");
+    expect_failure(VERB_ENROLL, "enroll=extra", "does not belong to it");
     expect_failure(VERB_CHECK, "check=missing", "has files");
 }
 
@@ -381,7 +381,7 @@ static void test_wrong_checkpoints(void) {
     expect_failure(VERB_ENROLL, "enroll=checkpoint-late", "a message after its result");
     expect_failure(VERB_ENROLL, "enroll=continue", "what only the daemon may");
     expect_failure(VERB_ENROLL, "enroll=resume-bare", "resume without a checkpoint");
-    expect_failure(VERB_CHECK, "check=checkpoint", "a checkpoint of a check");
+    expect_failure(VERB_CHECK, "check=checkpoint", "a checkpoint of a job that has none");
     struct run run = run_job(VERB_ENROLL, "enroll=checkpoint-flood", PATIENCE_USEC, NULL);
     ASSERT_NUMBER(run.checkpoint_count, JOB_CHECKPOINT_MAX);
     CU_ASSERT_PTR_NOT_NULL(strstr(run.outcome.failure.message, "too many checkpoints"));

@@ -533,13 +533,13 @@ static void test_retry(void) {
 
 static int save_checkpoint(struct store *store, const char *text, struct failure *failure) {
     AUTO_CLOSE int file = memfd_create_sealed("checkpoint", text, strlen(text));
-    return store_save_checkpoint(store, file, failure);
+    return store_keep(store, "checkpoint-x", file, failure);
 }
 
 static int open_checkpoint(struct store *store) {
     struct failure failure = {0};
     int file = -2;
-    ASSERT_NUMBER(store_open_checkpoint(store, &file, &failure), 0);
+    ASSERT_NUMBER(store_open_kept(store, "checkpoint-x", &file, &failure), 0);
     return file;
 }
 
@@ -550,14 +550,20 @@ static void test_checkpoint(void) {
     ASSERT_NUMBER(open_checkpoint(store), -1);
     ASSERT_NUMBER(save_checkpoint(store, "one", &failure), 0);
     ASSERT_NUMBER(save_checkpoint(store, "two", &failure), 0);
-    ASSERT_NUMBER(mode_of("checkpoint"), 0600);
-    ASSERT_NUMBER(is_there("checkpoint.new"), 0);
-    ASSERT_TEXT(read_file("checkpoint"), "two");
+    ASSERT_NUMBER(mode_of("checkpoint-x"), 0600);
+    ASSERT_NUMBER(is_there("checkpoint-x.new"), 0);
+    ASSERT_TEXT(read_file("checkpoint-x"), "two");
     AUTO_CLOSE int file = open_checkpoint(store);
     ASSERT_NUMBER(fcntl(file, F_GETFL) & O_ACCMODE, O_RDONLY);
-    store_clear_checkpoint(store);
-    store_clear_checkpoint(store);
-    ASSERT_NUMBER(is_there("checkpoint"), 0);
+    store_drop_kept(store, "checkpoint-x");
+    store_drop_kept(store, "checkpoint-x");
+    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
+    ASSERT_NUMBER(save_checkpoint(store, "three", &failure), 0);
+    write_file("staged", "four");
+    store_drop_all_kept(store);
+    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
+    ASSERT_NUMBER(is_there("staged"), 0);
+    ASSERT_NUMBER(is_there("generations"), 1);
     tear_down(store);
 }
 
@@ -565,17 +571,17 @@ static void test_checkpoint(void) {
 static void test_bad_checkpoint(void) {
     set_up();
     struct store *store = open_store();
-    ASSERT_NUMBER(symlinkat("/etc/passwd", top_fd, "checkpoint"), 0);
+    ASSERT_NUMBER(symlinkat("/etc/passwd", top_fd, "checkpoint-x"), 0);
     ASSERT_NUMBER(open_checkpoint(store), -1);
-    ASSERT_NUMBER(is_there("checkpoint"), 0);
-    ASSERT_NUMBER(mkdirat(top_fd, "checkpoint", 0700), 0);
+    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
+    ASSERT_NUMBER(mkdirat(top_fd, "checkpoint-x", 0700), 0);
     ASSERT_NUMBER(open_checkpoint(store), -1);
-    ASSERT_NUMBER(is_there("checkpoint"), 0);
-    write_file("checkpoint", "x");
-    AUTO_CLOSE int file = openat(top_fd, "checkpoint", O_WRONLY | O_CLOEXEC);
+    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
+    write_file("checkpoint-x", "x");
+    AUTO_CLOSE int file = openat(top_fd, "checkpoint-x", O_WRONLY | O_CLOEXEC);
     ASSERT_NUMBER(ftruncate(file, MEMFD_SIZE_MAX + 1), 0);
     ASSERT_NUMBER(open_checkpoint(store), -1);
-    ASSERT_NUMBER(is_there("checkpoint"), 0);
+    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
     tear_down(store);
 }
 

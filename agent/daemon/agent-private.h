@@ -1,0 +1,102 @@
+/* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments) and
+ * agent-task.c (requests and imports) share. Only agent.c writes the state. */
+#pragma once
+
+#include "daemon/agent.h"
+
+#include "daemon/attempts.h"
+#include "daemon/job.h"
+#include "daemon/methods.h"
+
+/* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). */
+#define QUIET_USEC 1000000ULL
+#define NO_FILES                                                                                                       \
+    { -1, -1, -1, -1, -1, -1, -1, -1, -1 }
+#define DETAIL_MAX (FAILURE_STEP_MAX + FAILURE_MESSAGE_MAX + 32)
+
+/* What somebody asks for beside the attempts: it comes between two of them. */
+struct task {
+    uint32_t id; /* 0: none */
+    enum job_verb verb;
+    bool running;
+    int files[FILE_ROLE_COUNT]; /* import: what came with it, until it runs */
+    char *subject;              /* request: in place of the configured one, or NULL */
+};
+
+struct agent {
+    struct agent_environment environment;
+    struct bus *bus;
+    struct status status;
+    struct configuration *configuration; /* in force; NULL while there is no valid one */
+    struct settings settings;            /* of that */
+    struct attempts attempts;
+    struct methods methods;
+    uint32_t lost_generation;  /* a check said that it can never work again */
+    uint32_t known_generation; /* that others know of: in use at the start, or told by IdentityChanged */
+    uint32_t last_id;
+    uint32_t operation; /* number of the job as D-Bus sees it: one or more workers in turn; 0: none */
+    enum job_verb verb; /* of the operation */
+    struct job *job;    /* the present worker, of the operation or the task */
+    struct task task;
+    char *request_pem; /* of the last request, NULL for none */
+    struct job *listing;
+    agent_listed *listed;
+    void *listed_data;
+    sd_event_source *timer;
+    sd_event_source *stop_timer;
+    uint64_t enroll_ended_usec; /* CLOCK_BOOTTIME, 0: none has since the start */
+    bool resumed;               /* this method has gone on with another worker */
+    bool resuming;              /* the next worker of this attempt is to be started when the timer ends */
+    bool stopping;
+};
+
+/* --- agent.c --- */
+
+uint64_t agent_boottime_usec(void);
+bool agent_has_identity(const struct agent *agent);
+
+void agent_set_state(struct agent *agent, enum agent_state state);
+void agent_set_step(struct agent *agent, const char *step);
+void agent_set_error(struct agent *agent, const struct failure *failure);
+
+/* CLOCK_BOOTTIME: a wait goes on while the system sleeps, and does not follow a clock that is set. */
+void agent_arm_timer(struct agent *agent, uint64_t delay_usec);
+
+uint32_t agent_next_id(struct agent *agent);
+void agent_describe(const struct failure *failure, char detail[DETAIL_MAX]);
+void agent_end_operation(struct agent *agent, const char *result, const char *detail);
+void agent_begin(struct agent *agent, enum job_verb verb);
+/* Starts the worker of the operation that has begun: at once, but enrolments keep a distance even when asked for. */
+void agent_start_soon(struct agent *agent);
+
+/* An attempt has ended badly, and is logged here and only here. `row`: of the retry table, and what it says about the
+ * state; but for a wrong TPM the class of the failure. */
+void agent_attempt_failed(struct agent *agent, const struct failure *failure, enum failure_class row, bool canceled);
+void agent_succeed(struct agent *agent, const struct identity *identity);
+
+int agent_load_configuration(struct agent *agent, struct failure *failure);
+
+/* Derives from the disk what comes next: a look at the identity at once, an enrolment when its time has come. */
+void agent_resume(struct agent *agent);
+
+/* --- agent-attempt.c --- */
+
+void attempt_check(struct agent *agent);
+void attempt_enroll(struct agent *agent);
+/* Goes on with another worker, or the next method. */
+void attempt_continue(struct agent *agent);
+
+/* Starts the one worker that there is at a time. Takes the files, also on failure. */
+int agent_start_worker(struct agent *agent, struct job_request *request, int files[FILE_ROLE_COUNT],
+                       void (*ended)(const struct job_outcome *outcome, void *data), struct failure *failure);
+
+/* Its outcome is here. True if it counts: not while the daemon is going away. */
+bool agent_take_worker(struct agent *agent);
+
+/* --- agent-task.c --- */
+
+/* True if one waits for its turn. */
+bool task_waits(const struct agent *agent);
+void task_run(struct agent *agent);
+/* Ends one that waits for what cannot come any more. */
+void task_refuse(struct agent *agent, const char *why);

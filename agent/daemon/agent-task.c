@@ -1,0 +1,186 @@
+/* What an operator or the factory line asks for beside the attempts: a request for a certificate, the import of one,
+ * the list of methods. */
+#include "daemon/agent-private.h"
+
+#include "common/cleanup.h"
+#include "common/memfd.h"
+#include "common/step.h"
+#include "common/text.h"
+#include "daemon/log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void task_clear(struct task *task) {
+    for (int role = 0; role < FILE_ROLE_COUNT; role++)
+        cleanup_close(&task->files[role]);
+    free(task->subject);
+    *task = (struct task){.files = NO_FILES};
+}
+
+static void task_end(struct agent *agent, const char *result, const char *detail) {
+    struct task task = {.id = agent->task.id, .verb = agent->task.verb};
+    task_clear(&agent->task);
+    bus_job_removed(agent->bus, task.id, job_verb_name(task.verb), result, detail);
+}
+
+static void task_failed(struct agent *agent, const struct failure *failure, bool canceled) {
+    char detail[DETAIL_MAX];
+    agent_describe(failure, detail);
+    log_message(LOG_ERR, "%s failed: %s", job_verb_name(agent->task.verb), detail);
+    task_end(agent, canceled ? "canceled" : "failed", detail);
+}
+
+bool task_waits(const struct agent *agent) {
+    return agent->task.id != 0 && !agent->task.running;
+}
+
+void task_refuse(struct agent *agent, const char *why) {
+    struct failure failure;
+    if (!task_waits(agent))
+        return;
+    failure_set(&failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s", why);
+    task_failed(agent, &failure, false);
+}
+
+/* Back to what the task came between: an attempt that has begun, or the wait for the next one. With a certificate that
+ * has just come there is nothing to wait for. */
+static void go_on(struct agent *agent, bool imported) {
+    agent_set_step(agent, "");
+    if (imported) {
+        attempts_forget(&agent->attempts);
+        methods_forget(&agent->methods);
+    }
+    if (agent->operation != 0)
+        agent_start_soon(agent);
+    else
+        agent_resume(agent);
+}
+
+static void take_request(struct agent *agent, int file) {
+    struct failure failure;
+    AUTO_FREE char *text = NULL;
+    size_t size = 0;
+    int r = memfd_read(file, &text, &size);
+    if (r == 0 && !text_is_utf8(text, size))
+        r = -EILSEQ;
+    if (r < 0) {
+        failure_set(&failure, FAILURE_INTERNAL, STEP_REQUEST, "the worker's request cannot be read: %s", strerror(-r));
+        task_failed(agent, &failure, false);
+        return;
+    }
+    free(agent->request_pem);
+    agent->request_pem = TAKE_POINTER(text);
+    log_message(LOG_NOTICE, "a certificate signing request is ready");
+    task_end(agent, "done", "");
+}
+
+static void on_task_ended(const struct job_outcome *outcome, void *data) {
+    struct agent *agent = data;
+    bool imported = outcome->done && agent->task.verb == VERB_IMPORT;
+    if (!agent_take_worker(agent))
+        return;
+    if (!outcome->done)
+        task_failed(agent, &outcome->failure, outcome->canceled);
+    else if (imported) {
+        log_message(LOG_NOTICE, "certificate %s was imported", outcome->identity.certificate_id);
+        task_end(agent, "done", outcome->identity.certificate_id);
+    } else
+        take_request(agent, outcome->files[FILE_REQUEST]);
+    go_on(agent, imported);
+}
+
+void task_run(struct agent *agent) {
+    struct task *task = &agent->task;
+    struct job_request request = {
+        .verb = task->verb, .subject = task->subject, .deadline_usec = JOB_TASK_DEADLINE_USEC};
+    int files[FILE_ROLE_COUNT] = NO_FILES;
+    struct failure failure;
+    task->running = true;
+    memcpy(files, task->files, sizeof files);
+    memcpy(task->files, (const int[FILE_ROLE_COUNT])NO_FILES, sizeof task->files);
+    int r = store_open_kept(agent->environment.store, STORE_STAGED, &files[FILE_STAGED], &failure);
+    if (r == 0)
+        r = agent_start_worker(agent, &request, files, on_task_ended, &failure);
+    else
+        for (int role = 0; role < FILE_ROLE_COUNT; role++)
+            cleanup_close(&files[role]);
+    if (r == 0)
+        return;
+    task_failed(agent, &failure, false);
+    go_on(agent, false);
+}
+
+static enum agent_answer ask(struct agent *agent, enum job_verb verb, uint32_t *ret_id, struct failure *failure) {
+    if (agent->stopping || agent->task.id != 0)
+        return ANSWER_BUSY;
+    if (agent_has_identity(agent))
+        return ANSWER_ALREADY_PROVISIONED;
+    if (agent->configuration == NULL && agent_load_configuration(agent, failure) < 0)
+        return ANSWER_INVALID_CONFIGURATION;
+    agent->task.id = *ret_id = agent_next_id(agent);
+    agent->task.verb = verb;
+    if (agent->job == NULL && !agent->resuming)
+        agent_arm_timer(agent, 0);
+    return ANSWER_YES;
+}
+
+enum agent_answer agent_request(struct agent *agent, const char *subject, uint32_t *ret_id, struct failure *failure) {
+    char *copy = subject[0] != '\0' ? strdup(subject) : NULL;
+    enum agent_answer answer =
+        subject[0] != '\0' && copy == NULL ? ANSWER_BUSY : ask(agent, VERB_REQUEST, ret_id, failure);
+    if (answer == ANSWER_YES)
+        agent->task.subject = TAKE_POINTER(copy);
+    free(copy);
+    return answer;
+}
+
+const char *agent_request_pem(const struct agent *agent) {
+    return agent->request_pem;
+}
+
+enum agent_answer agent_import(struct agent *agent, int certificate, int private_key, uint32_t *ret_id,
+                               struct failure *failure) {
+    enum agent_answer answer = ask(agent, VERB_IMPORT, ret_id, failure);
+    if (answer == ANSWER_YES) {
+        agent->task.files[FILE_CERTIFICATE] = certificate;
+        agent->task.files[FILE_PRIVATE_KEY] = private_key;
+        return answer;
+    }
+    cleanup_close(&certificate);
+    cleanup_close(&private_key);
+    return answer;
+}
+
+/* --- the list of methods --- */
+
+static void on_listed(const struct job_outcome *outcome, void *data) {
+    struct agent *agent = data;
+    AUTO_FREE char *text = NULL;
+    size_t size = 0;
+    struct failure failure = outcome->failure;
+    agent->listing = job_free(agent->listing);
+    int r = outcome->done ? memfd_read(outcome->files[FILE_PLUGINS], &text, &size) : 0;
+    if (r < 0)
+        failure_set(&failure, FAILURE_INTERNAL, STEP_WORKER, "the list cannot be read: %s", strerror(-r));
+    agent->listed(text, size, &failure, agent->listed_data);
+}
+
+static void on_list_progress(const char *step, const struct failure *refusal, const char *note, void *data) {
+    (void)step, (void)refusal, (void)note, (void)data;
+}
+
+enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, void *data, struct failure *failure) {
+    struct job_request request = {
+        .verb = VERB_PLUGINS, .deadline_usec = JOB_LIST_DEADLINE_USEC, .grace_usec = JOB_GRACE_USEC};
+    struct job_handler handler = {.progress = on_list_progress, .ended = on_listed, .data = agent};
+    int files[FILE_ROLE_COUNT] = NO_FILES;
+    if (agent->listing != NULL || agent->stopping)
+        return ANSWER_BUSY;
+    agent->listed = listed;
+    agent->listed_data = data;
+    int r = job_start(agent->environment.event, &agent->environment.launch, &request, files, &handler, &agent->listing,
+                      failure);
+    return r < 0 ? ANSWER_FAILED : ANSWER_YES;
+}

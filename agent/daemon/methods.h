@@ -1,0 +1,54 @@
+/* The methods of Methods= in their order, and how each has fared: an attempt begins with the first one, and goes on to
+ * the next where the inputs of one cannot be used, or where it is denied and OnDenied=next. Pure. */
+#pragma once
+
+#include "common/failure.h"
+#include "common/settings.h"
+
+enum method_outcome {
+    METHOD_UNTRIED,
+    METHOD_TRYING,
+    METHOD_DONE,
+    METHOD_UNUSABLE,
+    METHOD_FAILED,
+};
+
+struct method_state {
+    char name[SETTINGS_METHOD_MAX];
+    enum method_outcome outcome;
+    enum failure_class class; /* METHOD_FAILED */
+    char message[FAILURE_MESSAGE_MAX];
+};
+
+struct methods {
+    size_t count;
+    struct method_state states[SETTINGS_METHODS_MAX];
+    uint64_t not_yet_since_usec[SETTINGS_METHODS_MAX]; /* CLOCK_BOOTTIME, 0: it was not told "not yet" */
+    size_t present;
+    bool tried;          /* in this attempt, a method whose inputs were of use */
+    struct failure last; /* of that */
+};
+
+/* "", "trying", "done", "unusable" or the class of the failure: as D-Bus has it. */
+const char *method_outcome_name(const struct method_state *state);
+
+/* Takes the list over; what is known of methods that stay is kept. */
+void methods_set(struct methods *methods, const struct settings *settings);
+
+/* Begins an attempt; methods_name() is then the first method. */
+void methods_begin(struct methods *methods);
+const char *methods_name(const struct methods *methods);
+
+/* Seconds since the present method was told "not yet" for the first time. */
+uint32_t methods_waited_s(const struct methods *methods, uint64_t now_usec);
+
+/* The present method has failed. True if the next one is to be tried, which is then the present one; false if the
+ * attempt has failed: *failure is then what to tell of all of them. */
+bool methods_fail(struct methods *methods, enum setting_on_denied on_denied, struct failure *failure,
+                  uint64_t now_usec);
+
+/* An identity by that method is in use, which need not be among them. */
+void methods_done(struct methods *methods, const char *name);
+
+/* Something has changed, or somebody has asked: what was waited for until now does not count. */
+void methods_forget(struct methods *methods);
