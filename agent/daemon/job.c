@@ -237,9 +237,9 @@ static const char *take_files(struct job *job, struct message *message, const en
         struct stat status;
         int fd = job->outcome.files[roles[i]] = message_take_file(message, roles[i]);
         if (fd < 0)
-            return "a file of it is missing";
+            return "a file of its result is missing";
         if (fstat(fd, &status) < 0 || status.st_size == 0)
-            return "a file of it is empty";
+            return "a file of its result is empty";
     }
     return has_files(message) ? "it has a file that does not belong to it" : NULL;
 }

@@ -113,7 +113,7 @@ class Hostile(harness.TestCase):
         for behaviour, words in (
             ("forge/garbage", "something that is not a message: it is not UTF-8"),
             ("forge/job", "it sent what only the daemon may"),
-            ("forge/result-without-files", "a file of the identity is missing"),
+            ("forge/result-without-files", "a file of its result is missing"),
             ("forge/result-lost", "it has no usable LOST"),
             ("forge/resume", "asked to resume a second time"),
             ("forge/endless-checkpoints", "too many checkpoints"),
