@@ -2,14 +2,17 @@
  * that is written anew, by rename, after each change:
  *
  *   region, account   for ARNs
- *   certificates.ID   pem, status, createdAt, policies (names),
+ *   certificates.ID   pem, status, createdAt (seconds), policies (names),
  *                     things (NAME: EXCLUSIVE_THING or NON_EXCLUSIVE_THING),
- *                     requestedBy (the client id that asked for it), registeredAt (milliseconds, by RegisterThing)
+ *                     requestedBy (the client id that asked for it, of one from the provisioning API),
+ *                     certificateMode (DEFAULT or SNI_ONLY; absent: DEFAULT), caCertificateId (the registered authority
+ *                     that has signed it), registeredAt (milliseconds, when a template was applied to it)
  *   things.NAME       attributes, thingTypeName, thingGroups
  *   policies.NAME     a policy document
  *   templates.NAME    templateBody (text, as CreateProvisioningTemplate takes it), enabled
  *   tokens.TOKEN      certificateId, createdAt, principal and connection (that asked for it);
  *                     of one that has been used: template and reply (the payload of its success)
+ *   authorities.ID    see registry_authority.h
  *   clockOffset       seconds to add to the clock where AWS's rules depend on time
  *
  * What a function gives back as const stays valid until the next change. */
@@ -43,6 +46,13 @@ void registry_keep_history(struct registry *registry, const char *folder);
 /* Writes the file. Returns 0 or a negative errno. */
 int registry_save(struct registry *registry);
 
+/* All of it, and one of its parts such as "certificates": for the other files of the registry. */
+struct json_object *registry_root(const struct registry *registry);
+struct json_object *registry_section(const struct registry *registry, const char *name);
+
+/* The 12 digits of the account. */
+const char *registry_account(const struct registry *registry);
+
 /* Now, moved by clockOffset. */
 time_t registry_now(const struct registry *registry);
 int64_t registry_milliseconds(const struct registry *registry);
@@ -57,6 +67,9 @@ int registry_certificate_set_status(struct registry *registry, const char *certi
 /* As PENDING_ACTIVATION. */
 void registry_certificate_add(struct registry *registry, const char *certificate_id, const char *pem,
                               const struct registry_requester *requester);
+
+/* A certificate's object with that status, made now, that is not in the registry yet. The caller owns it. */
+struct json_object *registry_certificate_new(const struct registry *registry, const char *status, const char *pem);
 
 /* Milliseconds since RegisterThing has registered it, -1 for a certificate that was made otherwise. */
 int64_t registry_certificate_age(const struct registry *registry, const char *certificate_id);
@@ -101,7 +114,8 @@ void registry_token_use(struct registry *registry, const char *token, const char
 int registry_apply(struct registry *registry, const struct template_result *result, const char *certificate_id,
                    struct rejection *rejection);
 
-/* Forgets tokens and pending certificates older than an hour. True if something changed. */
+/* Forgets tokens, and pending certificates that the provisioning API has issued, older than an hour. True if something
+ * changed. */
 bool registry_expire(struct registry *registry);
 
 void registry_set_clock_offset(struct registry *registry, long seconds);
