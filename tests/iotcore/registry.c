@@ -218,25 +218,38 @@ int registry_thing_delete(struct registry *registry, const char *thing_name) {
     return 0;
 }
 
-struct json_object *registry_template(const struct registry *registry, const char *name) {
+static const char *template_type(struct json_object *template) {
+    const char *type = json_text(template, "type");
+    return type != NULL ? type : REGISTRY_TEMPLATE_FLEET;
+}
+
+struct json_object *registry_template(const struct registry *registry, const char *name, const char *type) {
     struct json_object *template = entry(registry, "templates", name);
     struct json_object *enabled = json_member(template, "enabled", json_type_boolean);
     const char *body = json_text(template, "templateBody");
-    if (body == NULL || (enabled != NULL && !json_object_get_boolean(enabled)))
+    if (body == NULL || strcmp(template_type(template), type) != 0 ||
+        (enabled != NULL && !json_object_get_boolean(enabled)))
         return NULL;
     return json_parse(body, strlen(body));
 }
 
-int registry_template_set(struct registry *registry, const char *name, const char *body, bool enabled) {
+int registry_template_set(struct registry *registry, const char *name, const char *type, const char *body,
+                          bool enabled) {
     struct json_object *template = entry(registry, "templates", name);
     AUTO_JSON struct json_object *parsed = body != NULL ? json_parse(body, strlen(body)) : NULL;
+    if (type == NULL)
+        type = template_type(template);
     if (body == NULL && template == NULL)
         return -ENOENT;
     if (body != NULL && (!json_object_is_type(parsed, json_type_object) || strlen(body) > TEMPLATE_BODY_LIMIT))
         return -EINVAL;
+    if (strcmp(type, REGISTRY_TEMPLATE_FLEET) != 0 && strcmp(type, REGISTRY_TEMPLATE_JITP) != 0)
+        return -EINVAL;
+    if (template != NULL && strcmp(type, template_type(template)) != 0)
+        return -EINVAL;
     if (template == NULL) {
         template = json_object_new_object();
-        json_object_object_add(template, "type", json_object_new_string("FLEET_PROVISIONING"));
+        json_object_object_add(template, "type", json_object_new_string(type));
         json_object_object_add(registry_section(registry, "templates"), name, template);
     }
     if (body != NULL)

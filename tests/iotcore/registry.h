@@ -9,7 +9,8 @@
  *                     that has signed it), registeredAt (milliseconds, when a template was applied to it)
  *   things.NAME       attributes, thingTypeName, thingGroups
  *   policies.NAME     a policy document
- *   templates.NAME    templateBody (text, as CreateProvisioningTemplate takes it), enabled
+ *   templates.NAME    templateBody (text, as CreateProvisioningTemplate takes it), enabled,
+ *                     type (FLEET_PROVISIONING or JITP)
  *   tokens.TOKEN      certificateId, createdAt, principal and connection (that asked for it);
  *                     of one that has been used: template and reply (the payload of its success)
  *   authorities.ID    see registry_authority.h
@@ -90,12 +91,18 @@ struct json_object *registry_thing(const struct registry *registry, const char *
 /* Returns 0 or -ENOENT; its certificates stay. */
 int registry_thing_delete(struct registry *registry, const char *thing_name);
 
-/* The template's body, parsed and owned by the caller, or NULL if there is none of that name or it is disabled. */
-struct json_object *registry_template(const struct registry *registry, const char *name);
+#define REGISTRY_TEMPLATE_FLEET "FLEET_PROVISIONING"
+#define REGISTRY_TEMPLATE_JITP "JITP"
 
-/* Replaces or makes the template (its body as text, NULL to keep it). Returns 0, -ENOENT for one that is neither there
- * nor given a body, or -EINVAL for a body that is not JSON or longer than 10240 characters. */
-int registry_template_set(struct registry *registry, const char *name, const char *body, bool enabled);
+/* The template's body, parsed and owned by the caller, or NULL if there is none of that name and type or it is
+ * disabled. */
+struct json_object *registry_template(const struct registry *registry, const char *name, const char *type);
+
+/* Replaces or makes the template (its body as text, NULL to keep it; type NULL: the one it has, or that of fleet
+ * provisioning). Returns 0, -ENOENT for one that is neither there nor given a body, or -EINVAL for a body that is not
+ * JSON or longer than 10240 characters, and for another type than it has. */
+int registry_template_set(struct registry *registry, const char *name, const char *type, const char *body,
+                          bool enabled);
 
 bool registry_policy_exists(const struct registry *registry, const char *name);
 /* Replaces or makes the policy. Returns 0, or -EINVAL for a malformed document. */
