@@ -11,6 +11,8 @@ from harness import DEADLINE
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, DISCONNECT = 1, 2, 3, 4, 8, 9, 14
 
+TLS_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
 CREATE = "$aws/certificates/create/json"
 CREATE_FROM_CSR = "$aws/certificates/create-from-csr/json"
 
@@ -43,17 +45,26 @@ def length(value):
 
 
 class Client:
-    """One connection. version: 5, or 4 for MQTT 3.1.1."""
+    """One connection. version: 5, or 4 for MQTT 3.1.1. server_name: what the ClientHello names, None for nothing. tls:
+    the only version offered, 1.2 or 1.3. alpn: the protocols offered."""
 
-    def __init__(self, test, cloud, client_id, certificate, key, version=5):
+    def __init__(
+        self, test, cloud, client_id, certificate, key, version=5, server_name="localhost", tls=None, alpn=()
+    ):
         self.version = version
         self.identifier = 0
         self.buffer = b""
         self.packets = []  # that have come and that nobody has asked for
         context = ssl.create_default_context(cafile=cloud.root_ca)
         context.load_cert_chain(certificate, key)
+        context.check_hostname = server_name is not None
+        if tls is not None:
+            context.minimum_version = context.maximum_version = TLS_VERSIONS[tls]
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
         plain = socket.create_connection(("127.0.0.1", cloud.port), timeout=DEADLINE)
-        self.socket = context.wrap_socket(plain, server_hostname="localhost")
+        test.addCleanup(plain.close)
+        self.socket = context.wrap_socket(plain, server_hostname=server_name)
         test.addCleanup(self.close)
         self.send(CONNECT, 0, text("MQTT") + bytes([version, 2]) + struct.pack(">H", 60) + self.no_properties()
                   + text(client_id))  # fmt: skip

@@ -145,14 +145,15 @@ class Cloud:
 
     template = "enrolld"
 
-    def __init__(self, test, *options, name="cloud"):
-        """options: of iotcore-setup."""
+    def __init__(self, test, *options, name="cloud", front=False):
+        """options: of iotcore-setup. front: devices meet the TLS front."""
         self.directory = test.directory / name
         self.state = self.directory / "state"
         self.port = free_port()
         self.edits = 0
-        self.process = None
-        self.setup(*options)
+        self.process = self.front = None
+        self.front_options = ["--front"] if front else []
+        self.setup(*self.front_options, *options)
         self.root_ca = self.directory / "root-ca.pem"
         self.claim_certificate = self.directory / "claim.pem"
         self.claim_key = self.directory / "claim.key"
@@ -160,6 +161,7 @@ class Cloud:
         self.claim_id = hashlib.sha256(claim).hexdigest()
         test.show_on_failure("mosquitto", self.directory / "mosquitto.log")
         test.show_on_failure("mosquitto's output", self.directory / "output")
+        test.show_on_failure("the front's output", self.directory / "front.log")
         test.show_on_failure("events in the cloud", self.state / "events")
         test.addCleanup(self.stop)
         self.start()
@@ -184,27 +186,45 @@ class Cloud:
         self.process = Process(
             "mosquitto", ["mosquitto", "-c", self.directory / "mosquitto.conf"], self.directory / "output"
         )
-        wait_for(lambda: f"mosquitto listens: {self.process.log.read_text()}", self.listens)
+        if self.front_options:
+            wait_for(lambda: f"mosquitto listens: {self.process.log.read_text()}", self.broker_listens)
+            self.front = Process(
+                "iotcore-front", [built("tests/iotcore/iotcore-front"), self.directory], self.directory / "front.log"
+            )
+        wait_for(lambda: f"the cloud listens: {(self.front or self.process).log.read_text()}", self.listens)
+
+    def processes(self):
+        return [process for process in (self.front, self.process) if process is not None]
+
+    def check_processes(self):
+        for process in self.processes():
+            if not process.running():
+                raise AssertionError(f"{process.name} has ended: {process.log.read_text()}")
+
+    def broker_listens(self):
+        self.check_processes()
+        return f"{self.state / 'front/broker'}\n" in pathlib.Path("/proc/net/unix").read_text()
 
     def listens(self):
-        if not self.process.running():
-            raise AssertionError("mosquitto has ended: " + self.process.log.read_text())
+        self.check_processes()
         # A look at the kernel's table, and not a connection that the broker would log.
         wanted = f"0100007F:{self.port:04X} 00000000:0000 0A"
         return any(wanted in line for line in pathlib.Path("/proc/net/tcp").read_text().splitlines())
 
     def stop(self):
-        if self.process is not None:
-            self.process.send_signal(signal.SIGCONT)
-            self.process.stop()
-        self.process = None
+        for process in self.processes():
+            process.send_signal(signal.SIGCONT)
+            process.stop()
+        self.process = self.front = None
 
     def freeze(self):
         """From now on the kernel accepts connections and nobody answers."""
-        self.process.send_signal(signal.SIGSTOP)
+        for process in self.processes():
+            process.send_signal(signal.SIGSTOP)
 
     def thaw(self):
-        self.process.send_signal(signal.SIGCONT)
+        for process in self.processes():
+            process.send_signal(signal.SIGCONT)
 
     def events(self, **wanted):
         """All events so far whose members have these values."""
@@ -263,6 +283,24 @@ class Cloud:
 
     def set_certificate(self, certificate_id, status):
         self.edit(certificate=certificate_id, status=status)
+
+    def register_authority(self, certificate, **settings):
+        """A CA, from the file of its certificate, as tests/iotcore/edit.h says; returns its id. With `template` (a body)
+        devices are provisioned just in time, else only registered."""
+        pem = pathlib.Path(certificate).read_text()
+        if "template" in settings:
+            settings["registrationConfig"] = {"templateBody": json.dumps(settings.pop("template"))}
+        self.edit(registerAuthority=pem, **settings)
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+
+    def set_authority(self, authority_id, **settings):
+        """Its status, autoRegistrationStatus or registrationConfig."""
+        self.edit(authority=authority_id, **settings)
+
+    @staticmethod
+    def jitp_template():
+        """The body of etc/aws/jitp-template.json."""
+        return json.loads((SOURCE_DIR / "etc/aws/jitp-template.json").read_text())
 
     def options(self, **options):
         """Options of iotcore-setup from now on until the broker ends: options(propagation=40, token_reuse=True)."""

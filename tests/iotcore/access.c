@@ -1,5 +1,9 @@
 #include "access.h"
 
+#include "arrival.h"
+#include "jit.h"
+#include "json_read.h"
+#include "registry_authority.h"
 #include "topic.h"
 
 #include <stdio.h>
@@ -23,24 +27,28 @@ static const char *why_not(const struct standin *standin, const struct identity 
     return "no policy allows it";
 }
 
-/* mosquitto has checked notAfter by the system's clock; here counts the one of the rules. */
-static bool within_validity(const struct standin *standin, const X509 *certificate) {
-    time_t now = registry_now(standin->provisioning.registry);
-    return X509_cmp_time(X509_get0_notBefore(certificate), &now) < 0 &&
-           X509_cmp_time(X509_get0_notAfter(certificate), &now) > 0;
+/* Its certificate of that mode belongs to this account only under this name ("Multi-account registration"). */
+static bool needs_name(const struct registry *registry, const char *certificate_id) {
+    const char *mode = json_text(registry_certificate(registry, certificate_id), "certificateMode");
+    return mode != NULL && strcmp(mode, "SNI_ONLY") == 0;
 }
 
-static const char *why_no_connection(struct standin *standin, const struct identity *identity) {
-    const char *status = registry_certificate_status(standin->provisioning.registry, identity->certificate_id);
+/* mosquitto has checked notAfter by the system's clock; here counts the one of the rules. */
+static const char *why_no_connection(struct standin *standin, const struct arrival *arrival) {
+    const struct identity *identity = &arrival->identity;
+    const struct registry *registry = standin->provisioning.registry;
+    const char *status = registry_certificate_status(registry, identity->certificate_id);
     if (strlen(identity->client_id) > CLIENT_ID_LIMIT || identity->client_id[0] == '$')
         return "client id not valid";
     if (status == NULL)
         return "certificate not registered";
     if (strcmp(status, "ACTIVE") != 0)
         return status;
-    if (!within_validity(standin, identity->certificate))
+    if (!arrival->named && needs_name(registry, identity->certificate_id))
+        return "the server name was not sent";
+    if (!identity_within_validity(identity, registry_now(registry)))
         return "certificate not within its validity";
-    int64_t age = registry_certificate_age(standin->provisioning.registry, identity->certificate_id);
+    int64_t age = registry_certificate_age(registry, identity->certificate_id);
     if (age >= 0 && age < standin->options.propagation)
         return "registration not propagated yet";
     return why_not(standin, identity, "iot:Connect", "client", identity->client_id);
@@ -54,10 +62,9 @@ static int refuse(const struct standin *standin, struct json_object *event, cons
 }
 
 /* Why not, or NULL; whether to close then. A fault meets only what has nothing else against it. */
-static const char *judge(struct standin *standin, const struct identity *identity, bool *close) {
+static const char *judge(struct standin *standin, const struct arrival *arrival, bool in_time, bool *close) {
     const struct fault_target target = {.stage = FAULT_AT_DOOR, .operations = {[FAULT_CONNECT] = true}};
-    bool in_time = connection_rate(&standin->connections, identity->client_id, standin_milliseconds());
-    const char *reason = why_no_connection(standin, identity);
+    const char *reason = why_no_connection(standin, arrival);
     if (reason != NULL)
         return reason;
     if (standin->options.limit_connects && !in_time) {
@@ -65,20 +72,44 @@ static const char *judge(struct standin *standin, const struct identity *identit
         *close = true;
         return "more than one CONNECT per second";
     }
-    enum fault_action action = standin_fault(standin, identity, target).action;
+    enum fault_action action = standin_fault(standin, &arrival->identity, target).action;
     if (action == FAULT_HANGUP)
         *close = true;
     return action != FAULT_NONE ? injected : NULL;
 }
 
-static int receive(struct standin *standin, const struct mosquitto *client, const struct identity *identity) {
+/* AWS IoT says nothing to a client of MQTT 3.1.1. */
+static bool refuse_by_closing(const struct standin *standin, int version) {
+    switch (standin->options.refusal) {
+    case REFUSAL_CONNACK:
+    case REFUSAL_HANDSHAKE_ALERT:
+    case REFUSAL_HANDSHAKE_CLOSE:
+    case REFUSAL_AFTER_HANDSHAKE_CLOSE:
+        break;
+    case REFUSAL_CONNACK_ALWAYS:
+        return false;
+    case REFUSAL_CLOSE:
+        return true;
+    }
+    return version < 5;
+}
+
+static int receive(struct standin *standin, const struct mosquitto *client, const struct arrival *arrival) {
+    const struct identity *identity = &arrival->identity;
     int version = mosquitto_client_protocol_version(client);
-    bool close = standin->options.refuse_by_closing || version < 5;
-    const char *reason = judge(standin, identity, &close);
+    bool close = refuse_by_closing(standin, version);
+    bool in_time = connection_rate(&standin->connections, identity->client_id, standin_milliseconds());
+    const char *unregistered = jit_connect(standin, arrival);
+    const char *reason = judge(standin, arrival, in_time, &close);
     struct json_object *event = standin_event(reason == NULL ? "connect" : "refused", identity);
     json_object_object_add(event, "mqtt", json_object_new_int(version));
-    if (reason != NULL)
+    arrival_tell(arrival, event);
+    if (!in_time)
+        json_object_object_add(event, "tooSoon", json_object_new_boolean(true));
+    if (reason != NULL) {
+        event_text(event, "unregistered", unregistered);
         return refuse(standin, event, reason, close);
+    }
     if (connection_open(&standin->connections, client, identity, version, mosquitto_client_clean_session(client)) ==
         NULL)
         return refuse(standin, event, "out of memory", true);
@@ -87,17 +118,29 @@ static int receive(struct standin *standin, const struct mosquitto *client, cons
     return MOSQ_ERR_SUCCESS;
 }
 
-int access_connect(struct standin *standin, struct mosquitto *client) {
-    struct identity identity = {
-        .client_id = mosquitto_client_id(client),
-        .source_address = mosquitto_client_address(client),
-        .certificate = mosquitto_client_certificate(client),
-    };
+/* The front is about to refuse it: what a CONNECT sets going begins all the same. */
+static int receive_handshake(struct standin *standin, const struct arrival *arrival) {
+    const char *unregistered = jit_connect(standin, arrival);
+    struct json_object *event = standin_event("refused", &arrival->identity);
+    const char *status = registry_certificate_status(standin->provisioning.registry, arrival->identity.certificate_id);
+    arrival_tell(arrival, event);
+    event_text(event, "unregistered", unregistered);
+    event_text(event, "result", "handshake");
+    event_text(event, "reason", status != NULL ? status : "certificate not registered");
+    event_write(standin->events, event);
+    return MOSQ_ERR_AUTH;
+}
+
+int access_connect(struct standin *standin, struct mosquitto *client, const char *user_name) {
+    struct arrival arrival;
     int result = MOSQ_ERR_AUTH;
-    if (identity.client_id != NULL && identity.certificate != NULL &&
-        issuer_certificate_id(identity.certificate, identity.certificate_id))
-        result = receive(standin, client, &identity);
-    X509_free(identity.certificate);
+    if (!arrival_read(standin, client, user_name, &arrival))
+        mosquitto_log_printf(MOSQ_LOG_WARNING, "iotcore: a CONNECT of nobody");
+    else if (arrival.handshake)
+        result = receive_handshake(standin, &arrival);
+    else
+        result = receive(standin, client, &arrival);
+    arrival_clear(&arrival);
     return result;
 }
 

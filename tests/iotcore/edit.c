@@ -1,7 +1,9 @@
 #include "edit.h"
 
+#include "arrival.h"
 #include "common/cleanup.h"
 #include "json_read.h"
+#include "registry_authority.h"
 #include "topic.h"
 
 #include <dirent.h>
@@ -33,7 +35,66 @@ static int set_template(struct registry *registry, const char *name, struct json
         text = json_object_is_type(body, json_type_string)
                    ? json_object_get_string(body)
                    : json_object_to_json_string_ext(body, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
-    return registry_template_set(registry, name, text, enabled == NULL || json_object_get_boolean(enabled));
+    return registry_template_set(registry, name, json_text(edit, "type"), text,
+                                 enabled == NULL || json_object_get_boolean(enabled));
+}
+
+static bool choice_valid(const char *value, const char *one, const char *other) {
+    return value == NULL || strcmp(value, one) == 0 || strcmp(value, other) == 0;
+}
+
+static int read_settings(struct json_object *edit, struct registry_authority_settings *ret) {
+    *ret = (struct registry_authority_settings){
+        .status = json_text(edit, "status"),
+        .auto_registration = json_text(edit, "autoRegistrationStatus"),
+        .mode = json_text(edit, "certificateMode"),
+        .registration_config = json_member(edit, "registrationConfig", json_type_object),
+    };
+    bool valid = choice_valid(ret->status, "ACTIVE", "INACTIVE") &&
+                 choice_valid(ret->auto_registration, "ENABLE", "DISABLE") &&
+                 choice_valid(ret->mode, "DEFAULT", "SNI_ONLY");
+    return valid ? 0 : -EINVAL;
+}
+
+static int add_authority(struct registry *registry, const char *pem, struct json_object *edit) {
+    char id[ISSUER_ID_SIZE];
+    struct registry_authority_settings settings;
+    if (read_settings(edit, &settings) < 0)
+        return -EINVAL;
+    X509 *certificate = issuer_read_certificate(pem, strlen(pem));
+    if (certificate == NULL)
+        return -EINVAL;
+    settings.status = settings.status != NULL ? settings.status : "ACTIVE";
+    settings.auto_registration = settings.auto_registration != NULL ? settings.auto_registration : "ENABLE";
+    settings.mode = settings.mode != NULL ? settings.mode : "DEFAULT";
+    int error = registry_authority_add(registry, certificate, &settings, id);
+    X509_free(certificate);
+    return error;
+}
+
+static int change_authority(struct registry *registry, const char *authority_id, struct json_object *edit) {
+    struct registry_authority_settings settings;
+    if (read_settings(edit, &settings) < 0 || settings.mode != NULL)
+        return -EINVAL;
+    return registry_authority_update(registry, authority_id, &settings);
+}
+
+/* -ENOTSUP for an edit of something else. */
+static int apply_to_authorities(struct registry *registry, struct json_object *edit) {
+    const char *pem = json_text(edit, "registerAuthority"), *changed = json_text(edit, "authority");
+    const char *deleted = json_text(edit, "deleteAuthority");
+    if (pem != NULL)
+        return add_authority(registry, pem, edit);
+    if (changed != NULL)
+        return change_authority(registry, changed, edit);
+    return deleted != NULL ? registry_authority_delete(registry, deleted) : -ENOTSUP;
+}
+
+static int set_options(struct standin *standin, struct json_object *options) {
+    if (option_set_all(&standin->options, options) < 0)
+        return -EINVAL;
+    arrival_write_options(standin);
+    return 0;
 }
 
 static int apply(struct standin *standin, struct json_object *edit) {
@@ -53,13 +114,13 @@ static int apply(struct standin *standin, struct json_object *edit) {
     if (faults != NULL)
         return clear_faults(standin, faults);
     if (options != NULL)
-        return option_set_all(&standin->options, options);
+        return set_options(standin, options);
     if (template != NULL)
         return set_template(registry, template, edit);
     if (policy != NULL)
         return registry_policy_set(registry, policy, json_member(edit, "document", json_type_object));
     if (offset == NULL)
-        return -EINVAL;
+        return apply_to_authorities(registry, edit);
     registry_set_clock_offset(registry, json_object_get_int64(offset));
     return 0;
 }

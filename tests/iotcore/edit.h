@@ -6,8 +6,16 @@
  *   {"fault": {...}}              see fault.h
  *   {"faults": "clear"}           removes all
  *   {"options": {NAME: VALUE}}    see option.h; as long as the broker runs
- *   {"template": NAME, "body": {...} or its text, "enabled": BOOLEAN}   body or enabled may be absent
- *   {"policy": NAME, "document": {...}} */
+ *   {"template": NAME, "body": {...} or its text, "enabled": BOOLEAN, "type": "FLEET_PROVISIONING" or "JITP"}
+ *                                 body, enabled and type may be absent
+ *   {"policy": NAME, "document": {...}}
+ *   {"registerAuthority": PEM, "status": "ACTIVE" or "INACTIVE", "autoRegistrationStatus": "ENABLE" or "DISABLE",
+ *    "certificateMode": "DEFAULT" or "SNI_ONLY", "registrationConfig": {"templateBody": TEXT} or {"templateName":
+ * NAME}} all but the first may be absent: ACTIVE, ENABLE, DEFAULT, no template. There is no proof of possession of the
+ * key; that is for the control plane
+ *   {"authority": ID, ...}        changes status, autoRegistrationStatus and registrationConfig as far as they are
+ * there
+ *   {"deleteAuthority": ID} */
 #pragma once
 
 #include "standin.h"

@@ -2,6 +2,7 @@
 
 #include "common/cleanup.h"
 #include "json_read.h"
+#include "subject.h"
 
 #include <openssl/crypto.h>
 #include <openssl/objects.h>
@@ -14,7 +15,7 @@ struct question {
     const struct registry *registry;
 };
 
-/* "X.509 Certificate AWS IoT Core policy variables" */
+/* "X.509 Certificate AWS IoT Core policy variables": of an attribute with several values the first counts. */
 static const struct {
     const char *name;
     int identifier;
@@ -34,24 +35,10 @@ static const struct {
     {"GenerationQualifier", NID_generationQualifier},
 };
 
-/* The first value of the attribute, as the guide says of an attribute with several. */
-static char *name_value(const X509_NAME *name, int identifier) {
-    unsigned char *utf8 = NULL;
-    int index = X509_NAME_get_index_by_NID(name, identifier, -1);
-    if (index < 0)
-        return NULL;
-    const ASN1_STRING *value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, index));
-    int length = ASN1_STRING_to_UTF8(&utf8, value);
-    char *text =
-        length >= 0 && memchr(utf8, '\0', (size_t)length) == NULL ? strndup((char *)utf8, (size_t)length) : NULL;
-    OPENSSL_free(utf8);
-    return text;
-}
-
 static char *name_variable(const X509_NAME *name, const char *attribute) {
     for (size_t i = 0; i < sizeof name_attributes / sizeof *name_attributes; i++)
         if (strcmp(name_attributes[i].name, attribute) == 0)
-            return name_value(name, name_attributes[i].identifier);
+            return subject_value(name, name_attributes[i].identifier);
     return NULL;
 }
 
@@ -129,4 +116,9 @@ enum policy_decision identity_decide(const struct identity *identity, const stru
     for (size_t i = 0; (document = registry_certificate_policy(registry, identity->certificate_id, i)) != NULL; i++)
         decision = policy_join(decision, policy_evaluate(document, action, resource, &variables));
     return decision;
+}
+
+bool identity_within_validity(const struct identity *identity, time_t now) {
+    return X509_cmp_time(X509_get0_notBefore(identity->certificate), &now) < 0 &&
+           X509_cmp_time(X509_get0_notAfter(identity->certificate), &now) > 0;
 }

@@ -5,6 +5,9 @@
 #include "policy.h"
 #include "registry.h"
 
+#include <stdbool.h>
+#include <time.h>
+
 struct identity {
     const char *client_id;
     const char *source_address;
@@ -19,3 +22,6 @@ struct identity {
  * the attachment is exclusive ("Thing policy variables"). */
 enum policy_decision identity_decide(const struct identity *identity, const struct registry *registry,
                                      const char *action, const char *kind, const char *name);
+
+/* Whether its certificate is within its validity. */
+bool identity_within_validity(const struct identity *identity, time_t now);

@@ -6,6 +6,7 @@
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,9 +151,8 @@ static bool key_accepted(EVP_PKEY *key) {
     return strcmp(group, "prime256v1") == 0 || strcmp(group, "secp384r1") == 0 || strcmp(group, "secp521r1") == 0;
 }
 
-static bool digest_accepted(const X509_REQ *request) {
+static bool signature_accepted(int signature) {
     int digest = NID_undef;
-    int signature = X509_REQ_get_signature_nid(request);
     if (signature == NID_rsassaPss || OBJ_find_sigid_algs(signature, &digest, NULL) != 1)
         return false;
     return digest == NID_sha256 || digest == NID_sha384 || digest == NID_sha512;
@@ -163,7 +163,7 @@ static int check_request(X509_REQ *request, struct rejection *rejection) {
     EVP_PKEY *key = X509_REQ_get0_pubkey(request);
     if (key == NULL || !key_accepted(key))
         return rejection_set(rejection, 400, code, "The key in the certificate signing request is not valid");
-    if (!digest_accepted(request))
+    if (!signature_accepted(X509_REQ_get_signature_nid(request)))
         return rejection_set(rejection, 400, code, "The signature algorithm of the request is not supported");
     if (X509_REQ_verify(request, key) != 1)
         return rejection_set(rejection, 400, code, "The signature of the request is not valid");
@@ -185,6 +185,20 @@ X509_REQ *issuer_read_request(const char *pem, size_t size, struct rejection *re
     if (check_request(request, rejection) == 0)
         return request;
     X509_REQ_free(request);
+    return NULL;
+}
+
+X509 *issuer_read_certificate(const char *pem, size_t size) {
+    AUTO(cleanup_bio) BIO *bio = size <= INT_MAX ? BIO_new_mem_buf(pem, (int)size) : NULL;
+    return bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+}
+
+const char *issuer_certificate_fault(X509 *certificate) {
+    EVP_PKEY *key = X509_get0_pubkey(certificate);
+    if (key == NULL || !key_accepted(key))
+        return "The key in the certificate is not valid";
+    if (!signature_accepted(X509_get_signature_nid(certificate)))
+        return "The signature algorithm of the certificate is not supported";
     return NULL;
 }
 

@@ -40,6 +40,13 @@ X509 *issuer_sign(const struct issuer *issuer, const X509_NAME *subject, EVP_PKE
  * more, P-256, P-384 or P-521, signed by that key with SHA-256, SHA-384 or SHA-512. Returns NULL with the rejection. */
 X509_REQ *issuer_read_request(const char *pem, size_t size, struct rejection *rejection);
 
+/* Reads the first certificate of a PEM text; NULL if there is none. */
+X509 *issuer_read_certificate(const char *pem, size_t size);
+
+/* What AWS IoT has against the key or the signature of a client's or an authority's certificate, as text, or NULL: RSA
+ * of 2048 bits or more, P-256, P-384 or P-521; SHA-256, SHA-384 or SHA-512 ("X.509 client certificates"). */
+const char *issuer_certificate_fault(X509 *certificate);
+
 /* AWS IoT's certificate id: the SHA-256 of the DER, in lower-case hexadecimal digits. False if it can't be encoded. */
 bool issuer_certificate_id(const X509 *certificate, char id[ISSUER_ID_SIZE]);
 

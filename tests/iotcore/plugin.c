@@ -3,10 +3,14 @@
  *   state             the state directory: registry.json, issuer.key, issuer.pem, hook.json, events, edits/, history/
  *   issuer            aws or private:DAYS
  *   history           off or on: each version of the registry is kept
+ *   host              the endpoint's name
+ *   front             off or on: all connections come from the front, see arrival.h
  * and those of option.h. */
 #include "access.h"
+#include "arrival.h"
 #include "broker.h"
 #include "edit.h"
+#include "jit.h"
 #include "json_read.h"
 #include "reply.h"
 #include "request.h"
@@ -68,7 +72,7 @@ struct fault standin_fault(struct standin *standin, const struct identity *ident
 static int on_connect(int event, void *event_data, void *userdata) {
     struct mosquitto_evt_basic_auth *data = event_data;
     (void)event;
-    return access_connect(userdata, data->client);
+    return access_connect(userdata, data->client, data->username);
 }
 
 static int on_access(int event, void *event_data, void *userdata) {
@@ -143,6 +147,7 @@ static int on_tick(int event, void *event_data, void *userdata) {
     (void)event_data;
     edit_tick(standin);
     end_refused_connections(standin);
+    jit_tick(standin);
     reply_tick(standin);
     if (now >= standin->next_expiry) {
         standin->next_expiry = now + 1000;
@@ -169,14 +174,25 @@ static bool read_issuer(struct issuer *issuer, const char *value) {
     return end != value + length && *end == '\0' && issuer->validity_days >= 1e-5 && issuer->validity_days <= 36500;
 }
 
-static bool read_option(struct standin *standin, const struct mosquitto_opt *option, const char **state,
-                        bool *history) {
+/* What counts only at the start. */
+struct start_options {
+    const char *state;
+    const char *host;
+    bool history;
+    bool front;
+};
+
+static bool read_option(struct standin *standin, const struct mosquitto_opt *option, struct start_options *start) {
     if (strcmp(option->key, "state") == 0)
-        *state = option->value;
+        start->state = option->value;
+    else if (strcmp(option->key, "host") == 0)
+        start->host = option->value;
+    else if (strcmp(option->key, "front") == 0)
+        start->front = strcmp(option->value, "on") == 0;
     else if (strcmp(option->key, "issuer") == 0)
         return read_issuer(&standin->provisioning.issuer, option->value);
     else if (strcmp(option->key, "history") == 0)
-        *history = strcmp(option->value, "on") == 0;
+        start->history = strcmp(option->value, "on") == 0;
     else
         return option_set(&standin->options, option->key, option->value) == 0;
     return true;
@@ -193,6 +209,14 @@ static int fail(const char *what, const char *path) {
     return -1;
 }
 
+static int begin_front(struct standin *standin, const char *state) {
+    standin->front_path = state_path(state, "front");
+    if (standin->front_path == NULL || (mkdir(standin->front_path, 0700) < 0 && errno != EEXIST))
+        return fail("can't make the front's folder in", state);
+    arrival_write_options(standin);
+    return 0;
+}
+
 /* The version that there is at the start is the first that is kept. */
 static int begin_history(struct standin *standin, const char *state) {
     AUTO_FREE char *folder = state_path(state, "history");
@@ -203,13 +227,15 @@ static int begin_history(struct standin *standin, const char *state) {
     return 0;
 }
 
-static int open_state(struct standin *standin, const char *state, bool history) {
+static int open_state(struct standin *standin, const struct start_options *start) {
+    const char *state = start->state;
     AUTO_FREE char *registry = state_path(state, "registry.json"), *events = state_path(state, "events");
     AUTO_FREE char *key = state_path(state, "issuer.key"), *certificate = state_path(state, "issuer.pem");
     standin->provisioning.hook_path = state_path(state, "hook.json");
     standin->provisioning.keys_path = state_path(state, "keys");
     standin->edits_path = state_path(state, "edits");
-    if (registry == NULL || events == NULL || key == NULL || certificate == NULL ||
+    standin->host = strdup(start->host);
+    if (standin->host == NULL || registry == NULL || events == NULL || key == NULL || certificate == NULL ||
         standin->provisioning.hook_path == NULL || standin->provisioning.keys_path == NULL ||
         standin->edits_path == NULL)
         return fail("out of memory for", state);
@@ -219,11 +245,14 @@ static int open_state(struct standin *standin, const char *state, bool history) 
         return fail("can't use the issuing authority", certificate);
     if ((standin->events = event_log_open(events)) == NULL)
         return fail("can't open", events);
-    return history ? begin_history(standin, state) : 0;
+    if (start->front && begin_front(standin, state) < 0)
+        return -1;
+    return start->history ? begin_history(standin, state) : 0;
 }
 
 static struct standin *standin_free(struct standin *standin) {
     reply_clear(standin);
+    jit_clear(standin);
     connection_close_all(&standin->connections);
     fault_list_clear(&standin->faults);
     event_log_close(standin->events);
@@ -232,26 +261,27 @@ static struct standin *standin_free(struct standin *standin) {
     free((char *)standin->provisioning.hook_path);
     free((char *)standin->provisioning.keys_path);
     free(standin->edits_path);
+    free(standin->front_path);
+    free(standin->host);
     free(standin);
     return NULL;
 }
 
 static struct standin *standin_new(const struct mosquitto_opt *options, int option_count) {
-    const char *state = ".";
-    bool history = false;
+    struct start_options start = {.state = ".", .host = "localhost"};
     struct standin *standin = calloc(1, sizeof *standin);
     if (standin == NULL)
         return NULL;
     standin->options = option_defaults();
     standin->provisioning.options = &standin->options;
     for (int i = 0; i < option_count; i++) {
-        if (!read_option(standin, &options[i], &state, &history)) {
+        if (!read_option(standin, &options[i], &start)) {
             mosquitto_log_printf(MOSQ_LOG_ERR, "iotcore: no such option or value: %s %s", options[i].key,
                                  options[i].value);
             return standin_free(standin);
         }
     }
-    return open_state(standin, state, history) == 0 ? standin : standin_free(standin);
+    return open_state(standin, &start) == 0 ? standin : standin_free(standin);
 }
 
 int mosquitto_plugin_version(int supported_version_count, const int *supported_versions) {

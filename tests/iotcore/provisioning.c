@@ -215,7 +215,8 @@ static int repeat(struct provisioning *provisioning, struct json_object *token, 
 static int register_thing(struct provisioning *provisioning, const struct registry_requester *requester,
                           const char *template_name, struct json_object *payload, struct provisioning_reply *reply) {
     AUTO_JSON struct json_object *parameters = NULL;
-    AUTO_JSON struct json_object *template = registry_template(provisioning->registry, template_name);
+    AUTO_JSON struct json_object *template =
+        registry_template(provisioning->registry, template_name, REGISTRY_TEMPLATE_FLEET);
     const char *text = json_text(payload, "certificateOwnershipToken");
     if (template == NULL)
         return rejection_set(&reply->rejection, 404, "ResourceNotFound", "Provisioning template %s not found",

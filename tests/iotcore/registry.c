@@ -25,14 +25,18 @@ struct registry {
     struct json_object *root;
 };
 
-static const char *const sections[] = {"certificates", "things", "policies", "templates", "tokens"};
+static const char *const sections[] = {"certificates", "things", "policies", "templates", "tokens", "authorities"};
 
-static struct json_object *section(const struct registry *registry, const char *name) {
+struct json_object *registry_root(const struct registry *registry) {
+    return registry->root;
+}
+
+struct json_object *registry_section(const struct registry *registry, const char *name) {
     return json_member(registry->root, name, json_type_object);
 }
 
 static struct json_object *entry(const struct registry *registry, const char *section_name, const char *name) {
-    return json_member(section(registry, section_name), name, json_type_object);
+    return json_member(registry_section(registry, section_name), name, json_type_object);
 }
 
 static int64_t number(struct json_object *object, const char *name) {
@@ -103,6 +107,11 @@ int registry_save(struct registry *registry) {
     return error < 0 ? error : write_file(registry, registry->path);
 }
 
+const char *registry_account(const struct registry *registry) {
+    const char *account = json_text(registry->root, "account");
+    return account != NULL ? account : "";
+}
+
 time_t registry_now(const struct registry *registry) {
     return time(NULL) + (time_t)number(registry->root, "clockOffset");
 }
@@ -118,10 +127,9 @@ void registry_set_clock_offset(struct registry *registry, long seconds) {
 }
 
 char *registry_arn(const struct registry *registry, const char *kind, const char *name) {
-    const char *region = json_text(registry->root, "region"), *account = json_text(registry->root, "account");
+    const char *region = json_text(registry->root, "region"), *account = registry_account(registry);
     char *arn = NULL;
-    if (asprintf(&arn, "arn:aws:iot:%s:%s:%s/%s", region != NULL ? region : "", account != NULL ? account : "", kind,
-                 name) < 0)
+    if (asprintf(&arn, "arn:aws:iot:%s:%s:%s/%s", region != NULL ? region : "", account, kind, name) < 0)
         return NULL;
     return arn;
 }
@@ -138,16 +146,21 @@ int registry_certificate_set_status(struct registry *registry, const char *certi
     return 0;
 }
 
-void registry_certificate_add(struct registry *registry, const char *certificate_id, const char *pem,
-                              const struct registry_requester *requester) {
+struct json_object *registry_certificate_new(const struct registry *registry, const char *status, const char *pem) {
     struct json_object *certificate = json_object_new_object();
-    json_object_object_add(certificate, "status", json_object_new_string("PENDING_ACTIVATION"));
+    json_object_object_add(certificate, "status", json_object_new_string(status));
     json_object_object_add(certificate, "createdAt", json_object_new_int64(registry_now(registry)));
     json_object_object_add(certificate, "policies", json_object_new_array());
     json_object_object_add(certificate, "things", json_object_new_object());
-    json_object_object_add(certificate, "requestedBy", json_object_new_string(requester->client_id));
     json_object_object_add(certificate, "pem", json_object_new_string(pem));
-    json_object_object_add(section(registry, "certificates"), certificate_id, certificate);
+    return certificate;
+}
+
+void registry_certificate_add(struct registry *registry, const char *certificate_id, const char *pem,
+                              const struct registry_requester *requester) {
+    struct json_object *certificate = registry_certificate_new(registry, "PENDING_ACTIVATION", pem);
+    json_object_object_add(certificate, "requestedBy", json_object_new_string(requester->client_id));
+    json_object_object_add(registry_section(registry, "certificates"), certificate_id, certificate);
 }
 
 int64_t registry_certificate_age(const struct registry *registry, const char *certificate_id) {
@@ -195,8 +208,8 @@ struct json_object *registry_thing(const struct registry *registry, const char *
 int registry_thing_delete(struct registry *registry, const char *thing_name) {
     if (registry_thing(registry, thing_name) == NULL)
         return -ENOENT;
-    json_object_object_del(section(registry, "things"), thing_name);
-    json_object_object_foreach(section(registry, "certificates"), id, certificate) {
+    json_object_object_del(registry_section(registry, "things"), thing_name);
+    json_object_object_foreach(registry_section(registry, "certificates"), id, certificate) {
         (void)id;
         struct json_object *things = json_member(certificate, "things", json_type_object);
         if (things != NULL)
@@ -205,26 +218,39 @@ int registry_thing_delete(struct registry *registry, const char *thing_name) {
     return 0;
 }
 
-struct json_object *registry_template(const struct registry *registry, const char *name) {
+static const char *template_type(struct json_object *template) {
+    const char *type = json_text(template, "type");
+    return type != NULL ? type : REGISTRY_TEMPLATE_FLEET;
+}
+
+struct json_object *registry_template(const struct registry *registry, const char *name, const char *type) {
     struct json_object *template = entry(registry, "templates", name);
     struct json_object *enabled = json_member(template, "enabled", json_type_boolean);
     const char *body = json_text(template, "templateBody");
-    if (body == NULL || (enabled != NULL && !json_object_get_boolean(enabled)))
+    if (body == NULL || strcmp(template_type(template), type) != 0 ||
+        (enabled != NULL && !json_object_get_boolean(enabled)))
         return NULL;
     return json_parse(body, strlen(body));
 }
 
-int registry_template_set(struct registry *registry, const char *name, const char *body, bool enabled) {
+int registry_template_set(struct registry *registry, const char *name, const char *type, const char *body,
+                          bool enabled) {
     struct json_object *template = entry(registry, "templates", name);
     AUTO_JSON struct json_object *parsed = body != NULL ? json_parse(body, strlen(body)) : NULL;
+    if (type == NULL)
+        type = template_type(template);
     if (body == NULL && template == NULL)
         return -ENOENT;
     if (body != NULL && (!json_object_is_type(parsed, json_type_object) || strlen(body) > TEMPLATE_BODY_LIMIT))
         return -EINVAL;
+    if (strcmp(type, REGISTRY_TEMPLATE_FLEET) != 0 && strcmp(type, REGISTRY_TEMPLATE_JITP) != 0)
+        return -EINVAL;
+    if (template != NULL && strcmp(type, template_type(template)) != 0)
+        return -EINVAL;
     if (template == NULL) {
         template = json_object_new_object();
-        json_object_object_add(template, "type", json_object_new_string("FLEET_PROVISIONING"));
-        json_object_object_add(section(registry, "templates"), name, template);
+        json_object_object_add(template, "type", json_object_new_string(type));
+        json_object_object_add(registry_section(registry, "templates"), name, template);
     }
     if (body != NULL)
         json_object_object_add(template, "templateBody", json_object_new_string(body));
@@ -239,7 +265,7 @@ bool registry_policy_exists(const struct registry *registry, const char *name) {
 int registry_policy_set(struct registry *registry, const char *name, struct json_object *document) {
     if (!policy_valid(document))
         return -EINVAL;
-    json_object_object_add(section(registry, "policies"), name, json_object_get(document));
+    json_object_object_add(registry_section(registry, "policies"), name, json_object_get(document));
     return 0;
 }
 
@@ -250,16 +276,18 @@ void registry_token_add(struct registry *registry, const char *token, const char
     json_object_object_add(object, "createdAt", json_object_new_int64(registry_now(registry)));
     json_object_object_add(object, "principal", json_object_new_string(requester->certificate_id));
     json_object_object_add(object, "connection", json_object_new_int64(requester->connection));
-    json_object_object_add(section(registry, "tokens"), token, object);
+    json_object_object_add(registry_section(registry, "tokens"), token, object);
 }
 
 static bool expired(const struct registry *registry, struct json_object *object) {
     return number(object, "createdAt") + TOKEN_LIFE <= registry_now(registry);
 }
 
+/* One that an authority of the account has signed may be activated at any time later. */
 static bool pending(const struct registry *registry, const char *certificate_id) {
     const char *status = registry_certificate_status(registry, certificate_id);
-    return status != NULL && strcmp(status, "PENDING_ACTIVATION") == 0;
+    return status != NULL && strcmp(status, "PENDING_ACTIVATION") == 0 &&
+           json_text(entry(registry, "certificates", certificate_id), "caCertificateId") == NULL;
 }
 
 struct json_object *registry_token(const struct registry *registry, const char *token) {
@@ -277,7 +305,7 @@ void registry_token_use(struct registry *registry, const char *token, const char
 }
 
 static bool expire_section(struct registry *registry, const char *name, bool only_pending) {
-    struct json_object *objects = section(registry, name);
+    struct json_object *objects = registry_section(registry, name);
     bool changed = false;
     json_object_object_foreach(objects, key, object) {
         if ((only_pending && !pending(registry, key)) || !expired(registry, object))
@@ -349,7 +377,7 @@ static void thing_create(struct registry *registry, const struct template_thing 
     json_object_object_add(thing, "thingGroups", json_object_get(wanted->groups));
     if (wanted->type_name != NULL)
         json_object_object_add(thing, "thingTypeName", json_object_new_string(wanted->type_name));
-    json_object_object_add(section(registry, "things"), wanted->name, thing);
+    json_object_object_add(registry_section(registry, "things"), wanted->name, thing);
 }
 
 static void thing_update(struct json_object *thing, const struct template_thing *wanted) {
@@ -384,7 +412,7 @@ static void attach_policies(struct registry *registry, const struct template_res
         char name[41];
         struct json_object *document = json_object_array_get_idx(result->policy_documents, i);
         policy_name(document, name);
-        json_object_object_add(section(registry, "policies"), name, json_object_get(document));
+        json_object_object_add(registry_section(registry, "policies"), name, json_object_get(document));
         json_object_array_add(names, json_object_new_string(name));
     }
     json_object_object_add(certificate, "policies", names);

@@ -2,14 +2,18 @@
  * that is written anew, by rename, after each change:
  *
  *   region, account   for ARNs
- *   certificates.ID   pem, status, createdAt, policies (names),
+ *   certificates.ID   pem, status, createdAt (seconds), policies (names),
  *                     things (NAME: EXCLUSIVE_THING or NON_EXCLUSIVE_THING),
- *                     requestedBy (the client id that asked for it), registeredAt (milliseconds, by RegisterThing)
+ *                     requestedBy (the client id that asked for it, of one from the provisioning API),
+ *                     certificateMode (DEFAULT or SNI_ONLY; absent: DEFAULT), caCertificateId (the registered authority
+ *                     that has signed it), registeredAt (milliseconds, when a template was applied to it)
  *   things.NAME       attributes, thingTypeName, thingGroups
  *   policies.NAME     a policy document
- *   templates.NAME    templateBody (text, as CreateProvisioningTemplate takes it), enabled
+ *   templates.NAME    templateBody (text, as CreateProvisioningTemplate takes it), enabled,
+ *                     type (FLEET_PROVISIONING or JITP)
  *   tokens.TOKEN      certificateId, createdAt, principal and connection (that asked for it);
  *                     of one that has been used: template and reply (the payload of its success)
+ *   authorities.ID    see registry_authority.h
  *   clockOffset       seconds to add to the clock where AWS's rules depend on time
  *
  * What a function gives back as const stays valid until the next change. */
@@ -43,6 +47,13 @@ void registry_keep_history(struct registry *registry, const char *folder);
 /* Writes the file. Returns 0 or a negative errno. */
 int registry_save(struct registry *registry);
 
+/* All of it, and one of its parts such as "certificates": for the other files of the registry. */
+struct json_object *registry_root(const struct registry *registry);
+struct json_object *registry_section(const struct registry *registry, const char *name);
+
+/* The 12 digits of the account. */
+const char *registry_account(const struct registry *registry);
+
 /* Now, moved by clockOffset. */
 time_t registry_now(const struct registry *registry);
 int64_t registry_milliseconds(const struct registry *registry);
@@ -57,6 +68,9 @@ int registry_certificate_set_status(struct registry *registry, const char *certi
 /* As PENDING_ACTIVATION. */
 void registry_certificate_add(struct registry *registry, const char *certificate_id, const char *pem,
                               const struct registry_requester *requester);
+
+/* A certificate's object with that status, made now, that is not in the registry yet. The caller owns it. */
+struct json_object *registry_certificate_new(const struct registry *registry, const char *status, const char *pem);
 
 /* Milliseconds since RegisterThing has registered it, -1 for a certificate that was made otherwise. */
 int64_t registry_certificate_age(const struct registry *registry, const char *certificate_id);
@@ -77,12 +91,18 @@ struct json_object *registry_thing(const struct registry *registry, const char *
 /* Returns 0 or -ENOENT; its certificates stay. */
 int registry_thing_delete(struct registry *registry, const char *thing_name);
 
-/* The template's body, parsed and owned by the caller, or NULL if there is none of that name or it is disabled. */
-struct json_object *registry_template(const struct registry *registry, const char *name);
+#define REGISTRY_TEMPLATE_FLEET "FLEET_PROVISIONING"
+#define REGISTRY_TEMPLATE_JITP "JITP"
 
-/* Replaces or makes the template (its body as text, NULL to keep it). Returns 0, -ENOENT for one that is neither there
- * nor given a body, or -EINVAL for a body that is not JSON or longer than 10240 characters. */
-int registry_template_set(struct registry *registry, const char *name, const char *body, bool enabled);
+/* The template's body, parsed and owned by the caller, or NULL if there is none of that name and type or it is
+ * disabled. */
+struct json_object *registry_template(const struct registry *registry, const char *name, const char *type);
+
+/* Replaces or makes the template (its body as text, NULL to keep it; type NULL: the one it has, or that of fleet
+ * provisioning). Returns 0, -ENOENT for one that is neither there nor given a body, or -EINVAL for a body that is not
+ * JSON or longer than 10240 characters, and for another type than it has. */
+int registry_template_set(struct registry *registry, const char *name, const char *type, const char *body,
+                          bool enabled);
 
 bool registry_policy_exists(const struct registry *registry, const char *name);
 /* Replaces or makes the policy. Returns 0, or -EINVAL for a malformed document. */
@@ -101,7 +121,8 @@ void registry_token_use(struct registry *registry, const char *token, const char
 int registry_apply(struct registry *registry, const struct template_result *result, const char *certificate_id,
                    struct rejection *rejection);
 
-/* Forgets tokens and pending certificates older than an hour. True if something changed. */
+/* Forgets tokens, and pending certificates that the provisioning API has issued, older than an hour. True if something
+ * changed. */
 bool registry_expire(struct registry *registry);
 
 void registry_set_clock_offset(struct registry *registry, long seconds);

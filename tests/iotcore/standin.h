@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+struct jit_work;
 struct reply;
 
 struct standin {
@@ -20,7 +21,10 @@ struct standin {
     struct event_log *events;
     struct fault_list faults;
     struct reply *replies;
+    struct jit_work *jit_works;
     char *edits_path;
+    char *front_path;    /* the folder in which the front notes who comes, NULL without a front */
+    char *host;          /* the endpoint's name */
     int64_t next_expiry; /* milliseconds of the monotonic clock */
 };
 

@@ -18,6 +18,13 @@ static void test_defaults(void) {
     ASSERT_NUMBER(options.token_binding, TOKEN_BINDING_NONE);
     ASSERT_NUMBER(options.token_reuse, false);
     ASSERT_NUMBER(options.propagation, 0);
+    ASSERT_NUMBER(options.refusal, REFUSAL_CONNACK);
+    ASSERT_NUMBER(options.jitp_delay, 1000);
+    ASSERT_NUMBER(options.jitp_fail, 0);
+    ASSERT_NUMBER(options.jitp_rerun, true);
+    ASSERT_NUMBER(options.require_issuer, false);
+    ASSERT_NUMBER(options.require_sni, false);
+    ASSERT_TEXT(options.tls_version, "any");
 }
 
 static void test_names_of_the_configuration(void) {
@@ -30,7 +37,7 @@ static void test_names_of_the_configuration(void) {
     ASSERT_NUMBER(option_set(&options, "token_binding", "connection"), 0);
     ASSERT_NUMBER(option_set(&options, "token_reuse", "on"), 0);
     ASSERT_NUMBER(option_set(&options, "propagation", "1.5"), 0);
-    ASSERT_NUMBER(options.refuse_by_closing, true);
+    ASSERT_NUMBER(options.refusal, REFUSAL_CLOSE);
     ASSERT_NUMBER(options.limit_connects, false);
     ASSERT_NUMBER(options.reply_unsubscribed, true);
     ASSERT_NUMBER(options.disconnect_delay, 7);
@@ -40,16 +47,77 @@ static void test_names_of_the_configuration(void) {
     ASSERT_NUMBER(options.propagation, 1500);
 }
 
+static void test_just_in_time(void) {
+    struct standin_options options = option_defaults();
+    ASSERT_NUMBER(option_set(&options, "jitp_delay", "2.5"), 0);
+    ASSERT_NUMBER(option_set(&options, "jitp_fail", "3"), 0);
+    ASSERT_NUMBER(option_set(&options, "jitp_rerun", "off"), 0);
+    ASSERT_NUMBER(option_set(&options, "require_issuer", "on"), 0);
+    ASSERT_NUMBER(option_set(&options, "require_sni", "on"), 0);
+    ASSERT_NUMBER(option_set(&options, "tls_version", "1.2"), 0);
+    ASSERT_NUMBER(options.jitp_delay, 2500);
+    ASSERT_NUMBER(options.jitp_fail, 3);
+    ASSERT_NUMBER(options.jitp_rerun, false);
+    ASSERT_NUMBER(options.require_issuer, true);
+    ASSERT_NUMBER(options.require_sni, true);
+    ASSERT_TEXT(options.tls_version, "1.2");
+    ASSERT_NUMBER(option_set(&options, "jitp_fail", "always"), 0);
+    ASSERT_NUMBER(options.jitp_fail, -1);
+    ASSERT_NUMBER(option_set(&options, "jitp_fail", "never"), 0);
+    ASSERT_NUMBER(options.jitp_fail, 0);
+}
+
+static void test_refusals(void) {
+    static const struct {
+        const char *text;
+        enum option_refusal refusal;
+        unsigned alert;
+    } table[] = {
+        {"connack5-for-3.1.1", REFUSAL_CONNACK_ALWAYS, 46},
+        {"close", REFUSAL_CLOSE, 46},
+        {"handshake-alert=48", REFUSAL_HANDSHAKE_ALERT, 48},
+        {"handshake-alert", REFUSAL_HANDSHAKE_ALERT, 46},
+        {"handshake-close", REFUSAL_HANDSHAKE_CLOSE, 46},
+        {"after-handshake-close", REFUSAL_AFTER_HANDSHAKE_CLOSE, 46},
+        {"connack", REFUSAL_CONNACK, 46},
+    };
+    struct standin_options options = option_defaults();
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        ASSERT_NUMBER(option_set(&options, "refusal", table[i].text), 0);
+        ASSERT_NUMBER(options.refusal, table[i].refusal);
+        ASSERT_NUMBER(options.alert, table[i].alert);
+        ASSERT_NUMBER(
+            strncmp(option_refusal_name(options.refusal), table[i].text, strlen(option_refusal_name(options.refusal))),
+            0);
+    }
+}
+
 static void test_wrong_values(void) {
     static const char *const wrong[][2] = {
-        {"refusal", "maybe"},      {"token_reuse", "yes"},
-        {"token_binding", ""},     {"propagation", "-1"},
-        {"propagation", "86401"},  {"propagation", "nan"},
-        {"propagation", "1s"},     {"propagation", ""},
-        {"token_size", "0"},       {"disconnect_delay", "1e9"},
-        {"state", "elsewhere"},    {"issuer", "aws"},
-        {"token-binding", "none"}, {"", ""},
+        {"refusal", "maybe"},
+        {"token_reuse", "yes"},
+        {"token_binding", ""},
+        {"propagation", "-1"},
+        {"propagation", "86401"},
+        {"propagation", "nan"},
+        {"propagation", "1s"},
+        {"propagation", ""},
+        {"token_size", "0"},
+        {"disconnect_delay", "1e9"},
+        {"state", "elsewhere"},
+        {"issuer", "aws"},
+        {"token-binding", "none"},
+        {"", ""},
         {"connect_rate", "ON"},
+        {"refusal", "handshake-alert="},
+        {"refusal", "handshake-alert=0"},
+        {"refusal", "handshake-alert=46 "},
+        {"refusal", "handshake-alert=112"},
+        {"jitp_fail", "-1"},
+        {"jitp_fail", "sometimes"},
+        {"jitp_delay", "-0.1"},
+        {"tls_version", "1.1"},
+        {"require_sni", "true"},
     };
     struct standin_options options = option_defaults();
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
@@ -69,7 +137,7 @@ static void test_members_of_an_edit(void) {
     ASSERT_NUMBER(options.propagation, 40000);
     ASSERT_NUMBER(options.token_binding, TOKEN_BINDING_PRINCIPAL);
     ASSERT_NUMBER(options.token_reuse, true);
-    ASSERT_NUMBER(options.refuse_by_closing, true);
+    ASSERT_NUMBER(options.refusal, REFUSAL_CLOSE);
     ASSERT_NUMBER(options.limit_connects, false);
     ASSERT_NUMBER(set_all(&options, "{\"propagation\":0.25}"), 0);
     ASSERT_NUMBER(options.propagation, 250);
@@ -93,6 +161,8 @@ int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"defaults", test_defaults},
         {"as the configuration names them", test_names_of_the_configuration},
+        {"just-in-time provisioning and the front", test_just_in_time},
+        {"forms of refusal", test_refusals},
         {"wrong names and values are refused", test_wrong_values},
         {"as an edit names them", test_members_of_an_edit},
         {"all of an edit or none", test_all_or_none},
