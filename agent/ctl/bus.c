@@ -3,6 +3,7 @@
 #include "common/text.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -26,9 +27,12 @@ int bus_get_properties(sd_bus *bus, uint64_t timeout, struct properties *propert
     return properties_read(properties, reply, &changed);
 }
 
-int bus_enroll(sd_bus *bus, uint32_t *ret_job, sd_bus_error *error) {
+int bus_start_job(sd_bus *bus, uint32_t *ret_job, sd_bus_error *error, const char *method, const char *types, ...) {
     AUTO_MESSAGE sd_bus_message *reply = NULL;
-    int r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, "Enroll", error, &reply, "");
+    va_list arguments;
+    va_start(arguments, types);
+    int r = sd_bus_call_methodv(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, method, error, &reply, types, arguments);
+    va_end(arguments);
     return r < 0 ? r : sd_bus_message_read(reply, "u", ret_job);
 }
 

@@ -37,8 +37,9 @@ enum exit_code bus_open(sd_bus **ret);
  * BUS_USUAL_TIMEOUT or UINT64_MAX for none. Returns 0 or a negative errno, with the details in *error. */
 int bus_get_properties(sd_bus *bus, uint64_t timeout, struct properties *properties, sd_bus_error *error);
 
-/* Enroll(): gives the number of the job. Starts the daemon where it is bus-activated. */
-int bus_enroll(sd_bus *bus, uint32_t *ret_job, sd_bus_error *error);
+/* Calls a method that starts a job, with these arguments (sd_bus_message_append(3)): gives the number of the job.
+ * Starts the daemon where it is bus-activated. */
+int bus_start_job(sd_bus *bus, uint32_t *ret_job, sd_bus_error *error, const char *method, const char *types, ...);
 
 /* True if the error means that nobody holds the name, or that its holder has just gone. */
 bool bus_daemon_is_absent(int r, const sd_bus_error *error);

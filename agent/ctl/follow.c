@@ -1,7 +1,6 @@
 #include "ctl/follow.h"
 
 #include "ctl/terminal.h"
-#include "ctl/watch.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,14 +40,38 @@ enum exit_code follow_wait(sd_bus *bus, uint64_t timeout) {
     return EXIT_CODE_TIMED_OUT;
 }
 
-static enum exit_code print_result(struct watch *watch) {
-    const struct watch_event *event = &watch->event;
+static enum exit_code complain_about_job(const struct watch_event *event) {
+    fprintf(stderr, "enrollctl: %s %s%s%s\n", event->verb, event->result, event->detail[0] != '\0' ? ": " : "",
+            event->detail);
+    return EXIT_CODE_FAILED;
+}
+
+static void print_step(FILE *stream, const struct properties *properties) {
+    const char *step = properties_text(properties, PROPERTY_STEP);
+    if (step[0] != '\0')
+        fprintf(stream, "step %s\n", step);
+}
+
+enum exit_code follow_job(struct watch *watch, uint32_t job, const char *what, FILE *steps) {
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
-    if (strcmp(event->result, "done") != 0) {
-        fprintf(stderr, "enrollctl: %s %s%s%s\n", event->verb, event->result, event->detail[0] != '\0' ? ": " : "",
-                event->detail);
-        return EXIT_CODE_FAILED;
+    const struct watch_event *event = &watch->event;
+    int r;
+    while ((r = watch_next(watch, WATCH_FOREVER, &error)) > 0) {
+        if (event->type == WATCH_VANISHED) {
+            fprintf(stderr, "enrollctl: %s: enrolld has ended meanwhile. %s\n", what,
+                    steps != NULL ? "It goes on at its next start: `enrollctl wait`." : "Call again once it runs.");
+            return EXIT_CODE_NO_DAEMON;
+        }
+        if (event->type == WATCH_JOB_REMOVED && event->number == job)
+            return strcmp(event->result, "done") == 0 ? EXIT_CODE_DONE : complain_about_job(event);
+        if (event->type == WATCH_CHANGED && steps != NULL && event->changed & UINT32_C(1) << PROPERTY_STEP)
+            print_step(steps, &watch->properties);
     }
+    return bus_complain(what, r, &error);
+}
+
+static enum exit_code print_identity(struct watch *watch) {
+    AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
     printf("%sdone%s", terminal_colour(TERMINAL_GREEN), terminal_plain());
     if (bus_get_properties(watch->bus, BUS_USUAL_TIMEOUT, &watch->properties, &error) >= 0)
         printf(": thing %s, certificate %s, generation %" PRIu32,
@@ -59,12 +82,6 @@ static enum exit_code print_result(struct watch *watch) {
     return EXIT_CODE_DONE;
 }
 
-static void print_step(const struct properties *properties) {
-    const char *step = properties_text(properties, PROPERTY_STEP);
-    if (step[0] != '\0')
-        printf("step %s\n", step);
-}
-
 enum exit_code follow_enroll(sd_bus *bus) {
     static const char what[] = "cannot enroll";
     AUTO_WATCH struct watch watch = {0};
@@ -72,21 +89,11 @@ enum exit_code follow_enroll(sd_bus *bus) {
     uint32_t job = 0;
     int r = watch_init(&watch, bus, WATCH_USUAL_PATIENCE, &error);
     if (r >= 0)
-        r = bus_enroll(bus, &job, &error);
-    while (r >= 0 && (r = watch_next(&watch, WATCH_FOREVER, &error)) > 0) {
-        const struct watch_event *event = &watch.event;
-        if (event->type == WATCH_VANISHED) {
-            fprintf(stderr,
-                    "enrollctl: %s: enrolld has ended meanwhile. It goes on at its next start: `enrollctl wait`.\n",
-                    what);
-            return EXIT_CODE_NO_DAEMON;
-        }
-        if (event->type == WATCH_JOB_REMOVED && event->number == job)
-            return print_result(&watch);
-        if (event->type == WATCH_CHANGED && event->changed & UINT32_C(1) << PROPERTY_STEP)
-            print_step(&watch.properties);
-    }
-    return bus_complain(what, r, &error);
+        r = bus_start_job(bus, &job, &error, "Enroll", "");
+    if (r < 0)
+        return bus_complain(what, r, &error);
+    enum exit_code code = follow_job(&watch, job, what, stdout);
+    return code == EXIT_CODE_DONE ? print_identity(&watch) : code;
 }
 
 /* Local time of day with milliseconds: steps take a few of them. */

@@ -1,9 +1,11 @@
-/* The verbs that follow the daemon: wait, enroll, monitor. */
+/* The verbs that follow the daemon: wait, enroll, monitor; and the end of a job, for others. */
 #pragma once
 
 #include "ctl/bus.h"
+#include "ctl/watch.h"
 
 #include <stdint.h>
+#include <stdio.h>
 
 #include <systemd/sd-bus.h>
 
@@ -16,6 +18,10 @@ enum exit_code follow_wait(sd_bus *bus, uint64_t timeout);
 /* Starts an enrolment, or joins the one that runs, prints its steps as they come, and returns its result. An
  * interrupted enrollctl leaves the enrolment running. */
 enum exit_code follow_enroll(sd_bus *bus);
+
+/* Waits for the end of a job that was started while the watch was on. EXIT_CODE_DONE: watch->event is its JobRemoved;
+ * otherwise stderr says `what` failed and why. Prints the steps as they come to `steps` (NULL: does not). */
+enum exit_code follow_job(struct watch *watch, uint32_t job, const char *what, FILE *steps);
 
 /* Prints all properties, then each change and signal as one line with its time, until it is interrupted or
  * the bus goes. */

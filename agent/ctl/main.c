@@ -2,6 +2,9 @@
 #include "common/text.h"
 #include "ctl/bus.h"
 #include "ctl/follow.h"
+#include "ctl/import.h"
+#include "ctl/plugins.h"
+#include "ctl/request.h"
 #include "ctl/status.h"
 
 #include <getopt.h>
@@ -12,14 +15,18 @@
 
 #define TIMEOUT_MAX_S (365 * 86400)
 
+/* Bits of what was given. */
+enum { GIVEN_JSON = 1, GIVEN_TIMEOUT = 2, GIVEN_SUBJECT = 4, GIVEN_KEY = 8, GIVEN_WIPE = 16 };
+
 struct options {
-    bool json;
-    bool has_timeout;
+    unsigned given;
     uint64_t timeout; /* microseconds */
+    const char *subject, *key;
+    const char *word; /* behind the verb, NULL for none */
 };
 
 static const char help[] =
-    "enrollctl [OPTION...] VERB\n"
+    "enrollctl [OPTION...] VERB [WORD]\n"
     "\n"
     "Shows and controls enrolld, the agent that gives this device its identity in AWS IoT Core.\n"
     "\n"
@@ -28,10 +35,21 @@ static const char help[] =
     "  wait [--timeout=S]  wait until the device is provisioned\n"
     "  enroll              enroll now, show the steps and the result\n"
     "  monitor             show each change as it comes, until interrupted\n"
+    "  request [--subject=SUBJECT]\n"
+    "                      make the device key, unless it is there, and print a certificate signing\n"
+    "                      request for it\n"
+    "  import [--key=FILE|-] [--wipe] FILE|-\n"
+    "                      hand over the certificate with its chain, and the private key if it was not\n"
+    "                      made here; print the certificateId. PEM, from a file or (-) standard input,\n"
+    "                      which ends by Ctrl-D, too, or 2 seconds after its last block\n"
+    "  plugins [METHOD]    list the provisioning methods, or show the options of one\n"
     "\n"
     "Options:\n"
-    "      --json          one JSON object, for programs\n"
-    "      --timeout=S     give up after so many seconds\n"
+    "      --json             one JSON object, for programs\n"
+    "      --timeout=S        give up after so many seconds\n"
+    "      --subject=SUBJECT  of the request instead of the configured one: CN=%s,O=Example\n"
+    "      --key=FILE|-       the private key, if it is not beside the certificate\n"
+    "      --wipe             after the import overwrite and remove the file that the private key was in\n"
     "  -h, --help\n"
     "      --version\n"
     "\n"
@@ -44,11 +62,11 @@ static enum exit_code complain_about_usage(const char *problem, const char *word
 }
 
 static enum exit_code run_status(sd_bus *bus, const struct options *options) {
-    return status_run(bus, options->json);
+    return status_run(bus, options->given & GIVEN_JSON);
 }
 
 static enum exit_code run_wait(sd_bus *bus, const struct options *options) {
-    return follow_wait(bus, options->has_timeout ? options->timeout : FOLLOW_NO_TIMEOUT);
+    return follow_wait(bus, options->given & GIVEN_TIMEOUT ? options->timeout : FOLLOW_NO_TIMEOUT);
 }
 
 static enum exit_code run_enroll(sd_bus *bus, const struct options *options) {
@@ -61,36 +79,65 @@ static enum exit_code run_monitor(sd_bus *bus, const struct options *options) {
     return follow_monitor(bus);
 }
 
+static enum exit_code run_request(sd_bus *bus, const struct options *options) {
+    return request_run(bus, options->subject != NULL ? options->subject : "");
+}
+
+static enum exit_code run_import(sd_bus *bus, const struct options *options) {
+    return import_run(bus, options->word, options->key, options->given & GIVEN_WIPE);
+}
+
+static enum exit_code run_plugins(sd_bus *bus, const struct options *options) {
+    return plugins_run(bus, options->word);
+}
+
 static const struct verb {
     const char *name;
     enum exit_code (*run)(sd_bus *bus, const struct options *options);
-    bool takes_json, takes_timeout;
+    unsigned takes; /* GIVEN_... */
+    enum { NO_WORD, MAY_HAVE_WORD, NEEDS_WORD } word;
 } verbs[] = {
-    {"status", run_status, true, false},
-    {"wait", run_wait, false, true},
-    {"enroll", run_enroll, false, false},
-    {"monitor", run_monitor, false, false},
+    {"status", run_status, GIVEN_JSON, NO_WORD},
+    {"wait", run_wait, GIVEN_TIMEOUT, NO_WORD},
+    {"enroll", run_enroll, 0, NO_WORD},
+    {"monitor", run_monitor, 0, NO_WORD},
+    {"request", run_request, GIVEN_SUBJECT, NO_WORD},
+    {"import", run_import, GIVEN_KEY | GIVEN_WIPE, NEEDS_WORD},
+    {"plugins", run_plugins, 0, MAY_HAVE_WORD},
 };
+
+static enum exit_code parse_timeout(const char *text, struct options *ret) {
+    if (text_to_u64(text, &ret->timeout) < 0 || ret->timeout > TIMEOUT_MAX_S)
+        return complain_about_usage("--timeout= takes whole seconds, not ", text);
+    ret->timeout *= 1000000;
+    return EXIT_CODE_DONE;
+}
+
+enum { OPTION_VERSION = 256, OPTION_GIVEN }; /* OPTION_GIVEN + a bit of GIVEN_... */
+
+static enum exit_code take_option(unsigned bit, const char *value, struct options *ret) {
+    ret->given |= bit;
+    if (bit == GIVEN_SUBJECT)
+        ret->subject = value;
+    if (bit == GIVEN_KEY)
+        ret->key = value;
+    return bit == GIVEN_TIMEOUT ? parse_timeout(value, ret) : EXIT_CODE_DONE;
+}
+
+static const struct option long_options[] = {{"json", no_argument, NULL, OPTION_GIVEN + GIVEN_JSON},
+                                             {"timeout", required_argument, NULL, OPTION_GIVEN + GIVEN_TIMEOUT},
+                                             {"subject", required_argument, NULL, OPTION_GIVEN + GIVEN_SUBJECT},
+                                             {"key", required_argument, NULL, OPTION_GIVEN + GIVEN_KEY},
+                                             {"wipe", no_argument, NULL, OPTION_GIVEN + GIVEN_WIPE},
+                                             {"help", no_argument, NULL, 'h'},
+                                             {"version", no_argument, NULL, OPTION_VERSION},
+                                             {NULL, 0, NULL, 0}};
 
 /* What printed the help or the version has nothing more to do: *ret_end. */
 static enum exit_code parse_options(int argc, char **argv, struct options *ret, bool *ret_end) {
-    enum { OPTION_JSON = 256, OPTION_TIMEOUT, OPTION_VERSION };
-    static const struct option long_options[] = {{"json", no_argument, NULL, OPTION_JSON},
-                                                 {"timeout", required_argument, NULL, OPTION_TIMEOUT},
-                                                 {"help", no_argument, NULL, 'h'},
-                                                 {"version", no_argument, NULL, OPTION_VERSION},
-                                                 {NULL, 0, NULL, 0}};
-    for (int option; (option = getopt_long(argc, argv, ":h", long_options, NULL)) >= 0;)
+    enum exit_code code = EXIT_CODE_DONE;
+    for (int option; code == EXIT_CODE_DONE && (option = getopt_long(argc, argv, ":h", long_options, NULL)) >= 0;)
         switch (option) {
-        case OPTION_JSON:
-            ret->json = true;
-            break;
-        case OPTION_TIMEOUT:
-            if (text_to_u64(optarg, &ret->timeout) < 0 || ret->timeout > TIMEOUT_MAX_S)
-                return complain_about_usage("--timeout= takes whole seconds, not ", optarg);
-            ret->timeout *= 1000000;
-            ret->has_timeout = true;
-            break;
         case 'h':
         case OPTION_VERSION:
             fputs(option == 'h' ? help : "enrollctl " PACKAGE_VERSION "\n", stdout);
@@ -98,10 +145,12 @@ static enum exit_code parse_options(int argc, char **argv, struct options *ret, 
             return EXIT_CODE_DONE;
         case ':':
             return complain_about_usage("a value is missing after ", argv[optind - 1]);
-        default:
+        case '?':
             return complain_about_usage("unknown option ", argv[optind - 1]);
+        default:
+            code = take_option((unsigned)option - OPTION_GIVEN, optarg, ret);
         }
-    return EXIT_CODE_DONE;
+    return code;
 }
 
 static const struct verb *find_verb(const char *name) {
@@ -109,6 +158,21 @@ static const struct verb *find_verb(const char *name) {
         if (strcmp(name, verbs[i].name) == 0)
             return &verbs[i];
     return NULL;
+}
+
+/* Judges what stands beside the verb. */
+static enum exit_code check_usage(const struct verb *verb, const struct options *options) {
+    for (const struct option *option = long_options; option->name != NULL; option++)
+        if (option->val > OPTION_GIVEN && options->given & ~verb->takes & ((unsigned)option->val - OPTION_GIVEN)) {
+            fprintf(stderr, "enrollctl: --%s is not for %s. `enrollctl --help` lists verbs and options.\n",
+                    option->name, verb->name);
+            return EXIT_CODE_USAGE;
+        }
+    if (options->word != NULL && verb->word == NO_WORD)
+        return complain_about_usage("too many words: ", options->word);
+    if (options->word == NULL && verb->word == NEEDS_WORD)
+        return complain_about_usage("a file is missing after ", verb->name);
+    return EXIT_CODE_DONE;
 }
 
 static enum exit_code run(int argc, char **argv) {
@@ -120,16 +184,15 @@ static enum exit_code run(int argc, char **argv) {
         return code;
     if (optind >= argc)
         return complain_about_usage("a verb is missing", "");
-    if (optind + 1 < argc)
-        return complain_about_usage("too many words: ", argv[optind + 1]);
+    if (optind + 2 < argc)
+        return complain_about_usage("too many words: ", argv[optind + 2]);
     const struct verb *verb = find_verb(argv[optind]);
     if (verb == NULL)
         return complain_about_usage("unknown verb ", argv[optind]);
-    if (options.json && !verb->takes_json)
-        return complain_about_usage("--json is not for ", verb->name);
-    if (options.has_timeout && !verb->takes_timeout)
-        return complain_about_usage("--timeout= is not for ", verb->name);
-    code = bus_open(&bus);
+    options.word = argv[optind + 1];
+    code = check_usage(verb, &options);
+    if (code == EXIT_CODE_DONE)
+        code = bus_open(&bus);
     return code != EXIT_CODE_DONE ? code : verb->run(bus, &options);
 }
 

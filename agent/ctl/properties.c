@@ -16,6 +16,7 @@ static const struct {
     [PROPERTY_VERSION] = {"Version", PROPERTY_TEXT},
     [PROPERTY_STATE] = {"State", PROPERTY_TEXT},
     [PROPERTY_METHOD] = {"Method", PROPERTY_TEXT},
+    [PROPERTY_METHODS] = {"Methods", PROPERTY_OUTCOMES},
     [PROPERTY_STEP] = {"Step", PROPERTY_TEXT},
     [PROPERTY_ATTEMPT] = {"Attempt", PROPERTY_NUMBER},
     [PROPERTY_NEXT_ATTEMPT] = {"NextAttempt", PROPERTY_TIME},
@@ -47,6 +48,18 @@ static void list_free(char **list) {
     free(list);
 }
 
+static void outcome_clear(struct property_outcome *outcome) {
+    free(outcome->name);
+    free(outcome->outcome);
+    free(outcome->message);
+}
+
+static void outcomes_free(struct property_outcome *outcomes) {
+    for (struct property_outcome *outcome = outcomes; outcome != NULL && outcome->name != NULL; outcome++)
+        outcome_clear(outcome);
+    free(outcomes);
+}
+
 static void value_clear(union property_value *value, enum property_type type) {
     switch (type) {
     case PROPERTY_TEXT:
@@ -59,6 +72,9 @@ static void value_clear(union property_value *value, enum property_type type) {
         free(value->error.class);
         free(value->error.step);
         free(value->error.message);
+        break;
+    case PROPERTY_OUTCOMES:
+        outcomes_free(value->outcomes);
         break;
     case PROPERTY_NUMBER:
     case PROPERTY_TIME:
@@ -104,6 +120,46 @@ static int list_read(sd_bus_message *message, char ***ret) {
     return *ret != NULL ? 0 : -ENOMEM;
 }
 
+/* 1: *ret has a method more; 0: there is none. */
+static int outcome_read(sd_bus_message *message, struct property_outcome *ret) {
+    int r = sd_bus_message_enter_container(message, 'r', "sss");
+    if (r <= 0)
+        return r;
+    if ((r = text_read(message, &ret->name)) < 0 || (r = text_read(message, &ret->outcome)) < 0 ||
+        (r = text_read(message, &ret->message)) < 0)
+        return r;
+    r = sd_bus_message_exit_container(message);
+    return r < 0 ? r : 1;
+}
+
+static int outcomes_read(sd_bus_message *message, struct property_outcome **ret) {
+    struct property_outcome *outcomes = calloc(1, sizeof *outcomes);
+    size_t count = 0;
+    int r = outcomes == NULL ? -ENOMEM : sd_bus_message_enter_container(message, 'a', "(sss)");
+    while (r >= 0) {
+        struct property_outcome next = {0};
+        r = outcome_read(message, &next);
+        if (r == 0)
+            break;
+        struct property_outcome *more = r > 0 ? reallocarray(outcomes, count + 2, sizeof *outcomes) : NULL;
+        if (more == NULL) {
+            outcome_clear(&next);
+            r = r > 0 ? -ENOMEM : r;
+            break;
+        }
+        outcomes = more;
+        outcomes[count++] = next;
+        outcomes[count] = (struct property_outcome){0};
+    }
+    if (r >= 0)
+        r = sd_bus_message_exit_container(message);
+    if (r < 0)
+        outcomes_free(outcomes);
+    else
+        *ret = outcomes;
+    return r;
+}
+
 static int value_read(sd_bus_message *message, enum property_type type, union property_value *ret) {
     switch (type) {
     case PROPERTY_TEXT:
@@ -116,6 +172,8 @@ static int value_read(sd_bus_message *message, enum property_type type, union pr
         return list_read(message, &ret->list);
     case PROPERTY_ERROR:
         return error_read(message, &ret->error);
+    case PROPERTY_OUTCOMES:
+        return outcomes_read(message, &ret->outcomes);
     }
     return -EINVAL;
 }
@@ -123,7 +181,7 @@ static int value_read(sd_bus_message *message, enum property_type type, union pr
 static int variant_read(sd_bus_message *message, enum property property, union property_value *ret) {
     static const char *const signatures[] = {
         [PROPERTY_TEXT] = "s",  [PROPERTY_NUMBER] = "u",     [PROPERTY_TIME] = "t",
-        [PROPERTY_LIST] = "as", [PROPERTY_ERROR] = "(ssst)",
+        [PROPERTY_LIST] = "as", [PROPERTY_ERROR] = "(ssst)", [PROPERTY_OUTCOMES] = "a(sss)",
     };
     enum property_type type = table[property].type;
     union property_value value;
@@ -186,6 +244,18 @@ static void error_print(FILE *stream, const struct property_error *error) {
                 moment_format(error->time, time, sizeof time));
 }
 
+bool property_outcome_is_failure(const struct property_outcome *outcome) {
+    return outcome->outcome[0] != '\0' && strcmp(outcome->outcome, "trying") != 0 &&
+           strcmp(outcome->outcome, "done") != 0;
+}
+
+static void outcomes_print(FILE *stream, const struct property_outcome *outcomes) {
+    for (const struct property_outcome *outcome = outcomes; outcome != NULL && outcome->name != NULL; outcome++)
+        fprintf(stream, "%s%s%s%s%s%s", outcome == outcomes ? "" : "; ", outcome->name,
+                outcome->outcome[0] != '\0' ? ": " : "", outcome->outcome, outcome->message[0] != '\0' ? ": " : "",
+                outcome->message);
+}
+
 void property_print(FILE *stream, const struct properties *properties, enum property property) {
     const union property_value *value = &properties->values[property];
     char time[MOMENT_TEXT_MAX];
@@ -205,6 +275,9 @@ void property_print(FILE *stream, const struct properties *properties, enum prop
         break;
     case PROPERTY_ERROR:
         error_print(stream, &value->error);
+        break;
+    case PROPERTY_OUTCOMES:
+        outcomes_print(stream, value->outcomes);
         break;
     }
 }

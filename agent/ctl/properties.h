@@ -13,6 +13,7 @@ enum property {
     PROPERTY_VERSION,
     PROPERTY_STATE,
     PROPERTY_METHOD,
+    PROPERTY_METHODS,
     PROPERTY_STEP,
     PROPERTY_ATTEMPT,
     PROPERTY_NEXT_ATTEMPT,
@@ -32,16 +33,22 @@ enum property {
 #define PROPERTY_COUNT (PROPERTY_CREDENTIAL_DIRECTORY + 1)
 
 enum property_type {
-    PROPERTY_TEXT,   /* s */
-    PROPERTY_NUMBER, /* u */
-    PROPERTY_TIME,   /* t, microseconds since the epoch, 0 for none */
-    PROPERTY_LIST,   /* as */
-    PROPERTY_ERROR,  /* (ssst): class, step, message, time */
+    PROPERTY_TEXT,     /* s */
+    PROPERTY_NUMBER,   /* u */
+    PROPERTY_TIME,     /* t, microseconds since the epoch, 0 for none */
+    PROPERTY_LIST,     /* as */
+    PROPERTY_ERROR,    /* (ssst): class, step, message, time */
+    PROPERTY_OUTCOMES, /* a(sss): name, outcome, message of each method, in their order */
 };
 
 struct property_error {
     char *class, *step, *message;
     uint64_t time;
+};
+
+/* outcome: "" (not tried), "trying", "done", "unusable" or the class of its failure; message: of that. */
+struct property_outcome {
+    char *name, *outcome, *message;
 };
 
 /* One value; the member that counts follows from property_type_of(). All texts are printable (text_make_printable),
@@ -52,6 +59,7 @@ union property_value {
     uint64_t time;
     char **list; /* ends with NULL */
     struct property_error error;
+    struct property_outcome *outcomes; /* ends with a NULL name */
 };
 
 struct properties {
@@ -75,6 +83,9 @@ const char *properties_text(const struct properties *properties, enum property p
 
 /* True while there is an identity that the device can use. */
 bool properties_provisioned(const struct properties *properties);
+
+/* True if this is neither the outcome of a method that may still do, nor of one that has done it. */
+bool property_outcome_is_failure(const struct property_outcome *outcome);
 
 /* Writes one value on one line, times as local time, nothing for no value. */
 void property_print(FILE *stream, const struct properties *properties, enum property property);

@@ -37,6 +37,30 @@ static int add_list(json_object *object, const char *name, char *const *list) {
     return add(object, name, array);
 }
 
+static json_object *outcome_object(const struct property_outcome *outcome) {
+    json_object *object = json_object_new_object();
+    if (object != NULL && (add(object, "Name", text_object(outcome->name)) < 0 ||
+                           add(object, "Outcome", text_object(outcome->outcome)) < 0 ||
+                           add(object, "Message", text_object(outcome->message)) < 0)) {
+        json_object_put(object);
+        return NULL;
+    }
+    return object;
+}
+
+static int add_outcomes(json_object *object, const char *name, const struct property_outcome *outcomes) {
+    json_object *array = json_object_new_array();
+    for (; array != NULL && outcomes != NULL && outcomes->name != NULL; outcomes++) {
+        json_object *item = outcome_object(outcomes);
+        if (item == NULL || json_object_array_add(array, item) < 0) {
+            json_object_put(item);
+            json_object_put(array);
+            return -ENOMEM;
+        }
+    }
+    return add(object, name, array);
+}
+
 static int add_error(json_object *object, const char *name, const struct property_error *error) {
     if (error->class == NULL || error->class[0] == '\0')
         return json_object_object_add(object, name, NULL) == 0 ? 0 : -ENOMEM;
@@ -66,6 +90,8 @@ static int add_property(json_object *object, const struct properties *properties
         return add_list(object, name, value->list);
     case PROPERTY_ERROR:
         return add_error(object, name, &value->error);
+    case PROPERTY_OUTCOMES:
+        return add_outcomes(object, name, value->outcomes);
     }
     return -EINVAL;
 }

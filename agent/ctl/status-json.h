@@ -5,7 +5,9 @@
  *     u        an integer: Attempt, Generation
  *     t        an integer, microseconds since the epoch, 0 for none: NextAttempt, NotBefore, NotAfter, RenewAfter
  *     as       an array of strings: Endpoints
- *     (ssst)   LastError: an object of Class, Step, Message (strings) and Time (as above); null for none
+ *     a(sss)   Methods: an array of objects of Name, Outcome, Message (strings); Outcome is "" (not tried), "trying",
+ * "done", "unusable", or the class of the failure (ssst)   LastError: an object of Class, Step, Message (strings) and
+ * Time (as above); null for none
  *
  * Members may be added; the ones above stay. */
 #pragma once

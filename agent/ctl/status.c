@@ -107,6 +107,23 @@ static void print_last_error(const struct property_error *error) {
     print_text("", error->message);
 }
 
+/* What each method has come to, where there is a choice, or a failure. */
+static void print_methods(const struct properties *properties) {
+    const struct property_outcome *outcomes = properties->values[PROPERTY_METHODS].outcomes, *outcome;
+    bool failed = false;
+    for (outcome = outcomes; outcome != NULL && outcome->name != NULL; outcome++)
+        failed |= property_outcome_is_failure(outcome);
+    if (!failed && (outcomes == NULL || outcome - outcomes < 2))
+        return;
+    for (outcome = outcomes; outcome->name != NULL; outcome++) {
+        bool bad = property_outcome_is_failure(outcome);
+        print_label(outcome == outcomes ? "Methods:" : "");
+        printf("%s, %s%s%s%s%s\n", outcome->name, bad ? terminal_colour(TERMINAL_RED) : "",
+               outcome->outcome[0] != '\0' ? outcome->outcome : "not tried", bad ? terminal_plain() : "",
+               outcome->message[0] != '\0' ? ": " : "", outcome->message);
+    }
+}
+
 static void print_endpoints(const struct properties *properties) {
     char *const *list = properties->values[PROPERTY_ENDPOINTS].list;
     if (list == NULL || *list == NULL)
@@ -119,6 +136,7 @@ static void print_endpoints(const struct properties *properties) {
 static void print_status(const struct properties *properties) {
     print_state(properties);
     print_property("Method:", properties, PROPERTY_METHOD);
+    print_methods(properties);
     if (properties_text(properties, PROPERTY_CERTIFICATE_ID)[0] != '\0')
         print_identity(properties);
     print_endpoints(properties);

@@ -1,5 +1,6 @@
 #include "worker/lockdown.h"
 
+#include "common/sanitizer.h"
 #include "common/step.h"
 
 #include <seccomp.h>
@@ -11,19 +12,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-
-/* The leak detector of the address sanitizer stops the process by ptrace(2) when it ends. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define UNDER_SANITIZER true
-#endif
-#endif
-#if !defined(UNDER_SANITIZER) && defined(__SANITIZE_ADDRESS__)
-#define UNDER_SANITIZER true
-#endif
-#ifndef UNDER_SANITIZER
-#define UNDER_SANITIZER false
-#endif
 
 static const int forbidden[] = {
     SCMP_SYS(execve),

@@ -1,0 +1,563 @@
+#!/usr/bin/env python3
+"""enrollctl request, import and plugins: what is taken from files, pipes, serial lines and ssh, what is handed over on
+D-Bus, what people read, and what is left behind."""
+
+import json
+import os
+import pathlib
+import pty
+import pwd
+import re
+import select
+import shutil
+import signal
+import subprocess
+import termios
+import time
+import unittest
+
+import harness
+from parts import Bus, free_port
+
+IDENTIFIER = "0123456789abcdef" * 4
+FACTORY = 64110  # a user
+SILENCE = 2  # seconds, as enrollctl --help says
+
+
+def openssl(*words, **options):
+    """Runs the openssl command; returns what it printed."""
+    done = subprocess.run(["openssl", *(str(word) for word in words)], capture_output=True, **options)
+    if done.returncode != 0:
+        raise AssertionError(f"openssl {words}: {done.stderr}")
+    return done.stdout
+
+
+class Agent:
+    """The other side of the bus, told what to answer and asked what it got: tests/integration/fake-agent.c."""
+
+    def __init__(self, test, bus):
+        self.directory = test.directory / "agent"
+        self.directory.mkdir()
+        self.answer(detail=IDENTIFIER)
+        log = test.directory / "agent.log"
+        test.show_on_failure("fake-agent", log)
+        environment = {"PATH": os.environ["PATH"], "DBUS_SYSTEM_BUS_ADDRESS": bus.address}
+        program = harness.built("tests/integration/fake-agent")
+        self.process = harness.Process("fake-agent", [program, self.directory], log, environment)
+        test.addCleanup(self.process.stop)
+        harness.wait_for(lambda: f"fake-agent is ready: {log.read_text()}", lambda: "ready" in log.read_text())
+
+    def answer(self, **texts):
+        for name, text in texts.items():
+            (self.directory / name).write_text(text)
+
+    def got(self, name):
+        """What it was given of that name, None if nothing."""
+        path = self.directory / name
+        return path.read_text() if path.exists() else None
+
+    def forget(self):
+        for name in ("calls", "chain", "key"):
+            (self.directory / name).unlink(missing_ok=True)
+
+    def calls(self):
+        return (self.got("calls") or "").split()
+
+
+class EnrollctlTest(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.bus = Bus(self, wrapper=self.machine())
+        self.agent = Agent(self, self.bus)
+        self.make_certificates()
+
+    def machine(self):
+        """A command that becomes another by exec, on a machine as the tests need it."""
+        return []
+
+    def make_certificates(self):
+        """A key, its certificate, and the issuer's; `bundle` is all that belongs to the device."""
+        path = self.directory
+        for name in ("issuer", "device"):
+            openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", path / f"{name}.key")
+            openssl("req", "-x509", "-key", path / f"{name}.key", "-subj", f"/CN={name}", "-out", path / f"{name}.pem")
+        self.key = (path / "device.key").read_text()
+        self.chain = (path / "device.pem").read_text() + (path / "issuer.pem").read_text()
+        self.bundle = self.key + self.chain
+
+    def environment(self):
+        kept = {key: value for key, value in os.environ.items() if key == "PATH" or key.endswith("SAN_OPTIONS")}
+        return kept | {"LC_ALL": "C.UTF-8", "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address}
+
+    def enrollctl(self, *words, input=None):
+        done = subprocess.run(
+            [harness.built("enrollctl"), *words],
+            input=input and input.encode(),
+            env=self.environment(),
+            capture_output=True,
+            timeout=2 * harness.DEADLINE,
+            cwd=self.directory,
+        )
+        return subprocess.CompletedProcess(words, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def write(self, name, content):
+        path = self.directory / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def check_imported(self, done, key=True):
+        self.assertEqual((done.returncode, done.stdout), (0, IDENTIFIER + "\n"), done.stderr)
+        self.check_received(key)
+
+    def check_received(self, key=True):
+        self.assertEqual(self.agent.calls(), ["Import" if key else "ImportCertificate"])
+        self.assertEqual(self.agent.got("chain"), self.chain)
+        self.assertEqual(self.agent.got("key"), self.key if key else None)
+
+    def check_refused(self, done, *words):
+        """It says all these words, prints no receipt, and has sent nothing."""
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+        self.assertEqual(self.agent.calls(), [])
+
+
+class FileTest(EnrollctlTest):
+    def test_forms_of_input(self):
+        """The key beside the certificate or apart, in files or on standard input, with the text that openssl writes."""
+        self.write("bundle.pem", self.bundle)
+        self.write("chain.pem", self.chain)
+        described = b"".join(openssl("x509", "-text", "-in", self.directory / f"{name}.pem") for name in ("device", "issuer"))
+        parameters = openssl("ecparam", "-name", "prime256v1").decode()
+        dos = self.bundle.replace("\n", "\r\n")
+        for words, sent in (
+            (["bundle.pem"], None),
+            (["--key=device.key", "chain.pem"], None),
+            (["--key=-", "chain.pem"], self.key),
+            (["--key=device.key", "-"], self.chain),
+            (["--key=-", "-"], self.bundle),
+            (["-"], self.bundle),
+            (["-"], self.chain + parameters + self.key),
+            (["-"], described.decode() + self.key),
+            (["-"], dos),
+            (["-"], dos.replace("\r\n", "\r")),
+            (["/dev/stdin"], self.bundle),
+        ):
+            with self.subTest(words=words):
+                self.agent.forget()
+                self.check_imported(self.enrollctl("import", *words, input=sent))
+
+    def test_certificate_alone(self):
+        """For the key of `enrollctl request`."""
+        self.write("chain.pem", self.chain)
+        self.check_imported(self.enrollctl("import", "chain.pem"), key=False)
+
+    def test_unusable_files(self):
+        """What people hand in by mistake: each is named, with the command that helps; nothing is sent."""
+        device, key = self.directory / "device.pem", self.directory / "device.key"
+        encrypted = openssl("pkey", "-in", key, "-aes128", "-passout", "pass:x")
+        legacy = openssl("ec", "-in", key, "-aes128", "-passout", "pass:x")
+        pkcs12 = openssl("pkcs12", "-export", "-in", device, "-inkey", key, "-passout", "pass:")
+        pkcs7 = openssl("crl2pkcs7", "-nocrl", "-certfile", device)
+        request = openssl("req", "-new", "-key", key, "-subj", "/CN=x")
+        for name, content, words in (
+            ("key.pem", self.key, ["no certificate in it"]),
+            ("empty.pem", "", ["no certificate in it"]),
+            ("keys.pem", self.bundle + self.key, ["line 26", "a second private key"]),
+            ("encrypted.pem", encrypted + self.chain.encode(), ["encrypted", "openssl pkey -in encrypted.pem"]),
+            ("legacy.pem", legacy + self.chain.encode(), ["encrypted", "openssl pkey -in legacy.pem"]),
+            ("x.der", openssl("x509", "-in", device, "-outform", "DER"), ["openssl x509 -inform DER -in x.der"]),
+            ("k.der", openssl("pkey", "-in", key, "-outform", "DER"), ["openssl pkey -inform DER -in k.der"]),
+            ("k1.der", openssl("ec", "-in", key, "-outform", "DER"), ["openssl pkey -inform DER -in k1.der"]),
+            ("x.p12", pkcs12, ["PKCS #12", "openssl pkcs12", "x.p12"]),
+            ("x.p7b", pkcs7, ["PKCS7", "openssl pkcs7 -in x.p7b -print_certs"]),
+            ("p7.der", openssl("pkcs7", "-outform", "DER", input=pkcs7), ["PKCS #7", "openssl pkcs7 -inform DER"]),
+            ("x.csr", request, ["CERTIFICATE REQUEST", "import the certificate that was made from it"]),
+            ("utf16.pem", self.bundle.encode("utf-16"), ["UTF-16", "iconv"]),
+            ("cut.pem", self.bundle[:-100], ["BEGIN CERTIFICATE has no end"]),
+            ("tail.pem", self.bundle[40:], ["END EC PRIVATE KEY without its begin"]),
+            ("garbled.pem", self.bundle.replace("M", "\0"), ["no PEM"]),
+            ("many.pem", self.chain * 9, ["more than 16 blocks"]),
+            ("huge.pem", "-" * (2 << 20), ["more than 1024 KiB"]),
+        ):
+            with self.subTest(name=name):
+                self.write(name, content)
+                self.check_refused(self.enrollctl("import", name), name, *words)
+        self.check_refused(self.enrollctl("import", "missing.pem"), "missing.pem", "No such file")
+        self.check_refused(self.enrollctl("import", "."), "Is a directory")
+        self.write("bundle.pem", self.bundle)
+        self.check_refused(self.enrollctl("import", "--key=device.key", "bundle.pem"), "leave out --key=")
+        self.check_refused(self.enrollctl("import", "--key=device.pem", "device.pem"), "no private key in it")
+
+    def test_refusals_of_the_daemon(self):
+        """They are printed whole."""
+        self.write("bundle.pem", self.bundle)
+        self.agent.answer(result="failed", detail="invalid: certificate: it belongs to another key. Import its own.")
+        done = self.enrollctl("import", "bundle.pem")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("invalid: certificate: it belongs to another key. Import its own.", done.stderr)
+        self.agent.answer(error="org.enrolld1.Error.AlreadyProvisioned", message="This device is provisioned already")
+        done = self.enrollctl("import", "bundle.pem")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("This device is provisioned already", done.stderr)
+
+    def test_daemon_ends_meanwhile(self):
+        self.write("bundle.pem", self.bundle)
+        self.agent.answer(result="none")
+        done = self.enrollctl("import", "--wipe", "bundle.pem")
+        self.assertEqual((done.returncode, done.stdout), (5, ""))
+        self.assertIn("ended meanwhile", done.stderr)
+        self.assertTrue((self.directory / "bundle.pem").exists())
+
+    def test_usage(self):
+        for words in (["import"], ["import", "a", "b"], ["import", "--subject=x", "a"], ["request", "a"], ["status", "--wipe"]):
+            with self.subTest(words=words):
+                done = self.enrollctl(*words)
+                self.assertEqual((done.returncode, done.stdout), (2, ""))
+                self.assertIn("enrollctl --help", done.stderr)
+
+
+class WipeTest(EnrollctlTest):
+    def test_wipes_what_held_the_key(self):
+        """Only that, and the data itself, as another descriptor of the file shows."""
+        for words, removed, kept in (
+            (["bundle.pem"], "bundle.pem", "device.key"),
+            (["--key=copy.key", "chain.pem"], "copy.key", "chain.pem"),
+        ):
+            with self.subTest(words=words):
+                self.write("bundle.pem", self.bundle)
+                self.write("copy.key", self.key)
+                self.write("chain.pem", self.chain)
+                with open(self.directory / removed, "rb") as file:
+                    done = self.enrollctl("import", "--wipe", *words)
+                    self.assertEqual((done.returncode, done.stdout), (0, IDENTIFIER + "\n"), done.stderr)
+                    self.assertIn("on flash this is no more than that", done.stderr.lower())
+                    content = file.read()
+                self.assertEqual(content, bytes(len(content)))
+                self.assertFalse((self.directory / removed).exists())
+                self.assertTrue((self.directory / kept).exists())
+
+    def test_wipes_nothing_after_a_refusal(self):
+        self.write("bundle.pem", self.bundle)
+        self.agent.answer(result="failed", detail="invalid: certificate: no")
+        self.assertEqual(self.enrollctl("import", "--wipe", "bundle.pem").returncode, 1)
+        self.assertEqual((self.directory / "bundle.pem").read_text(), self.bundle)
+
+    def test_refuses_what_it_could_not_wipe(self):
+        bundle = self.write("bundle.pem", self.bundle)
+        (self.directory / "link.pem").symlink_to(bundle)
+        self.check_refused(self.enrollctl("import", "--wipe", "link.pem"), "symbolic link", "Nothing was imported")
+        self.check_refused(self.enrollctl("import", "--wipe", "-", input=self.bundle), "standard input")
+        self.check_refused(self.enrollctl("import", "--wipe", "device.pem"), "no private key")
+        os.mkfifo(self.directory / "fifo")
+        writer = harness.Process("writer", ["sh", "-c", "cat bundle.pem >fifo"], self.directory / "log", cwd=self.directory)
+        self.check_refused(self.enrollctl("import", "--wipe", "fifo"), "not a regular file")
+        writer.wait()
+        (self.directory / "second.pem").hardlink_to(bundle)
+        self.check_refused(self.enrollctl("import", "--wipe", "bundle.pem"), "hard link")
+        self.assertEqual(bundle.read_text(), self.bundle)
+
+
+class Line:
+    """A serial line: a terminal of which enrollctl has the one end and the test the other."""
+
+    def __init__(self, test, *words, wrapper=()):
+        self.end, terminal = pty.openpty()
+        self.before = termios.tcgetattr(terminal)
+        self.terminal = terminal
+        self.log = test.directory / "enrollctl.log"
+        test.show_on_failure("enrollctl", self.log)
+        self.process = harness.Process(
+            "enrollctl",
+            [*wrapper, harness.built("enrollctl"), "import", *words],
+            self.log,
+            test.environment(),
+            cwd=test.directory,
+            stdin=terminal,
+        )
+        test.addCleanup(self.close)
+
+    def close(self):
+        self.process.stop()
+        os.close(self.end)
+        os.close(self.terminal)
+
+    def wait_reading(self):
+        harness.wait_for(lambda: f"it reads: {self.log.read_text()}", lambda: "reading PEM" in self.log.read_text())
+
+    def send(self, text, pauses=()):
+        """Byte by byte; pauses: seconds before the byte at that place."""
+        pauses = dict(pauses)
+        for index, byte in enumerate(text.encode()):
+            time.sleep(pauses.get(index, 0))
+            os.write(self.end, bytes([byte]))
+
+    def echoed(self):
+        """What came back over the line."""
+        data = b""
+        while select.select([self.end], [], [], 0)[0]:
+            data += os.read(self.end, 4096)
+        return data
+
+    def left(self):
+        """What was sent and not taken."""
+        attributes = termios.tcgetattr(self.terminal)
+        attributes[3] &= ~termios.ICANON
+        termios.tcsetattr(self.terminal, termios.TCSANOW, attributes)
+        os.set_blocking(self.terminal, False)
+        try:
+            return os.read(self.terminal, 4096)
+        except BlockingIOError:
+            return b""
+
+    def restored(self):
+        return termios.tcgetattr(self.terminal) == self.before
+
+
+class PipeTest(EnrollctlTest):
+    def start(self, *words, **options):
+        """enrollctl with a pipe that stays open; returns the process and the descriptor to write to."""
+        reader, writer = os.pipe()
+        self.log = self.directory / "enrollctl.log"
+        self.show_on_failure("enrollctl", self.log)
+        words = [harness.built("enrollctl"), "import", *words]
+        process = harness.Process("enrollctl", words, self.log, self.environment(), stdin=reader, **options)
+        os.close(reader)
+        self.addCleanup(process.stop)
+        self.addCleanup(os.close, writer)
+        return process, writer
+
+    def test_open_pipe(self):
+        """Who sends and then waits for the receipt, with the pipe open, gets it."""
+        process, writer = self.start("-")
+        os.write(writer, self.bundle.encode())
+        self.assertEqual(process.wait(), 0)
+        self.assertIn(IDENTIFIER, self.log.read_text())
+        self.check_received()
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, to be somebody else")
+    def test_closed_to_its_user(self):
+        """While it holds a key no other process of that user can look into it, and no core file can come of it."""
+        for path in (self.directory, self.directory / "bus"):
+            path.chmod(0o711)
+        nobody = pwd.getpwnam("nobody")
+        process, writer = self.start("-", user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
+        os.write(writer, self.key.encode())
+        limits = pathlib.Path(f"/proc/{process.pid}/limits")
+        harness.wait_for(limits.read_text, lambda: re.search(r"Max core file size +0 +0 ", limits.read_text()))
+        if b"__asan_init" in harness.built("enrollctl").read_bytes():
+            self.skipTest("the leak detector of a sanitized build looks into the process")
+        # proc(5): the files of a process that is not dumpable are root's.
+        harness.wait_for("it is not dumpable", lambda: os.stat(f"/proc/{process.pid}/environ").st_uid == 0)
+
+
+class LineTest(EnrollctlTest):
+    def check_line(self, line, status=0):
+        self.assertEqual(line.process.wait(), status, line.log.read_text())
+        self.assertTrue(line.restored(), "the terminal is as it was")
+        self.assertNotIn(b"-", line.echoed())
+
+    def test_silence(self):
+        """No end of file ever comes. Pauses that are shorter than the silence end nothing, wherever they are."""
+        text = self.bundle.replace("\n", "\r\n")
+        between = text.index("-----BEGIN CERTIFICATE-----", text.index("-----END CERTIFICATE-----"))
+        line = Line(self, "-")
+        line.wait_reading()
+        line.send(text, {100: SILENCE * 0.6, between: SILENCE * 0.6, between + 100: SILENCE * 1.5})
+        self.check_line(line)
+        self.assertIn(f"silent for {SILENCE} seconds", line.log.read_text())
+        self.assertIn(IDENTIFIER, line.log.read_text())
+        self.check_received()
+
+    def test_end_of_transmission(self):
+        """Ctrl-D ends it at once, and what is behind it is for the next reader of the line."""
+        line = Line(self, "-")
+        line.wait_reading()
+        begin = time.monotonic()
+        line.send(self.bundle + "\x04enrollctl status\n")
+        self.check_line(line)
+        self.assertLess(time.monotonic() - begin, SILENCE)
+        self.check_received()
+        self.assertEqual(line.left(), b"enrollctl status\n")
+
+    def test_no_line_end_at_the_end(self):
+        line = Line(self, "-")
+        line.wait_reading()
+        line.send(self.bundle.rstrip("\n"))
+        self.check_line(line)
+        self.check_received()
+
+    def test_key_is_waited_for(self):
+        """--key=- says that one will come."""
+        line = Line(self, "--key=-", "-")
+        line.wait_reading()
+        line.send(self.chain + self.key, {len(self.chain): SILENCE * 1.5})
+        self.check_line(line)
+        self.check_received()
+
+    def test_garbled(self):
+        """The rest of a key is not left for the shell to read."""
+        line = Line(self, "-")
+        line.wait_reading()
+        line.send(self.chain + self.key.replace("\n", "\n?"))
+        self.check_line(line, 1)
+        self.assertIn("no PEM", line.log.read_text())
+        self.assertEqual(self.agent.calls(), [])
+        self.assertEqual(line.left(), b"")
+
+    def test_signals(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            with self.subTest(number=number):
+                line = Line(self, "-")
+                harness.wait_for("the echo is off", lambda: not line.restored())
+                line.send(self.key[:100])
+                line.process.send_signal(number)
+                self.check_line(line, -number)
+                self.assertEqual(line.left(), b"")
+                line.log.unlink()
+
+
+    def test_interrupt_character(self):
+        """Ctrl-C still is a signal, for the process that the terminal is in the foreground of."""
+        line = Line(self, "-", wrapper=["setsid", "--ctty"])
+        line.wait_reading()
+        line.send(self.key[:100] + "\x03")
+        self.check_line(line, -signal.SIGINT)
+
+
+class SshTest(EnrollctlTest):
+    """A host that may do one thing on the device: `command="enrollctl import -"`."""
+
+    def setUp(self):
+        self.sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:" + os.environ["PATH"])
+        if self.sshd is None:
+            self.skipTest("there is no sshd")
+        super().setUp()
+        for path in (self.directory, self.directory / "bus"):
+            path.chmod(0o711)
+        self.folder = self.directory / "ssh"
+        self.folder.mkdir()
+        for name in ("host", "client"):
+            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.folder / name]
+            subprocess.run(words, check=True, timeout=harness.DEADLINE)
+        public = (self.folder / "client.pub").read_text()
+        command = f"{harness.built('enrollctl')} import -"
+        (self.folder / "authorized").write_text(f'restrict,command="{command}" {public}')
+        self.become_somebody()
+        harness.wait_for("sshd listens", self.start_server)
+
+    def machine(self):
+        """For root there is an ordinary user, in a mount namespace that has it. It is not nobody, whose account counts as
+        locked where systemd knows it."""
+        if os.geteuid() != 0:
+            return []
+        users = self.directory / "passwd"
+        users.write_text(pathlib.Path("/etc/passwd").read_text() + f"factory:*:{FACTORY}:{FACTORY}::/:/bin/sh\n")
+        return ["unshare", "--mount", "sh", "-c", f'mount --bind "{users}" /etc/passwd && exec "$@"', "sh"]
+
+    def become_somebody(self):
+        """sshd runs as an ordinary user, and lets that one in."""
+        self.user, self.wrapper = pwd.getpwuid(os.geteuid()).pw_name, []
+        if os.geteuid() == 0:
+            self.user = "factory"
+            become = ["setpriv", f"--reuid={FACTORY}", f"--regid={FACTORY}", "--clear-groups"]
+            self.wrapper = [*self.machine(), *become]
+            for path in (self.folder, self.folder / "host"):
+                os.chown(path, FACTORY, FACTORY)
+
+    def start_server(self):
+        """False if somebody else has just taken the port."""
+        self.port = free_port()
+        configuration = self.folder / "sshd_config"
+        variables = " ".join(f'"{name}={value}"' for name, value in self.environment().items())
+        configuration.write_text(
+            f"ListenAddress 127.0.0.1:{self.port}\nHostKey {self.folder}/host\nPidFile none\nUsePAM no\n"
+            f"AuthorizedKeysFile {self.folder}/authorized\nStrictModes no\nSetEnv {variables}\n"
+        )
+        (self.folder / "known").write_text(
+            f"[127.0.0.1]:{self.port} " + (self.folder / "host.pub").read_text()
+        )
+        log = self.directory / f"sshd-{self.port}.log"
+        self.show_on_failure("sshd", log)
+        server = harness.Process("sshd", [*self.wrapper, self.sshd, "-D", "-e", "-f", configuration], log)
+        self.addCleanup(server.stop)
+        harness.wait_for("sshd listens or ends", lambda: "listening" in log.read_text() or not server.running())
+        if not server.running() and "in use" not in log.read_text():
+            raise AssertionError(f"sshd has ended: {log.read_text()}")
+        return server.running()
+
+    def ssh(self):
+        options = [f"UserKnownHostsFile={self.folder}/known", "StrictHostKeyChecking=yes", "BatchMode=yes"]
+        words = ["ssh", "-T", "-F", "none", "-i", str(self.folder / "client"), "-p", str(self.port)]
+        return words + [f"-o{option}" for option in options] + [f"{self.user}@127.0.0.1"]
+
+    def test_forced_command(self):
+        done = subprocess.run(
+            self.ssh(), input=self.bundle, capture_output=True, text=True, timeout=2 * harness.DEADLINE
+        )
+        self.check_imported(done)
+
+    def test_refusal(self):
+        """The status comes back over the line."""
+        done = subprocess.run(self.ssh(), input=self.key, capture_output=True, text=True, timeout=2 * harness.DEADLINE)
+        self.check_refused(done, "no certificate in it")
+
+    def test_open_line(self):
+        """The client waits for the receipt before it closes its side."""
+        log = self.directory / "ssh.log"
+        self.show_on_failure("ssh", log)
+        client = harness.Process("ssh", self.ssh(), log, stdin=subprocess.PIPE)
+        self.addCleanup(client.stop)
+        self.addCleanup(client.popen.stdin.close)
+        client.popen.stdin.write(self.bundle.encode())
+        client.popen.stdin.flush()
+        self.assertEqual(client.wait(), 0)
+        self.assertIn(IDENTIFIER, log.read_text())
+        self.check_received()
+
+
+class OtherVerbsTest(EnrollctlTest):
+    REQUEST = "-----BEGIN CERTIFICATE REQUEST-----\nMIIB\n-----END CERTIFICATE REQUEST-----\n"
+
+    def test_request(self):
+        """The request alone on stdout, for `> device.csr`."""
+        self.agent.answer(request=self.REQUEST, detail="")
+        for words, subject in (([], ""), (["--subject=CN=%s,O=Example"], "CN=%s,O=Example")):
+            done = self.enrollctl("request", *words)
+            self.assertEqual((done.returncode, done.stdout, done.stderr), (0, self.REQUEST, ""))
+            self.assertEqual(self.agent.got("subject"), subject)
+        self.assertEqual(self.agent.calls(), ["CreateRequest", "GetRequest"] * 2)
+
+    def test_failed_request(self):
+        self.agent.answer(request=self.REQUEST, result="failed", detail="tpm: key: it is locked. Wait for a day.")
+        done = self.enrollctl("request")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("tpm: key: it is locked. Wait for a day.", done.stderr)
+        self.assertEqual(self.agent.calls(), ["CreateRequest"])
+
+    def test_plugins(self):
+        done = self.enrollctl("plugins")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+        self.assertEqual(lines, [["fleet-claim", "by a shared claim"], ["jitp", "by the maker's CA"]])
+        done = self.enrollctl("plugins", "fleet-claim")
+        self.assertEqual((done.returncode, done.stdout), (0, "by a shared claim\n\nTemplate=NAME\n"))
+        done = self.enrollctl("plugins", "est")
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("no plugin has a method est", done.stderr)
+
+    def test_status_of_methods(self):
+        """Only where there is a choice, or a failure."""
+        self.assertNotIn("Methods:", self.enrollctl("status").stdout)
+        self.agent.answer(outcome="denied")
+        lines = self.enrollctl("status").stdout.splitlines()
+        index = next(index for index, line in enumerate(lines) if "Methods:" in line)
+        shown = [line.removeprefix("Methods:").strip() for line in map(str.strip, lines[index : index + 2])]
+        self.assertEqual(shown, ['jitp, denied: said "no"', "fleet-claim, not tried"])
+        methods = json.loads(self.enrollctl("status", "--json").stdout)["Methods"]
+        self.assertEqual(methods[0], {"Name": "jitp", "Outcome": "denied", "Message": 'said "no"'})
+        self.assertEqual(methods[1], {"Name": "fleet-claim", "Outcome": "", "Message": ""})
+
+
+if __name__ == "__main__":
+    harness.main()
