@@ -172,32 +172,6 @@ static const char *parse_wrong_tpm(const char *value, size_t offset, struct sett
     return NULL;
 }
 
-int settings_parse_span(const char *text, uint64_t *ret_ms) {
-    static const struct {
-        const char *unit;
-        uint64_t ms;
-    } units[] = {{"ms", 1}, {"s", 1000}, {"min", 60 * 1000}, {"h", 3600 * 1000}, {"d", 86400 * 1000}};
-    const uint64_t limit_ms = 365ULL * 86400 * 1000;
-    char digits[16];
-    size_t length = strspn(text, "0123456789");
-    uint64_t number;
-    if (length == 0 || length >= sizeof digits)
-        return -EINVAL;
-    memcpy(digits, text, length);
-    digits[length] = '\0';
-    int r = text_to_u64(digits, &number);
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-        if (strcmp(text + length, units[i].unit) == 0) {
-            if (number > limit_ms / units[i].ms)
-                return -ERANGE;
-            *ret_ms = number * units[i].ms;
-            return 0;
-        }
-    return -EINVAL;
-}
-
 /* offset: the failure class. */
 static const char *parse_retry(const char *value, size_t offset, struct settings *settings) {
     static const char wrong[] = "must be two time spans, the first wait and the longest one, like 2s 15min";
@@ -206,7 +180,7 @@ static const char *parse_retry(const char *value, size_t offset, struct settings
     if (parse_word(value, text, sizeof text) != NULL)
         return wrong;
     const char *base = strsep(&rest, " "), *cap = rest != NULL ? rest + strspn(rest, " ") : "";
-    if (settings_parse_span(base, &range.base_ms) < 0 || settings_parse_span(cap, &range.cap_ms) < 0 ||
+    if (text_to_span(base, &range.base_ms) < 0 || text_to_span(cap, &range.cap_ms) < 0 ||
         range.base_ms == 0 || range.cap_ms < range.base_ms)
         return wrong;
     settings->retry[offset] = range;
@@ -215,7 +189,7 @@ static const char *parse_retry(const char *value, size_t offset, struct settings
 
 static const char *parse_propagation(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
-    bool usable = settings_parse_span(value, &settings->propagation_ms) == 0 && settings->propagation_ms <= 3600 * 1000;
+    bool usable = text_to_span(value, &settings->propagation_ms) == 0 && settings->propagation_ms <= 3600 * 1000;
     return usable ? NULL : "must be a time span of at most 1h, like 2min";
 }
 

@@ -61,9 +61,6 @@ int settings_read(const struct configuration *configuration, struct settings *re
 void settings_warn_unknown(const struct configuration *configuration, const struct settings *settings,
                            void (*warn)(const char *text, void *data), void *data);
 
-/* Pure: "90s", "1min 30s" is not; one number and one unit of ms, s, min, h, d. -EINVAL, -ERANGE (above 365 days). */
-int settings_parse_span(const char *text, uint64_t *ret_ms);
-
 /* One row for --check-config and `enrollctl config`. */
 struct setting_row {
     const char *section, *key, *value;

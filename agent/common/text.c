@@ -75,6 +75,32 @@ int text_to_u64(const char *text, uint64_t *ret) {
     return 0;
 }
 
+int text_to_span(const char *text, uint64_t *ret_ms) {
+    static const struct {
+        const char *unit;
+        uint64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"min", 60 * 1000}, {"h", 3600 * 1000}, {"d", 86400 * 1000}};
+    const uint64_t limit_ms = 365ULL * 86400 * 1000;
+    char digits[16];
+    size_t length = strspn(text, "0123456789");
+    uint64_t number;
+    if (length == 0 || length >= sizeof digits)
+        return -EINVAL;
+    memcpy(digits, text, length);
+    digits[length] = '\0';
+    int r = text_to_u64(digits, &number);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (strcmp(text + length, units[i].unit) == 0) {
+            if (number > limit_ms / units[i].ms)
+                return -ERANGE;
+            *ret_ms = number * units[i].ms;
+            return 0;
+        }
+    return -EINVAL;
+}
+
 void text_to_hex(const uint8_t *bytes, size_t size, char *hex) {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < size; i++) {

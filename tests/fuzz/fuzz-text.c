@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     check_number(text);
     check_failure(text);
     check_specifiers(text);
-    REQUIRE(settings_parse_span(text, &span) < 0 || span <= 365ULL * 86400 * 1000);
+    REQUIRE(text_to_span(text, &span) < 0 || span <= 365ULL * 86400 * 1000);
     free(text);
     return 0;
 }

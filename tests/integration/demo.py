@@ -2,32 +2,17 @@
 its identity. Every part is real; each claim printed is checked."""
 
 import contextlib
-import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 
+import stock_client
 from gateway import Gateway
-from harness import SOURCE_DIR, Process, wait_for
+from harness import SOURCE_DIR
 from parts import Cloud, Tpm
 
 SERIAL = "GW-0001"
-
-# tpm2-openssl beside OpenSSL's own provider: only operations with a TPM key go to the TPM.
-OPENSSL_CONFIGURATION = """openssl_conf = settings
-[settings]
-providers = providers
-alg_section = algorithms
-[providers]
-default = activated
-base = activated
-tpm2 = activated
-[activated]
-activate = 1
-[algorithms]
-default_properties = ?tpm2.signature=yes
-"""
 
 
 class Stage(contextlib.ExitStack):
@@ -90,30 +75,10 @@ def provision(gateway, cloud):
     return thing
 
 
-def broker_for_tpm(stage, gateway, tpm):
-    """tpm2-openssl opens the TPM more than once at a time: that takes tpm2-abrmd, the resource manager in user space; on
-    a gateway /dev/tpmrm0 does it in the kernel."""
-    environment = dict(os.environ, DBUS_SYSTEM_BUS_ADDRESS=gateway.bus.address, TSS2_LOG="all+NONE")
-    process = Process("tpm2-abrmd", ["tpm2-abrmd", "--allow-root", f"--tcti={tpm.tcti}"],
-                      stage.directory / "tpm2-abrmd.log", environment)
-    stage.addCleanup(process.stop)
-    wait_for(lambda: "tpm2-abrmd has not taken its name on the bus: " + process.log.read_text(),
-             lambda: "com.intel.tss2.Tabrmd" in gateway.busctl("list"))
-    return environment
-
-
 def publish(stage, gateway, cloud, tpm, thing):
     topic = f"things/{thing}/hello"
     say(f"A stock client publishes with current/: mosquitto_pub ... -t {topic}")
-    environment = broker_for_tpm(stage, gateway, tpm)
-    configuration = stage.directory / "openssl.cnf"
-    configuration.write_text(OPENSSL_CONFIGURATION)
-    environment.update(OPENSSL_CONF=str(configuration), TPM2OPENSSL_TCTI="tabrmd:bus_type=system")
-    current = gateway.state / "current"
-    command = ["mosquitto_pub", "-h", "localhost", "-p", str(cloud.port), "-V", "5", "-q", "1", "-i", thing,
-               "--cafile", "root-ca.pem", "--cert", "certificate.pem", "--key", "private.pem",
-               "-t", topic, "-m", '{"temperature": 21.5}']
-    show(subprocess.run(command, cwd=current.resolve(), env=environment, text=True, capture_output=True))
+    show(stock_client.publish(stage, gateway, cloud, thing, topic, '{"temperature": 21.5}', tpm))
     event = cloud.wait_event(event="message", topic=topic)
     print(f"The stand-in accepted it: {event['payload']} from {event['clientId']}, "
           f"certificate {event['certificateId'][:16]}...")

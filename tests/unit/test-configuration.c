@@ -248,25 +248,6 @@ static void test_settings_bad(void) {
     }
 }
 
-static void test_spans(void) {
-    static const struct {
-        const char *text;
-        long long ms;
-    } good[] = {{"1ms", 1}, {"90s", 90000}, {"15min", 900000}, {"1h", 3600000}, {"365d", 31536000000}, {"0s", 0}};
-    static const char *const bad[] = {
-        "", "5", "s", "5 s", "-5s", "5sec", "1min30s", "99999999999999999999s", "366d", "18446744073709551615d"};
-    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
-        uint64_t ms = 7;
-        ASSERT_NUMBER(settings_parse_span(good[i].text, &ms), 0);
-        ASSERT_NUMBER((long long)ms, good[i].ms);
-    }
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        uint64_t ms = 7;
-        CU_ASSERT_TRUE(settings_parse_span(bad[i], &ms) < 0);
-        ASSERT_NUMBER((long long)ms, 7);
-    }
-}
-
 static void collect_warning(const char *text, void *data) {
     char *all = data;
     snprintf(all + strlen(all), 1024 - strlen(all), "%s|", text);
@@ -312,7 +293,6 @@ int main(int argc, char **argv) {
         {"settings-defaults", test_settings_defaults},
         {"settings-key-algorithms", test_settings_key_algorithms},
         {"settings-bad", test_settings_bad},
-        {"spans", test_spans},
         {"unknown-keys", test_unknown_keys},
         {"enumerate", test_enumerate},
         {NULL, NULL},

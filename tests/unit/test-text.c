@@ -88,11 +88,29 @@ static void test_failure_names(void) {
     ASSERT_NUMBER(failure_class_from_name("nonsense"), -EINVAL);
 }
 
+static void test_spans(void) {
+    static const struct {
+        const char *text;
+        long long ms;
+    } good[] = {{"1ms", 1}, {"90s", 90000}, {"15min", 900000}, {"1h", 3600000}, {"365d", 31536000000}, {"0s", 0}};
+    static const char *const bad[] = {
+        "", "5", "s", "5 s", "-5s", "5sec", "1min30s", "99999999999999999999s", "366d", "18446744073709551615d"};
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        uint64_t ms = 7;
+        ASSERT_NUMBER(text_to_span(good[i].text, &ms), 0);
+        ASSERT_NUMBER((long long)ms, good[i].ms);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        uint64_t ms = 7;
+        CU_ASSERT_TRUE(text_to_span(bad[i], &ms) < 0);
+        ASSERT_NUMBER((long long)ms, 7);
+    }
+}
+
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
-        {"utf8", test_utf8}, {"printable", test_printable}, {"numbers", test_numbers},
-        {"hex", test_hex},   {"failure", test_failure},     {"failure-names", test_failure_names},
-        {NULL, NULL},
+        {"utf8", test_utf8},       {"printable", test_printable},         {"numbers", test_numbers}, {"hex", test_hex},
+        {"failure", test_failure}, {"failure-names", test_failure_names}, {"spans", test_spans},     {NULL, NULL},
     };
     return unit_run("text", tests, argc, argv);
 }

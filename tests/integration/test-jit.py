@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Just-in-time provisioning and registration, from nothing to a published message."""
+
+import collections
+import re
+import sys
+
+import harness
+import stock_client
+from gateway import Gateway
+from harness import SOURCE_DIR, Process, built, wait_for
+from maker import Maker, certificate_id, make_key, openssl
+from parts import Bus, Cloud, Tpm
+
+SERIAL = "GW-0001"
+CONNECT_DISTANCE = 1.0  # AWS IoT Core quotas, "Connect requests per second per client ID"
+REFUSALS = ("connack", "close", "handshake-alert", "handshake-close", "after-handshake-close")
+# The first attempt of jitp: five CONNECTs in 15.5 s.
+FIRST_ATTEMPT = 5
+
+
+class Scene(harness.TestCase):
+    def scene(self, *cloud_options, method="jitp", backend="tpm2"):
+        self.cloud = Cloud(self, *cloud_options, front=True)
+        self.tpm = Tpm(self) if backend == "tpm2" else None
+        self.maker = Maker(self)
+        self.bus = Bus(self)
+        self.addCleanup(self.check_distance)
+        self.gateway = self.make_gateway(method, backend=backend, bus=self.bus)
+
+    def make_gateway(self, method="jitp", serial=SERIAL, backend="file", bus=None):
+        gateway = Gateway(self, self.cloud, self.tpm if backend == "tpm2" else None, backend, bus, serial, serial)
+        gateway.sections.update({"jitp": {}, "jitr": {}, "Request": {}})
+        gateway.configure("Agent", Methods=method, ThingName="%c")
+        return gateway
+
+    def register(self, **settings):
+        """The maker's authority, with the template of etc/aws."""
+        settings = {"template": self.cloud.jitp_template()} | settings
+        return self.cloud.register_authority(self.maker.certificate, **settings)
+
+    def check_distance(self):
+        """No client id has connected twice within a second."""
+        seen = collections.defaultdict(list)
+        for event in self.cloud.events(event="connect") + self.cloud.events(event="refused"):
+            seen[event["clientId"]].append(event["time"] / 1000)
+        for client_id, times in seen.items():
+            times.sort()
+            for first, second in zip(times, times[1:]):
+                self.assertGreaterEqual(second - first, CONNECT_DISTANCE, f"CONNECTs of {client_id}: {times}")
+
+    def request(self, *options, gateway=None):
+        """The request as enrollctl prints it."""
+        done = (gateway or self.gateway).enrollctl("request", *options)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
+    def import_chain(self, chain, *options, gateway=None):
+        """Imports through a pipe; returns the receipt."""
+        done = (gateway or self.gateway).enrollctl("import", *options, "-", input=chain)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.strip()
+
+    def import_signed(self, gateway=None):
+        """What the operator does: has the device's request signed. Returns the certificate's id."""
+        chain = self.maker.chain(self.request(gateway=gateway))
+        receipt = self.import_chain(chain, gateway=gateway)
+        self.assertEqual(receipt, certificate_id(chain))
+        return receipt
+
+    def check_provisioned(self, receipt, key_origin="tpm", serial=SERIAL):
+        """The certificate is the one that was imported, and good for a program that knows nothing of enrolld."""
+        gateway = self.gateway
+        gateway.wait_provisioned()
+        self.assertEqual(gateway.property("CertificateId"), receipt)
+        self.assertEqual(gateway.property("ThingName"), serial)
+        self.assertEqual(gateway.property("KeyOrigin"), key_origin)
+        self.assertEqual(gateway.property("LastError"), ["", "", "", 0])
+        self.assertEqual(self.cloud.device_certificates()[receipt], "ACTIVE")
+        self.assertEqual(self.cloud.things(), {serial: [receipt]})
+        self.assertFalse((gateway.state / "staged").exists())
+        self.publish(receipt, serial)
+
+    def publish(self, receipt, serial):
+        topic = f"things/{serial}/hello"
+        done = stock_client.publish(self, self.gateway, self.cloud, serial, topic, "21.5", self.tpm)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        event = self.cloud.wait_event(event="message", topic=topic)
+        self.assertEqual((event["certificateId"], event["payload"]), (receipt, "21.5"))
+
+    def connects(self, receipt):
+        """How often the device has connected with that certificate."""
+        return len(self.cloud.events(event="connect", certificateId=receipt)) + len(self.refusals(receipt))
+
+    def refusals(self, receipt):
+        return self.cloud.events(event="refused", certificateId=receipt)
+
+
+class Template(Scene):
+    """jitp."""
+
+    def test_signed_request(self):
+        self.scene()
+        self.register()
+        self.gateway.start()
+        request = self.request()
+        self.assertEqual(self.request(), request)
+        receipt = self.import_chain(self.maker.chain(request))
+        self.check_provisioned(receipt)
+        self.assertEqual(self.gateway.identity()["method"], "jitp")
+        # The first CONNECT is refused by design; that is no failure.
+        self.assertNotIn("backoff", self.gateway.signalled("State"))
+        self.assertIn(len(self.refusals(receipt)), (1, 2, 3))
+
+    def test_key_from_the_factory(self):
+        self.scene()
+        self.register()
+        key, chain = self.maker.make_device(f"/CN={SERIAL}")
+        self.gateway.start()
+        receipt = self.import_chain(chain.read_text(), f"--key={key}")
+        self.check_provisioned(receipt, key_origin="imported")
+        secret = "".join(key.read_text().splitlines()[1:3])
+        for path in self.gateway.files():
+            self.assertNotIn(secret, path.read_text(errors="replace").replace("\n", ""), path)
+
+    def test_key_in_a_file(self):
+        self.scene(backend="file")
+        self.register()
+        self.gateway.start()
+        self.check_provisioned(self.import_signed(), key_origin="file")
+
+    def test_names(self):
+        """ThingName= and ClientId= by the certificate's common name and id."""
+        self.scene(backend="file")
+        self.register()
+        policy = self.cloud.registry()["policies"]["enrolld-device"]
+        for statement in policy["Statement"]:
+            statement["Resource"] = "*"
+        self.cloud.set_policy("enrolld-device", policy)
+        self.gateway.configure("Request", Subject="CN=box-%s,O=Example")
+        self.gateway.configure("Agent", ClientId="%c:%i")
+        self.gateway.start()
+        receipt = self.import_signed()
+        self.check_provisioned(receipt, "file", serial=f"box-{SERIAL}")
+        event = self.cloud.events(event="connect", certificateId=receipt)[0]
+        self.assertEqual(event["clientId"], f"box-{SERIAL}:{receipt}")
+
+    def test_activation_after_the_first_attempt(self):
+        """Later than the first attempt lasts: the schedule of [Retry] finds it, with two CONNECTs per attempt."""
+        self.scene("--jitp-delay=20", backend="file")
+        self.register()
+        self.gateway.configure("Retry", NotYet="2s 2s")
+        self.gateway.start()
+        receipt = self.import_signed()
+        error = self.gateway.wait_signalled("LastError", lambda error: "describe-certificate" in error[2])
+        self.assertEqual(error[:2], ["not-yet", "register"])
+        self.assertIn(f"refused {FIRST_ATTEMPT} times", error[2])
+        self.assertIn(f"--certificate-id {receipt}", error[2])
+        self.check_provisioned(receipt, "file")
+        self.assertIn("backoff", self.gateway.signalled("State"))
+        self.assertEqual({error[0] for error in self.gateway.signalled("LastError")}, {"", "not-yet"})
+        self.assertLessEqual(self.connects(receipt), FIRST_ATTEMPT + 2 * 3)
+
+    def test_restart_while_pending(self):
+        """The import survives, and nothing is asked of the operator again."""
+        self.scene("--jitp-delay=4", backend="file")
+        self.register()
+        self.gateway.start()
+        receipt = self.import_signed()
+        self.cloud.wait_event(event="refused", certificateId=receipt)
+        self.gateway.kill()
+        self.reap_orphans()
+        self.gateway.start()
+        self.check_provisioned(receipt, "file")
+
+
+class Lambda(Scene):
+    """jitr."""
+
+    def test_signed_request(self):
+        self.scene("--lambda", method="jitr")
+        self.register_without_template()
+        self.start_lambda()
+        self.gateway.start()
+        receipt = self.import_signed()
+        self.check_provisioned(receipt)
+        self.assertEqual(self.gateway.identity()["method"], "jitr")
+
+    def register_without_template(self):
+        return self.cloud.register_authority(self.maker.certificate)
+
+    def start_lambda(self, *options):
+        process = Process(
+            "iotcore-lambda",
+            [sys.executable, "-B", SOURCE_DIR / "tests/iotcore/iotcore-lambda", self.cloud.directory, *options],
+            self.directory / "lambda.log",
+        )
+        self.show_on_failure("iotcore-lambda", process.log)
+        self.addCleanup(process.stop)
+
+
+class Forms(Scene):
+    """Every form of a refusal is taken for "not yet", whatever it looks like."""
+
+    def test_each_form(self):
+        self.scene(backend="file")
+        self.register()
+        cases = [(refusal, version) for refusal in REFUSALS for version in ("1.2", "1.3")]
+        for number, (refusal, version) in enumerate(cases):
+            with self.subTest(refusal=refusal, version=version):
+                self.check_form(f"GW-1{number:03}", refusal, version)
+
+    def check_form(self, serial, refusal, version):
+        self.cloud.options(**{"refusal": refusal, "tls-version": version})
+        gateway = self.make_gateway(serial=serial)
+        gateway.start()
+        receipt = self.import_signed(gateway)
+        gateway.wait_provisioned()
+        self.assertEqual(gateway.property("CertificateId"), receipt)
+        self.assertNotIn("backoff", gateway.signalled("State"))
+        self.assertGreaterEqual(len(self.refusals(receipt)), 1)
+        gateway.stop()
+
+
+if __name__ == "__main__":
+    harness.main()
