@@ -6,6 +6,7 @@
 #include "common/settings.h"
 #include "worker/certificate.h"
 #include "worker/checkpoint.h"
+#include "worker/https.h"
 #include "worker/key.h"
 #include "worker/mqtt.h"
 #include "worker/options.h"
@@ -18,6 +19,7 @@
 #define CONNECT_TIMEOUT_S 30
 #define SUBSCRIBE_TIMEOUT_S 15
 #define EXCHANGE_TIMEOUT_S 30
+#define HTTPS_TIMEOUT_S 60
 /* "Create that takes 60 s": a discrete TPM may need a minute for a key. */
 #define KEY_TIMEOUT_S 120
 
@@ -42,6 +44,7 @@ struct enrollment {
     struct mqtt *mqtt;
     struct key *client_key; /* the key of the connection that is open, when it is not `key` */
     struct mqtt_reply reply;
+    struct https_response https_response;
     struct checkpoint held;         /* key, certificate, thing: as far as it has come */
     bool was_sent;                  /* its registration was asked for in an earlier attempt, and not answered */
     bool never_confirmed;           /* the certificate that was given up last: no answer said that it is registered */
@@ -86,6 +89,15 @@ void host_open(struct enrollment *enrollment);
  * ago. */
 int host_connect(struct enrollment *enrollment, const char *client_id, const char *certificate_pem, struct key *key,
                  const char *step, struct failure *failure);
+
+/* A software key for a connection that is not the device's own, and its certificate. Class `invalid` and unusable if
+ * they cannot be used, or do not belong together. */
+int host_load_client_key(struct enrollment *enrollment, const char *certificate_pem, const char *private_key_pem,
+                         struct key **ret);
+
+/* enrolld_host.https */
+int host_https(const struct enrolld_host *host, const struct enrolld_https_request *request,
+               struct enrolld_https_response *response);
 
 /* Closes it; accepts that there is none. */
 void host_disconnect(struct enrollment *enrollment);

@@ -21,6 +21,10 @@
 /* Longer ones are the daemon's: a worker that only waits holds memory for nothing. */
 #define PAUSE_MAX_MS 60000
 
+static void cleanup_key(struct key **key) {
+    key_free(*key);
+}
+
 static struct enrollment *enrollment_of(const struct enrolld_host *host) {
     return (struct enrollment *)host;
 }
@@ -125,6 +129,7 @@ static const char *host_request_pem(const struct enrolld_host *host) {
 
 void host_disconnect(struct enrollment *enrollment) {
     mqtt_reply_clear(&enrollment->reply);
+    https_response_clear(&enrollment->https_response);
     enrollment->mqtt = mqtt_free(enrollment->mqtt);
     enrollment->client_key = key_free(enrollment->client_key);
 }
@@ -191,25 +196,33 @@ __attribute__((format(printf, 2, 3))) static int fail_unusable(struct enrollment
     return -1;
 }
 
-static int host_plugin_connect(const struct enrolld_host *host, const char *client_id, const char *certificate_pem,
-                               const char *private_key_pem) {
-    struct enrollment *enrollment = enrollment_of(host);
+int host_load_client_key(struct enrollment *enrollment, const char *certificate_pem, const char *private_key_pem,
+                         struct key **ret) {
     const struct key_settings software = {.backend = KEY_BACKEND_FILE};
-    char default_id[SERIAL_MAX + 16];
+    CLEANUP(cleanup_key) struct key *key = NULL;
     struct certificate certificate;
     struct failure reason;
     size_t public_size = 0;
     bool lost;
-    host_disconnect(enrollment);
-    snprintf(default_id, sizeof default_id, "%s-enroll", enrollment->serial_number);
-    /* Up to here nothing was tried: with unusable inputs another method has its turn. */
-    if (key_load(&software, private_key_pem, strlen(private_key_pem), &enrollment->client_key, &lost, &reason) < 0)
+    if (key_load(&software, private_key_pem, strlen(private_key_pem), &key, &lost, &reason) < 0)
         return fail_unusable(enrollment, "the private key of this connection cannot be used: %s", reason.message);
     if (certificate_parse(certificate_pem, strlen(certificate_pem), enrollment->step, &certificate, &reason) < 0)
         return fail_unusable(enrollment, "%s", reason.message);
-    const uint8_t *public_key = key_public_der(enrollment->client_key, &public_size);
+    const uint8_t *public_key = key_public_der(key, &public_size);
     if (!certificate_has_key(&certificate, public_key, public_size))
         return fail_unusable(enrollment, "the private key of this connection does not belong to its certificate");
+    *ret = TAKE_POINTER(key);
+    return 0;
+}
+
+static int host_plugin_connect(const struct enrolld_host *host, const char *client_id, const char *certificate_pem,
+                               const char *private_key_pem) {
+    struct enrollment *enrollment = enrollment_of(host);
+    char default_id[SERIAL_MAX + 16];
+    host_disconnect(enrollment);
+    snprintf(default_id, sizeof default_id, "%s-enroll", enrollment->serial_number);
+    if (host_load_client_key(enrollment, certificate_pem, private_key_pem, &enrollment->client_key) < 0)
+        return -1;
     return host_connect(enrollment, client_id != NULL ? client_id : default_id, certificate_pem, enrollment->client_key,
                         enrollment->step, enrollment->failure);
 }
@@ -384,6 +397,7 @@ void host_open(struct enrollment *enrollment) {
         .subscribe = host_subscribe,
         .exchange = host_exchange,
         .disconnect = host_plugin_disconnect,
+        .https = host_https,
         .take_key = host_take_key,
         .certificate_pem = host_certificate_pem,
         .certificate_id = host_certificate_id,

@@ -297,10 +297,13 @@ int job_check_configuration(struct message *job, struct message *result, struct 
     struct settings settings;
     if (job_read_configuration(job, &configuration, &settings, failure) < 0)
         return -1;
-    for (size_t i = 0; i < settings.method_count; i++)
+    for (size_t i = 0; i < settings.method_count; i++) {
         if (plugin_load(settings.methods[i], &plugin, failure) < 0 ||
             options_check(configuration, plugin, settings.methods[i], failure) < 0)
             return -1;
+        if (!report_has_channel())
+            options_print_unset(configuration, plugin, settings.methods[i]);
+    }
     (void)message_add(result, JOB_KEY_METHOD, settings.methods[0]);
     return 0;
 }

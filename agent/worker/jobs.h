@@ -18,6 +18,9 @@ int job_enroll(struct message *job, struct message *result, bool *resume, struct
 /* Judges the configuration, the plugin's section included, without touching key or network. */
 int job_check_configuration(struct message *job, struct message *result, struct failure *failure);
 
+/* Tells which methods are installed: the file of a JOB_PLUGINS, or, for a person, their texts. */
+int job_plugins(struct message *result, struct failure *failure);
+
 /* Reads the file of a role from a job; it must be text. The caller frees *ret_text and wipes it if it is secret. */
 int job_read_file(const struct message *job, enum file_role role, char **ret_text, size_t *ret_size,
                   struct failure *failure);

@@ -45,6 +45,7 @@ static int usage(FILE *stream) {
     fprintf(stream, "Usage: enrolld-worker check        [--config=FILE] [--directory=DIR]\n"
                     "       enrolld-worker enroll       [--config=FILE] --directory=DIR\n"
                     "       enrolld-worker check-config [--config=FILE]\n"
+                    "       enrolld-worker plugins\n"
                     "Does one job of enrolld by hand.\n\n"
                     "  --config=FILE    the configuration; its drop-ins are FILE.d/*.conf\n"
                     "  --directory=DIR  check: the identity (default: current in the state directory)\n"
@@ -124,6 +125,8 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
     message_init(job, MESSAGE_JOB);
     if (message_add(job, JOB_KEY_VERB, arguments->verb) < 0 || message_add_number(job, JOB_KEY_GENERATION, 1) < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of room");
+    if (strcmp(arguments->verb, JOB_PLUGINS) == 0)
+        return 0;
     if (attach_configuration(job, arguments->configuration, failure) < 0)
         return -1;
     /* Before anything is asked of the cloud: a certificate that cannot be written would be wasted. */
@@ -171,6 +174,8 @@ static int run_job(struct message *job, struct message *result, const char **los
         return job_enroll(job, result, resume, failure);
     if (verb != NULL && strcmp(verb, JOB_CHECK_CONFIG) == 0)
         return job_check_configuration(job, result, failure);
+    if (verb != NULL && strcmp(verb, JOB_PLUGINS) == 0)
+        return job_plugins(result, failure);
     return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "this worker knows no job of that name");
 }
 
@@ -228,7 +233,8 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
     if (arguments->verb == NULL)
         return argc == 1 ? -1 : usage(stderr);
     bool enrolls = strcmp(arguments->verb, JOB_ENROLL) == 0;
-    if (!enrolls && strcmp(arguments->verb, JOB_CHECK) != 0 && strcmp(arguments->verb, JOB_CHECK_CONFIG) != 0)
+    if (!enrolls && strcmp(arguments->verb, JOB_CHECK) != 0 && strcmp(arguments->verb, JOB_CHECK_CONFIG) != 0 &&
+        strcmp(arguments->verb, JOB_PLUGINS) != 0)
         return usage(stderr);
     return enrolls && arguments->directory == NULL ? usage(stderr) : -1;
 }

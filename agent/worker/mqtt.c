@@ -195,25 +195,16 @@ static int fail_connack_3_1_1(const struct mqtt *mqtt, int code, struct failure 
 /* The connection is gone: by whom, and what that is worth as evidence (only what came inside the session is). */
 static int fail_ended(const struct mqtt *mqtt, const char *awaited, struct failure *failure) {
     switch (relay_ended(mqtt->relay)) {
-    case RELAY_ALERT:
-        return failure_set(failure, tls_was_refused(mqtt->tls) ? FAILURE_DENIED : FAILURE_NETWORK, mqtt->step,
-                           "%s %s: TLS alert %s", mqtt->peer,
-                           tls_was_refused(mqtt->tls) ? "refused the client certificate" : "ended the connection",
-                           tls_alert_text(mqtt->tls));
     case RELAY_CLOSED:
         failure_record(failure, mqtt->connack.seen ? FAILURE_NETWORK : FAILURE_DENIED, mqtt->step,
                        "%s closed the connection without a %s", mqtt->peer, awaited);
         failure->wordless = true;
         return -1;
+    case RELAY_ALERT:
     case RELAY_CUT:
-        return failure_set(
-            failure, FAILURE_NETWORK, mqtt->step, "%s: the connection broke before the %s: %s", mqtt->peer, awaited,
-            relay_error(mqtt->relay) == -EPIPE ? "closed without a word" : strerror(-relay_error(mqtt->relay)));
     case RELAY_FLOODED:
-        return failure_set(failure, FAILURE_NETWORK, mqtt->step, "%s sent more than %d bytes", mqtt->peer,
-                           RELAY_RECEIVED_MAX);
     case RELAY_REFUSED:
-        return failure_set(failure, FAILURE_INTERNAL, mqtt->step, "another process connected to the private socket");
+        return relay_fail(mqtt->relay, mqtt->peer, awaited, mqtt->step, failure);
     case RELAY_RUNNING:
         break;
     }

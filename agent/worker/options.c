@@ -89,6 +89,13 @@ int options_check(const struct configuration *configuration, const struct enroll
     return 0;
 }
 
+void options_print_unset(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+                         const char *method) {
+    for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)
+        if (option->type != ENROLLD_OPTION_PREFIX && configuration_find(configuration, method, option->name) == NULL)
+            printf("[%s] %s=%s  (default)\n", method, option->name, option->otherwise != NULL ? option->otherwise : "");
+}
+
 static int read_path(const char *path, char **ret) {
     AUTO_CLOSE int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     char *text = NULL;

@@ -20,6 +20,10 @@ int options_read(const struct configuration *configuration, const struct enrolld
 int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
                   struct failure *failure);
 
+/* Prints the keys of the method's section that are not set, with their defaults, as --check-config prints settings. */
+void options_print_unset(const struct configuration *configuration, const struct enrolld_plugin *plugin,
+                         const char *method);
+
 const char *options_get(const struct options *options, const char *name);
 
 /* As enrolld_host.next_option. */

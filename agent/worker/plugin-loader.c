@@ -56,11 +56,15 @@ static int judge(const struct enrolld_plugin *plugin, const char *name, const ch
     return 0;
 }
 
-int plugin_load(const char *name, const struct enrolld_plugin **ret, struct failure *failure) {
+const char *plugin_directory(void) {
     const char *directory = getenv("ENROLLD_PLUGIN_DIR");
+    return directory != NULL ? directory : PLUGINS_DIR;
+}
+
+int plugin_load(const char *name, const struct enrolld_plugin **ret, struct failure *failure) {
     AUTO_FREE char *path = NULL;
     char resolved[PATH_MAX];
-    if (asprintf(&path, "%s/%s.so", directory != NULL ? directory : PLUGINS_DIR, name) < 0)
+    if (asprintf(&path, "%s/%s.so", plugin_directory(), name) < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
     if (realpath(path, resolved) == NULL)
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,

@@ -233,6 +233,10 @@ int relay_error(const struct relay *relay) {
     return relay->error;
 }
 
+const struct tls *relay_tls(const struct relay *relay) {
+    return relay->tls;
+}
+
 bool relay_is_flushed(const struct relay *relay) {
     return relay->end != RELAY_RUNNING || relay->peer_closed;
 }

@@ -45,6 +45,12 @@ void relay_run(struct relay *relay);
 enum relay_end relay_ended(const struct relay *relay);
 /* RELAY_CUT: the negative errno of tls_read() or tls_write(). */
 int relay_error(const struct relay *relay);
+/* Records how it ended, while `awaited` was awaited of the server: class `denied` for an alert about the client
+ * certificate, else `network`. */
+int relay_fail(const struct relay *relay, const char *peer, const char *awaited, const char *step,
+               struct failure *failure);
+/* The session, borrowed. */
+const struct tls *relay_tls(const struct relay *relay);
 /* True when the library has closed its side and all its bytes have gone to TLS, or TLS has ended. */
 bool relay_is_flushed(const struct relay *relay);
 /* The first bytes that came from the server, RELAY_FIRST_SIZE at most, borrowed. */

@@ -5,6 +5,7 @@
 #include <wolfssl/error-ssl.h>
 #include <wolfssl/wolfcrypt/error-crypt.h>
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
@@ -57,13 +58,13 @@ static const uint8_t suites[] = {
     0xcc, 0xa8, /* TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 */
 };
 
-/* What wolfSSL says about a server that it refused. */
+/* What wolfSSL says about a server that it refused. The first two go on with the name of the trust anchors. */
 static const struct {
     int error;
     const char *text;
 } refusals[] = {
-    {ASN_NO_SIGNER_E, "the server's certificate is not signed by a CA in RootCA="},
-    {ASN_SELF_SIGNED_E, "the server's certificate is self-signed and not in RootCA="},
+    {ASN_NO_SIGNER_E, "the server's certificate is not signed by a CA in "},
+    {ASN_SELF_SIGNED_E, "the server's certificate is self-signed and not in "},
     {ASN_SIG_CONFIRM_E, "the signature of the server's certificate is wrong"},
     {ASN_PATHLEN_INV_E, "the server's chain is longer than a CA in it allows"},
     {ASN_PATHLEN_SIZE_E, "the server's chain is longer than a CA in it allows"},
@@ -150,6 +151,10 @@ static int transport_send(WOLFSSL *session, char *data, int size, void *userdata
     return transport_result(tls, sent, WOLFSSL_CBIO_ERR_WANT_WRITE);
 }
 
+static const char *anchors_name(const struct tls_settings *settings) {
+    return settings->anchors != NULL ? settings->anchors : "RootCA=";
+}
+
 static int context_load_anchors(WOLFSSL_CTX *context, const struct tls_settings *settings, struct failure *failure) {
     /* Takes what it can of a bundle; an error is that of the last one when none could be taken. */
     int result = wolfSSL_CTX_load_verify_buffer(context, (const unsigned char *)settings->root_ca_pem,
@@ -158,10 +163,10 @@ static int context_load_anchors(WOLFSSL_CTX *context, const struct tls_settings 
         return 0;
     if (result == ASN_BEFORE_DATE_E)
         return failure_set(failure, FAILURE_CLOCK, settings->step,
-                           "the certificates in RootCA= are not valid yet: is the clock right?");
-    return failure_set(failure, FAILURE_INVALID, settings->step, "RootCA= has no usable certificate: %s",
-                       result == ASN_AFTER_DATE_E ? "they have expired"
-                                                  : wolfSSL_ERR_reason_error_string((unsigned long)result));
+                           "the certificates in %s are not valid yet: is the clock right?", anchors_name(settings));
+    return failure_set(
+        failure, FAILURE_INVALID, settings->step, "%s has no usable certificate: %s", anchors_name(settings),
+        result == ASN_AFTER_DATE_E ? "they have expired" : wolfSSL_ERR_reason_error_string((unsigned long)result));
 }
 
 static int context_load_client(WOLFSSL_CTX *context, const struct tls_settings *settings, struct failure *failure) {
@@ -209,6 +214,27 @@ static int context_new(const struct tls_settings *settings, WOLFSSL_CTX **ret, s
     return context_load_client(context, settings, failure);
 }
 
+/* wolfSSL compares texts, and writes the address of a certificate without leaving out zeros. */
+static void address_write_out(const struct in6_addr *address, char text[INET6_ADDRSTRLEN]) {
+    for (size_t i = 0; i < sizeof address->s6_addr; i += 2)
+        text += sprintf(text, i > 0 ? ":%02X%02X" : "%02X%02X", address->s6_addr[i], address->s6_addr[i + 1]);
+}
+
+/* An address is not told by SNI (RFC 6066 section 3), and is compared with the addresses of the certificate. */
+static bool session_set_name(struct tls *tls, const char *name) {
+    struct in6_addr address;
+    char text[INET6_ADDRSTRLEN];
+    bool v4 = inet_pton(AF_INET, name, &address) == 1;
+    if (v4 || inet_pton(AF_INET6, name, &address) == 1) {
+        snprintf(text, sizeof text, "%s", name);
+        if (!v4)
+            address_write_out(&address, text);
+        return wolfSSL_X509_VERIFY_PARAM_set1_ip_asc(wolfSSL_get0_param(tls->session), text) == WOLFSSL_SUCCESS;
+    }
+    return wolfSSL_check_domain_name(tls->session, name) == WOLFSSL_SUCCESS &&
+           wolfSSL_UseSNI(tls->session, WOLFSSL_SNI_HOST_NAME, name, (unsigned short)strlen(name)) == WOLFSSL_SUCCESS;
+}
+
 static int session_new(struct tls *tls, const struct tls_settings *settings, struct failure *failure) {
     tls->session = wolfSSL_new(tls->context);
     if (tls->session == NULL)
@@ -217,9 +243,7 @@ static int session_new(struct tls *tls, const struct tls_settings *settings, str
     wolfSSL_SetIOWriteCtx(tls->session, tls);
     if (settings->key != NULL)
         key_use_in_session(settings->key, tls->session);
-    bool set = wolfSSL_check_domain_name(tls->session, settings->server_name) == WOLFSSL_SUCCESS &&
-               wolfSSL_UseSNI(tls->session, WOLFSSL_SNI_HOST_NAME, settings->server_name,
-                              (unsigned short)strlen(settings->server_name)) == WOLFSSL_SUCCESS;
+    bool set = session_set_name(tls, settings->server_name);
     if (set && settings->alpn != NULL) {
         char alpn[64]; /* wolfSSL cuts it at commas in place */
         snprintf(alpn, sizeof alpn, "%s", settings->alpn);
@@ -310,7 +334,8 @@ static int handshake_fail(struct tls *tls, const struct tls_settings *settings, 
     if (error == ASN_BEFORE_DATE_E || error == ASN_AFTER_DATE_E)
         return dates_fail(tls, settings, error, failure);
     if (refusal_text(error) != NULL)
-        return failure_set(failure, FAILURE_NETWORK, step, "%s: %s", host, refusal_text(error));
+        return failure_set(failure, FAILURE_NETWORK, step, "%s: %s%s", host, refusal_text(error),
+                           error == ASN_NO_SIGNER_E || error == ASN_SELF_SIGNED_E ? anchors_name(settings) : "");
     if (error == WOLFSSL_ERROR_WANT_READ || error == WOLFSSL_ERROR_WANT_WRITE)
         return failure_set(failure, FAILURE_NETWORK, step, "%s: no answer in the TLS handshake", host);
     alert_note(tls);

@@ -16,8 +16,9 @@ enum tls_version {
 };
 
 struct tls_settings {
-    const char *server_name; /* SNI, and the name that the server's certificate must have */
+    const char *server_name; /* SNI, and the name that the server's certificate must have; an address: without SNI */
     const char *root_ca_pem; /* trust anchors */
+    const char *anchors;     /* how messages call them; NULL: "RootCA=" */
     size_t root_ca_size;
     const char *certificate_pem; /* client chain, leaf first; NULL for no client certificate */
     size_t certificate_size;

@@ -24,7 +24,7 @@ static const struct enrolld_option options[] = {
      "csr: the key is made here; cloud: the cloud makes it, and it is imported", "csr cloud", "csr"},
     {"ClientId", ENROLLD_OPTION_TEXT, false, "MQTT client id of the claim connection, default %s-enroll"},
     {"Parameter.", ENROLLD_OPTION_PREFIX, false,
-     "Parameter.NAME=: a parameter of the template: text with specifiers, file:/PATH or credential:ID"},
+     "a parameter of the template: text with specifiers, file:/PATH or credential:ID"},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL},
 };
 

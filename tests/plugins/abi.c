@@ -1,0 +1,154 @@
+/* Stops compiling when the binary interface of plugins moves, on 64-bit and on 32-bit machines. What it says of version
+ * 1 never changes; a member that is added at the end of a struct gets a line, and the struct's size a new number. It is
+ * a whole plugin besides, so that all of it can be loaded. */
+#include <enrolld/plugin.h>
+
+#define IS_LP64 (sizeof(void *) == 8)
+#define SIZE(object, lp64, ilp32)                                                                                      \
+    _Static_assert(sizeof(object) == (IS_LP64 ? (lp64) : (ilp32)), "the size of " #object " has changed")
+#define VALUE(name, value) _Static_assert((name) == (value), #name " has changed")
+/* The last argument is what a pointer to the member is, where it is not plainly the type with a star behind it. */
+#define MEMBER_BY_POINTER(object, member, lp64, ilp32, pointer)                                                        \
+    _Static_assert(offsetof(object, member) == (IS_LP64 ? (lp64) : (ilp32)), #member " has moved");                    \
+    _Static_assert(_Generic(&((object *)0)->member, pointer : 1, default : 0), "the type of " #member " has changed")
+#define MEMBER(object, member, lp64, ilp32, type) MEMBER_BY_POINTER(object, member, lp64, ilp32, type *)
+/* A function of the host: its position among members that are as large as a pointer each. */
+#define FUNCTION(member, position, result, ...)                                                                        \
+    MEMBER_BY_POINTER(struct enrolld_host, member, 8 * (position), 4 * (position), result(**)(__VA_ARGS__))
+#define HOST const struct enrolld_host *
+
+VALUE(ENROLLD_PLUGIN_ABI, 1);
+
+VALUE(ENROLLD_CLASS_NETWORK, 0);
+VALUE(ENROLLD_CLASS_CLOUD_BUSY, 1);
+VALUE(ENROLLD_CLASS_NOT_YET, 2);
+VALUE(ENROLLD_CLASS_DENIED, 3);
+VALUE(ENROLLD_CLASS_INVALID, 4);
+VALUE(ENROLLD_CLASS_INTERNAL, 5);
+VALUE(ENROLLD_OPTION_TEXT, 0);
+VALUE(ENROLLD_OPTION_FILE, 1);
+VALUE(ENROLLD_OPTION_PREFIX, 2);
+VALUE(ENROLLD_REGISTRATION_ASKED, 0);
+VALUE(ENROLLD_REGISTRATION_REFUSED, 1);
+VALUE(ENROLLD_REGISTRATION_SPENT, 2);
+SIZE(enum enrolld_class, 4, 4);
+SIZE(enum enrolld_option_type, 4, 4);
+SIZE(enum enrolld_registration, 4, 4);
+SIZE(bool, 1, 1);
+
+SIZE(struct enrolld_option, 40, 24);
+MEMBER(struct enrolld_option, name, 0, 0, const char *);
+MEMBER(struct enrolld_option, type, 8, 4, enum enrolld_option_type);
+MEMBER(struct enrolld_option, required, 12, 8, bool);
+MEMBER(struct enrolld_option, help, 16, 12, const char *);
+MEMBER(struct enrolld_option, choices, 24, 16, const char *);
+MEMBER(struct enrolld_option, otherwise, 32, 20, const char *);
+
+SIZE(struct enrolld_method, 16, 8);
+MEMBER(struct enrolld_method, name, 0, 0, const char *);
+MEMBER(struct enrolld_method, help, 8, 4, const char *);
+
+SIZE(struct enrolld_reply, 24, 12);
+MEMBER(struct enrolld_reply, accepted, 0, 0, bool);
+MEMBER(struct enrolld_reply, payload, 8, 4, const char *);
+MEMBER(struct enrolld_reply, size, 16, 8, size_t);
+
+SIZE(struct enrolld_refusal, 16, 12);
+MEMBER(struct enrolld_refusal, class, 0, 0, enum enrolld_class);
+MEMBER(struct enrolld_refusal, reached, 4, 4, bool);
+MEMBER(struct enrolld_refusal, message, 8, 8, const char *);
+
+SIZE(struct enrolld_https_request, 72, 36);
+MEMBER(struct enrolld_https_request, size, 0, 0, size_t);
+MEMBER(struct enrolld_https_request, method, 8, 4, const char *);
+MEMBER(struct enrolld_https_request, url, 16, 8, const char *);
+MEMBER(struct enrolld_https_request, headers, 24, 12, const char *const *);
+MEMBER(struct enrolld_https_request, body, 32, 16, const void *);
+MEMBER(struct enrolld_https_request, body_size, 40, 20, size_t);
+MEMBER(struct enrolld_https_request, root_ca_pem, 48, 24, const char *);
+MEMBER(struct enrolld_https_request, certificate_pem, 56, 28, const char *);
+MEMBER(struct enrolld_https_request, private_key_pem, 64, 32, const char *);
+
+SIZE(struct enrolld_https_response, 48, 24);
+MEMBER(struct enrolld_https_response, size, 0, 0, size_t);
+MEMBER(struct enrolld_https_response, status, 8, 4, int);
+MEMBER(struct enrolld_https_response, content_type, 16, 8, const char *);
+MEMBER(struct enrolld_https_response, body, 24, 12, const char *);
+MEMBER(struct enrolld_https_response, body_size, 32, 16, size_t);
+MEMBER(struct enrolld_https_response, retry_after_s, 40, 20, uint32_t);
+
+SIZE(struct enrolld_host, 8 * 24, 4 * 24);
+MEMBER(struct enrolld_host, size, 0, 0, size_t);
+MEMBER(struct enrolld_host, method, 8, 4, const char *);
+MEMBER(struct enrolld_host, serial_number, 16, 8, const char *);
+MEMBER(struct enrolld_host, endpoint, 24, 12, const char *);
+MEMBER(struct enrolld_host, waited_s, 32, 16, uint32_t);
+FUNCTION(step, 5, void, HOST, const char *);
+FUNCTION(fail, 6, int, HOST, enum enrolld_class, const char *, ...);
+FUNCTION(pause, 7, void, HOST, uint32_t, const char *);
+FUNCTION(option, 8, const char *, HOST, const char *);
+FUNCTION(next_option, 9, bool, HOST, const char *, size_t *, const char **, const char **);
+FUNCTION(request_pem, 10, const char *, HOST);
+FUNCTION(connect, 11, int, HOST, const char *, const char *, const char *);
+FUNCTION(subscribe, 12, int, HOST, const char *const *, size_t);
+FUNCTION(exchange, 13, int, HOST, const char *, const char *, size_t, struct enrolld_reply *);
+FUNCTION(disconnect, 14, void, HOST);
+FUNCTION(https, 15, int, HOST, const struct enrolld_https_request *, struct enrolld_https_response *);
+FUNCTION(take_key, 16, int, HOST, const char *);
+FUNCTION(certificate_pem, 17, const char *, HOST);
+FUNCTION(certificate_id, 18, const char *, HOST);
+FUNCTION(held_secret, 19, const char *, HOST);
+FUNCTION(take_certificate, 20, int, HOST, const char *, const char *, const char *);
+FUNCTION(registration, 21, int, HOST, enum enrolld_registration);
+FUNCTION(take_thing, 22, int, HOST, const char *, const char *);
+FUNCTION(try_identity, 23, int, HOST, struct enrolld_refusal *);
+
+SIZE(struct enrolld_plugin, 64, 36);
+MEMBER(struct enrolld_plugin, abi, 0, 0, uint32_t);
+MEMBER(struct enrolld_plugin, size, 4, 4, uint32_t);
+MEMBER(struct enrolld_plugin, host_size, 8, 8, uint32_t);
+MEMBER(struct enrolld_plugin, methods, 16, 12, const struct enrolld_method *);
+MEMBER(struct enrolld_plugin, options, 24, 16, const struct enrolld_option *);
+MEMBER(struct enrolld_plugin, imports, 32, 20, bool);
+MEMBER_BY_POINTER(struct enrolld_plugin, brings_key, 40, 24, bool (**)(HOST));
+MEMBER_BY_POINTER(struct enrolld_plugin, usable, 48, 28, int (**)(HOST));
+MEMBER_BY_POINTER(struct enrolld_plugin, enroll, 56, 32, int (**)(HOST));
+
+static const struct enrolld_method methods[] = {
+    {"abi", "does nothing"},
+    {NULL, NULL},
+};
+
+static const struct enrolld_option options[] = {
+    {"Text", ENROLLD_OPTION_TEXT, true, "a text", "one two", NULL},
+    {"Other", ENROLLD_OPTION_TEXT, false, "another text", NULL, "three"},
+    {"File", ENROLLD_OPTION_FILE, false, "a file", NULL, NULL},
+    {"Family.", ENROLLD_OPTION_PREFIX, false, "a family", NULL, NULL},
+    {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL},
+};
+
+static bool brings_key(const struct enrolld_host *host) {
+    (void)host;
+    return false;
+}
+
+static int usable(const struct enrolld_host *host) {
+    (void)host;
+    return 0;
+}
+
+static int enroll(const struct enrolld_host *host) {
+    return host->fail(host, ENROLLD_CLASS_NOT_YET, "this plugin does nothing");
+}
+
+const struct enrolld_plugin enrolld_plugin = {
+    .abi = ENROLLD_PLUGIN_ABI,
+    .size = sizeof(struct enrolld_plugin),
+    .host_size = sizeof(struct enrolld_host),
+    .methods = methods,
+    .options = options,
+    .imports = false,
+    .brings_key = brings_key,
+    .usable = usable,
+    .enroll = enroll,
+};
