@@ -56,8 +56,8 @@ static bool parse_path(struct control_uri *uri, char *path) {
 static bool parse_query(struct control_uri *uri, char *query) {
     while (query != NULL) {
         char *rest = cut(query, '&'), *value = cut(query, '=');
-        if (uri->parameter_count == CONTROL_URI_PARAMETERS || !decode(query) || (value != NULL && !decode(value)) ||
-            control_uri_parameter(uri, query) != NULL)
+        if (uri->parameter_count == CONTROL_URI_PARAMETERS || *query == '\0' || !decode(query) ||
+            (value != NULL && !decode(value)) || control_uri_parameter(uri, query) != NULL)
             return false;
         uri->parameters[uri->parameter_count].name = query;
         uri->parameters[uri->parameter_count++].value = value != NULL ? value : "";

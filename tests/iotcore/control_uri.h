@@ -20,7 +20,7 @@ struct control_uri {
 
 /* Reads the target as it stands in the request line, "/things/GW-0001/principals?maxResults=5". A "/" that is written
  * as %2F belongs to its part (RFC 3986, section 2.2). False for anything that is malformed: not UTF-8 after decoding,
- * with a NUL, too long, of too many parts, with an empty part, or with a parameter twice. */
+ * with a NUL, too long, of too many parts, with an empty part, or with a parameter twice or without a name. */
 bool control_uri_parse(struct control_uri *uri, const char *target);
 
 /* The parameter's value, or NULL if it is not there. */
