@@ -6,12 +6,14 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import socket
 import ssl
 import struct
 import subprocess
+import unittest
 
 from harness import DEADLINE, SOURCE_DIR, Process, built, wait_for
 
@@ -140,6 +142,23 @@ def free_port():
                 continue
 
 
+class AwsError(Exception):
+    """The aws client was refused; code: "ResourceNotFoundException" and the like, None if it did not get that far."""
+
+    def __init__(self, text):
+        super().__init__(text)
+        found = re.search(r"An error occurred \((\w+)\)", text)
+        self.code = found[1] if found else None
+
+
+def aws_program():
+    """The aws client of the distribution, or whichever is there; the test is skipped without one."""
+    found = shutil.which("aws", path="/usr/bin") or shutil.which("aws")
+    if found is None:
+        raise unittest.SkipTest("no aws client")
+    return found
+
+
 class Cloud:
     """AWS IoT Core's stand-in: mosquitto with the plugin of tests/iotcore."""
 
@@ -183,6 +202,7 @@ class Cloud:
         return f"gateway-{serial}"
 
     def start(self):
+        (self.state / "control-port").unlink(missing_ok=True)
         self.process = Process(
             "mosquitto", ["mosquitto", "-c", self.directory / "mosquitto.conf"], self.directory / "output"
         )
@@ -328,6 +348,40 @@ class Cloud:
         """The status of each certificate that is attached to the thing."""
         certificates = self.registry()["certificates"]
         return {key: value["status"] for key, value in certificates.items() if thing in value["things"]}
+
+    def control_url(self):
+        """With --control-port: where the control plane is."""
+        path = self.state / "control-port"
+        wait_for("the control plane listens", path.exists)
+        return f"http://127.0.0.1:{path.read_text().strip()}"
+
+    def aws_environment(self):
+        """For the aws client: credentials that nobody verifies, and nothing of this machine's."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "not verified",
+            "AWS_DEFAULT_REGION": "eu-central-1",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_PAGER": "",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def aws(self, *arguments):
+        """Runs `aws iot` on the control plane (--control-port); returns what it said, an empty object for nothing."""
+        done = subprocess.run(
+            [aws_program(), "iot", "--endpoint-url", self.control_url(), "--output=json", *map(str, arguments)],
+            env=self.aws_environment(),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        if done.returncode != 0:
+            raise AwsError(f"aws iot {arguments[0]}: {done.stderr.strip()}")
+        return json.loads(done.stdout or "{}")
 
     def history(self):
         """With --history=on: microseconds since the epoch and path of each version of the registry, in their order."""

@@ -5,10 +5,12 @@
  *   history           off or on: each version of the registry is kept
  *   host              the endpoint's name
  *   front             off or on: all connections come from the front, see arrival.h
+ *   control_port      the control plane listens there, on 127.0.0.1; 0: on any free port, absent: nowhere
  * and those of option.h. */
 #include "access.h"
 #include "arrival.h"
 #include "broker.h"
+#include "control.h"
 #include "edit.h"
 #include "jit.h"
 #include "json_read.h"
@@ -18,6 +20,7 @@
 #include "topic.h"
 
 #include "common/cleanup.h"
+#include "common/text.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -146,6 +149,7 @@ static int on_tick(int event, void *event_data, void *userdata) {
     (void)event;
     (void)event_data;
     edit_tick(standin);
+    control_tick(standin->control);
     end_refused_connections(standin);
     jit_tick(standin);
     reply_tick(standin);
@@ -178,6 +182,7 @@ static bool read_issuer(struct issuer *issuer, const char *value) {
 struct start_options {
     const char *state;
     const char *host;
+    const char *control_port; /* NULL: no control plane */
     bool history;
     bool front;
 };
@@ -189,6 +194,8 @@ static bool read_option(struct standin *standin, const struct mosquitto_opt *opt
         start->host = option->value;
     else if (strcmp(option->key, "front") == 0)
         start->front = strcmp(option->value, "on") == 0;
+    else if (strcmp(option->key, "control_port") == 0)
+        start->control_port = option->value;
     else if (strcmp(option->key, "issuer") == 0)
         return read_issuer(&standin->provisioning.issuer, option->value);
     else if (strcmp(option->key, "history") == 0)
@@ -227,6 +234,14 @@ static int begin_history(struct standin *standin, const char *state) {
     return 0;
 }
 
+static int begin_control(struct standin *standin, const struct start_options *start) {
+    uint64_t port;
+    if (text_to_u64(start->control_port, &port) < 0 || port > UINT16_MAX)
+        return fail("no such port:", start->control_port);
+    standin->control = control_start(standin, start->state, (uint16_t)port);
+    return standin->control != NULL ? 0 : fail("can't listen on the control port", start->control_port);
+}
+
 static int open_state(struct standin *standin, const struct start_options *start) {
     const char *state = start->state;
     AUTO_FREE char *registry = state_path(state, "registry.json"), *events = state_path(state, "events");
@@ -247,10 +262,13 @@ static int open_state(struct standin *standin, const struct start_options *start
         return fail("can't open", events);
     if (start->front && begin_front(standin, state) < 0)
         return -1;
-    return start->history ? begin_history(standin, state) : 0;
+    if (start->history && begin_history(standin, state) < 0)
+        return -1;
+    return start->control_port != NULL ? begin_control(standin, start) : 0;
 }
 
 static struct standin *standin_free(struct standin *standin) {
+    control_stop(standin->control);
     reply_clear(standin);
     jit_clear(standin);
     connection_close_all(&standin->connections);

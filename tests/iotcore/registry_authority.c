@@ -40,7 +40,7 @@ static int64_t seconds_of(const ASN1_TIME *time) {
     return ASN1_TIME_to_tm(time, &parts) == 1 ? (int64_t)timegm(&parts) : 0;
 }
 
-static struct json_object *validity_of(const X509 *certificate) {
+struct json_object *registry_validity(const X509 *certificate) {
     struct json_object *validity = json_object_new_object();
     set_number(validity, "notBefore", seconds_of(X509_get0_notBefore(certificate)));
     set_number(validity, "notAfter", seconds_of(X509_get0_notAfter(certificate)));
@@ -79,7 +79,7 @@ int registry_authority_add(struct registry *registry, X509 *certificate,
     set_text(authority, "certificateMode", settings->mode);
     set_number(authority, "createdAt", registry_now(registry));
     set_number(authority, "modifiedAt", registry_now(registry));
-    json_object_object_add(authority, "validity", validity_of(certificate));
+    json_object_object_add(authority, "validity", registry_validity(certificate));
     set_number(authority, "customerVersion", 1);
     set_text(authority, "generationId", generation);
     set_text(authority, "ownedBy", registry_account(registry));

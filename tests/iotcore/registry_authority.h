@@ -47,6 +47,9 @@ struct json_object *registry_authorities_of(const struct registry *registry, X50
 /* True if authority has signed the certificate: its subject is the issuer, and its key fits the signature. */
 bool registry_signed_by(X509 *certificate, X509 *authority);
 
+/* {notBefore, notAfter} in seconds since the epoch, owned by the caller. */
+struct json_object *registry_validity(const X509 *certificate);
+
 /* "GetRegistrationCode": makes one if there is none, which the caller has to save then. NULL if out of memory. */
 const char *registry_registration_code(struct registry *registry);
 void registry_registration_code_delete(struct registry *registry);

@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+struct control;
 struct jit_work;
 struct reply;
 
@@ -23,9 +24,10 @@ struct standin {
     struct reply *replies;
     struct jit_work *jit_works;
     char *edits_path;
-    char *front_path;    /* the folder in which the front notes who comes, NULL without a front */
-    char *host;          /* the endpoint's name */
-    int64_t next_expiry; /* milliseconds of the monotonic clock */
+    char *front_path;        /* the folder in which the front notes who comes, NULL without a front */
+    char *host;              /* the endpoint's name */
+    struct control *control; /* NULL: there is no control plane */
+    int64_t next_expiry;     /* milliseconds of the monotonic clock */
 };
 
 /* Milliseconds of the monotonic clock. */

@@ -76,7 +76,7 @@ static int check_attributes(const struct template_thing *thing, struct rejection
     return 0;
 }
 
-static int check_names(const struct template_thing *thing, struct rejection *rejection) {
+int template_check_thing(const struct template_thing *thing, struct rejection *rejection) {
     if (!template_thing_name_valid(thing->name))
         return rejection_set(rejection, 400, "InvalidParameters",
                              "1 validation error detected: Value '%.128s' at 'thingName' failed to satisfy "
@@ -146,7 +146,7 @@ static int resolve_thing(const struct template_scope *scope, struct json_object 
         return -1;
     if (thing->name == NULL)
         return rejection_set(rejection, 400, "InvalidParameters", "The thing has no ThingName");
-    return check_names(thing, rejection);
+    return template_check_thing(thing, rejection);
 }
 
 /* The samples of AWS write both ACTIVE and Active. */

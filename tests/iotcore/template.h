@@ -39,3 +39,6 @@ int template_resolve(struct json_object *body, struct json_object *parameters, c
 
 /* 1 to 128 of [a-zA-Z0-9:_-]. */
 bool template_thing_name_valid(const char *name);
+
+/* Name, type, groups and attributes as the API takes them. Returns 0, or -1 with 400 InvalidParameters. */
+int template_check_thing(const struct template_thing *thing, struct rejection *rejection);
