@@ -69,7 +69,7 @@ int control_create_provisioning_template(const struct control_call *call) {
     if (json_member(templates, request.name, json_type_object) != NULL)
         return rejection_set(call->rejection, 409, "ResourceAlreadyExistsException",
                              "Provisioning template %.36s already exists", request.name);
-    if (registry_template_set(call->registry, request.name, request.body, request.enabled) < 0)
+    if (registry_template_set(call->registry, request.name, request.type, request.body, request.enabled) < 0)
         return control_invalid(call, "templateBody is not a JSON object");
     struct json_object *template = json_member(templates, request.name, json_type_object);
     control_set(template, "type", request.type != NULL ? request.type : "FLEET_PROVISIONING");
