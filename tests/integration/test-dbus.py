@@ -19,6 +19,7 @@ PROPERTIES = {
     "Version": "s",
     "State": "s",
     "Method": "s",
+    "Methods": "a(sss)",
     "Step": "s",
     "Attempt": "u",
     "NextAttempt": "t",
@@ -38,6 +39,11 @@ PROPERTIES = {
 # Names and types of the arguments that go in, and of those that come out.
 METHODS = {
     "Enroll": ([], ["u"]),
+    "CreateRequest": (["s"], ["u"]),
+    "GetRequest": ([], ["s"]),
+    "Import": (["h", "h"], ["u"]),
+    "ImportCertificate": (["h"], ["u"]),
+    "ListPlugins": ([], ["a(ss)"]),
     "Cancel": (["u"], []),
     "Reload": ([], []),
 }
