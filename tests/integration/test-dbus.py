@@ -273,8 +273,11 @@ class Groups(harness.TestCase):
         return self.run_as_nobody(*send, *words, groups=groups)
 
     def assertRefused(self, text, groups):
-        for method in METHODS:
-            done = self.call(f"{INTERFACE}.{method}", *["uint32:1"] * len(METHODS[method][0]), groups=groups)
+        values = {"u": "uint32:1", "s": "string:x", "h": "string:x"}  # dbus-send cannot hand over a file,
+        for method, (types, _) in METHODS.items():
+            if "h" in types and text == self.REFUSED_BY_DAEMON:  # which comes too late here: fuzz-bus does it
+                continue
+            done = self.call(f"{INTERFACE}.{method}", *[values[type] for type in types], groups=groups)
             self.assertIn("org.freedesktop.DBus.Error.AccessDenied", done.stderr)
             self.assertIn(text, done.stderr)
 

@@ -33,6 +33,17 @@ static void send_progress(const char *step) {
     send_message(&message);
 }
 
+static void send_unusable(void) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "failed");
+    message_add(&message, JOB_KEY_CLASS, "invalid");
+    message_add(&message, JOB_KEY_STEP, "configuration");
+    message_add(&message, JOB_KEY_MESSAGE, "there is no claim");
+    message_add(&message, JOB_KEY_UNUSABLE, "yes");
+    send_message(&message);
+}
+
 static void send_failed(const char *class, const char *text, const char *lost) {
     struct message message;
     message_init(&message, MESSAGE_RESULT);
@@ -72,9 +83,32 @@ static void send_checked(const char *certificate_id, const char *not_after) {
     send_message(&message);
 }
 
+static void send_one_file(enum file_role role, const char *text, size_t size) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "done");
+    message_attach(&message, role, memfd_create_sealed("file", text, size));
+    send_message(&message);
+}
+
+static void send_receipt(void) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "done");
+    message_add(&message, JOB_KEY_CERTIFICATE_ID, "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff");
+    send_message(&message);
+}
+
 static void send_done(const char *verb) {
+    static const char list[] = "fleet-claim\0by a claim";
     if (strcmp(verb, JOB_ENROLL) == 0)
         send_enrolled(4);
+    else if (strcmp(verb, JOB_REQUEST) == 0)
+        send_one_file(FILE_REQUEST, "the request", 11);
+    else if (strcmp(verb, JOB_IMPORT) == 0)
+        send_receipt();
+    else if (strcmp(verb, JOB_PLUGINS) == 0)
+        send_one_file(FILE_PLUGINS, list, sizeof list);
     else
         send_checked("0123456789abcdef", "2524607999");
 }
@@ -104,12 +138,12 @@ static void send_bytes(size_t size) {
 }
 
 /* True when the daemon has said that it is durable. */
-static bool send_checkpoint(const char *text) {
+static bool send_kept(enum file_role role, const char *text) {
     struct pollfd channel = {.fd = CHANNEL_WORKER_FD, .events = POLLIN};
     struct message message, answer;
     const char *reason = NULL;
     message_init(&message, MESSAGE_CHECKPOINT);
-    message_attach(&message, FILE_CHECKPOINT, memfd_create_sealed("checkpoint", text, strlen(text)));
+    message_attach(&message, role, memfd_create_sealed("kept", text, strlen(text)));
     send_message(&message);
     poll(&channel, 1, -1);
     if (channel_receive(CHANNEL_WORKER_FD, 1, &answer, &reason) != 1)
@@ -117,6 +151,10 @@ static bool send_checkpoint(const char *text) {
     bool go_on = answer.type == MESSAGE_CONTINUE;
     message_clear(&answer);
     return go_on;
+}
+
+static bool send_checkpoint(const char *text) {
+    return send_kept(FILE_CHECKPOINT, text);
 }
 
 static void send_resume(void) {
@@ -287,7 +325,15 @@ static int behave(const char *behaviour, const char *verb) {
         send_done(verb);
     } else if (strcmp(behaviour, "failed") == 0)
         send_failed(class, "the fake worker was told to fail", NULL);
-    else if (strcmp(behaviour, "lost") == 0)
+    else if (strncmp(behaviour, "failed-", 7) == 0)
+        send_failed(behaviour + 7, "the fake worker was told to fail so", NULL);
+    else if (strcmp(behaviour, "unusable") == 0)
+        send_unusable();
+    else if (strcmp(behaviour, "staged") == 0) {
+        if (!send_kept(FILE_STAGED, "what waits"))
+            return 97;
+        send_done(verb);
+    } else if (strcmp(behaviour, "lost") == 0)
         send_failed(class, "the key is lost", JOB_LOST_YES);
     else if (strcmp(behaviour, "elsewhere") == 0)
         send_failed("tpm", "the key is in another TPM", JOB_LOST_ELSEWHERE);
@@ -306,16 +352,18 @@ static int behave(const char *behaviour, const char *verb) {
     return 0;
 }
 
-/* The word behind "VERB=" in the list. */
-static void find_behaviour(const char *verb, char *ret, size_t size) {
+/* The word behind "VERB=" in the list, or "METHOD=". False if it is not there. */
+static bool find_behaviour(const char *name, char *ret, size_t size) {
     const char *list = getenv(FAKE_WORKER_VARIABLE), *found = NULL;
-    char key[34];
-    snprintf(key, sizeof key, "%s=", verb);
+    char key[66];
+    snprintf(key, sizeof key, "%s=", name);
     if (list != NULL)
         found = strstr(list, key);
-    snprintf(ret, size, "none");
     if (found != NULL)
         snprintf(ret, size, "%.*s", (int)strcspn(found + strlen(key), " "), found + strlen(key));
+    else
+        snprintf(ret, size, "none");
+    return found != NULL;
 }
 
 static void record(const char *verb) {
@@ -330,14 +378,16 @@ static void record(const char *verb) {
 int fake_worker_run(void) {
     struct message job;
     const char *reason = NULL;
-    char behaviour[32], verb[32];
+    char behaviour[32], verb[32], method[64] = "";
     struct pollfd channel = {.fd = CHANNEL_WORKER_FD, .events = POLLIN};
     poll(&channel, 1, -1);
     if (channel_receive(CHANNEL_WORKER_FD, 0, &job, &reason) != 1)
         return 98;
     snprintf(verb, sizeof verb, "%s", message_get(&job, JOB_KEY_VERB));
+    if (message_get(&job, JOB_KEY_METHOD) != NULL)
+        snprintf(method, sizeof method, "%s", message_get(&job, JOB_KEY_METHOD));
     message_clear(&job);
     record(verb);
-    find_behaviour(verb, behaviour, sizeof behaviour);
+    find_behaviour(method[0] != '\0' && find_behaviour(method, NULL, 0) ? method : verb, behaviour, sizeof behaviour);
     return behave(behaviour, verb);
 }

@@ -1,5 +1,6 @@
 /* A worker for the tests of the daemon, that behaves or misbehaves on demand. The test program is its own worker: it
- * starts itself again with FAKE_WORKER= in the environment, a list like "enroll=done check=lost". */
+ * starts itself again with FAKE_WORKER= in the environment, a list like "enroll=done check=lost"; the name of a method
+ * in place of "enroll" is for an enrolment by that. */
 #pragma once
 
 #define FAKE_WORKER_VARIABLE "FAKE_WORKER"

@@ -1,5 +1,6 @@
+#include "agent-world.h"
+
 #include "common/cleanup.h"
-#include "daemon/agent.h"
 #include "daemon/directory.h"
 #include "daemon/runtime.h"
 #include "fake-worker.h"
@@ -13,129 +14,12 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define PATIENCE_S 20
-
-/* A daemon without D-Bus in a directory of its own, whose workers are this program. */
-struct world {
-    char top[64];
-    int top_fd;
-    char state_path[80], configuration_path[80], record_path[80], current[96];
-    sd_event *event;
-    struct store *store;
-    int runtime;
-    struct agent *agent;
-};
-
-static struct world world;
-
-static const char good_configuration[] = "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
-                                         "[Retry]\nNetwork=20ms 40ms\nDenied=20ms 40ms\nInvalid=20ms 40ms\n"
-                                         "TPM=20ms 40ms\nInternal=20ms 40ms\n";
-/* The next attempt comes when the test is long over. */
-static const char slow_configuration[] = "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
-                                         "[Retry]\nNetwork=1h 2h\nDenied=1h 2h\nInternal=1h 2h\nTPM=1h 2h\n";
-
-static void write_file(const char *name, const char *text) {
-    AUTO_CLOSE int fd = openat(world.top_fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    ASSERT_NUMBER(write(fd, text, strlen(text)), strlen(text));
-}
-
-static const char *read_file(const char *name) {
-    static char text[256];
-    int r = directory_read(world.top_fd, name, text, sizeof text);
-    if (r < 0)
-        snprintf(text, sizeof text, "(%s)", strerror(-r));
-    return text;
-}
-
-static bool is_there(const char *name) {
-    return faccessat(world.top_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-static void start(const char *workers) {
-    struct failure failure = {0};
-    setenv(FAKE_WORKER_VARIABLE, workers, 1);
-    if (store_open(world.state_path, &world.store, &failure) < 0) {
-        fprintf(stderr, "%s\n", failure.message);
-        exit(99);
-    }
-    world.runtime = directory_make(world.top_fd, "run", 0755);
-    sd_event_new(&world.event);
-    struct agent_environment environment = {
-        .event = world.event,
-        .store = world.store,
-        .runtime = world.runtime,
-        .launch = {.program = "/proc/self/exe", .sockets = "/nonexistent"},
-        .configuration_path = world.configuration_path,
-        .credential_directory = world.current,
-    };
-    world.agent = agent_new(&environment);
-    agent_start(world.agent);
-}
-
-/* As a crash does: nothing is told to anybody. */
-static void stop(void) {
-    world.agent = agent_free(world.agent);
-    world.event = sd_event_unref(world.event);
-    close(world.runtime);
-    world.store = store_close(world.store);
-}
-
-static void set_up(const char *configuration) {
-    snprintf(world.top, sizeof world.top, "/tmp/test-agent-XXXXXX");
-    if (mkdtemp(world.top) == NULL)
-        exit(99);
-    world.top_fd = open(world.top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    snprintf(world.state_path, sizeof world.state_path, "%s/state", world.top);
-    snprintf(world.configuration_path, sizeof world.configuration_path, "%s/enrolld.conf", world.top);
-    snprintf(world.record_path, sizeof world.record_path, "%s/record", world.top);
-    snprintf(world.current, sizeof world.current, "%s/current", world.state_path);
-    setenv(FAKE_RECORD_VARIABLE, world.record_path, 1);
-    if (configuration != NULL)
-        write_file("enrolld.conf", configuration);
-}
-
-static void tear_down(void) {
-    AUTO_CLOSE int parent = open("/tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    stop();
-    close(world.top_fd);
-    ASSERT_NUMBER(directory_remove(parent, strrchr(world.top, '/') + 1), 0);
-}
-
-/* Runs the loop until `condition`, at most PATIENCE_S. */
-static bool wait_for(bool (*condition)(const struct status *status)) {
-    time_t deadline = time(NULL) + PATIENCE_S;
-    while (!condition(agent_status(world.agent)) && time(NULL) < deadline)
-        sd_event_run(world.event, 100000);
-    return condition(agent_status(world.agent));
-}
-
-static bool is_provisioned(const struct status *status) {
-    return status->state == STATE_PROVISIONED;
-}
-
-static bool is_waiting(const struct status *status) {
-    return status->state == STATE_BACKOFF || status->state == STATE_FAILED;
-}
-
 static bool is_waiting_second_time(const struct status *status) {
     return is_waiting(status) && status->attempt == 2;
 }
 
 static bool is_holding(const struct status *status) {
     return strcmp(status->step, "claim") == 0;
-}
-
-static void expect_state(bool (*condition)(const struct status *status), enum agent_state state) {
-    if (!wait_for(condition) || agent_status(world.agent)->state != state)
-        ASSERT_TEXT(status_state_name(agent_status(world.agent)->state), status_state_name(state));
-}
-
-static void expect_error(const char *class, const char *text) {
-    const struct status_error *error = &agent_status(world.agent)->error;
-    ASSERT_TEXT(error->class, class);
-    if (strstr(error->message, text) == NULL)
-        ASSERT_TEXT(error->message, text);
 }
 
 static void provision(void) {
