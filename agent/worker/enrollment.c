@@ -198,7 +198,7 @@ int enrollment_save(struct enrollment *enrollment, enum checkpoint_stage stage) 
     next.stage = stage;
     if (checkpoint_encode(&next, &json, enrollment->failure) < 0)
         return -1;
-    int r = report_checkpoint(json, strlen(json), enrollment->failure);
+    int r = report_checkpoint(FILE_CHECKPOINT, json, strlen(json), enrollment->failure);
     explicit_bzero(json, strlen(json));
     if (r == 0)
         enrollment->held.stage = stage;
