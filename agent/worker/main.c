@@ -221,6 +221,8 @@ static int run_job(struct message *job, struct message *result, const char **los
         return job_plugins(result, failure);
     if (verb != NULL && strcmp(verb, JOB_REQUEST) == 0)
         return job_request(job, result, failure);
+    if (verb != NULL && strcmp(verb, JOB_IMPORT) == 0)
+        return job_import(job, result, failure);
     return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "this worker knows no job of that name");
 }
 
