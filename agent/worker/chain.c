@@ -32,6 +32,18 @@ static bool append_pem(struct chain *chain, const struct certificate_der *der) {
     return true;
 }
 
+/* wolfSSL does not read certificates whose kind of key it does not know. */
+static int fail_unreadable(const struct certificate_der *der, size_t number, struct failure *failure) {
+    struct certificate_fields fields;
+    const char *weakness =
+        certificate_fields_read(der->bytes, der->size, &fields) ? certificate_fields_weakness(&fields) : NULL;
+    if (weakness == NULL)
+        return certificate_fail_number((int)number, STEP_CERTIFICATE, failure);
+    return failure_set(failure, FAILURE_INVALID, STEP_CERTIFICATE,
+                       "certificate %zu is not one that AWS IoT Core accepts: %s. Have another one issued", number,
+                       weakness);
+}
+
 /* previous: NULL for the first one. */
 static int take(struct chain *chain, const struct certificate_der *der, const struct certificate_der *previous,
                 struct failure *failure) {
@@ -40,7 +52,7 @@ static int take(struct chain *chain, const struct certificate_der *der, const st
                            "there are more than %d certificates: hand in the device's own and its issuers only",
                            CHAIN_LENGTH_MAX);
     if (certificate_read(der, &chain->certificates[chain->count]) < 0)
-        return certificate_fail_number((int)chain->count + 1, STEP_CERTIFICATE, failure);
+        return fail_unreadable(der, chain->count + 1, failure);
     if (!append_pem(chain, der))
         return failure_set(failure, FAILURE_INVALID, STEP_CERTIFICATE, "the certificates are larger than %d bytes",
                            CHAIN_PEM_MAX - 1);
