@@ -13,14 +13,7 @@
 
 #define PEM_BEGIN "-----BEGIN CERTIFICATE-----"
 #define PEM_END "-----END CERTIFICATE-----"
-#define DER_MAX 16384
-
 _Static_assert(CERTIFICATE_ID_SIZE == 2 * WC_SHA256_DIGEST_SIZE + 1, "the id is a SHA-256");
-
-struct der {
-    uint8_t bytes[DER_MAX];
-    size_t size;
-};
 
 static void free_x509(WOLFSSL_X509 **x509) {
     if (*x509 != NULL)
@@ -29,9 +22,7 @@ static void free_x509(WOLFSSL_X509 **x509) {
 
 #define AUTO_X509 CLEANUP(free_x509)
 
-/* Takes the next certificate out of the text and moves *text behind it. Returns 1, 0 if there is no more, -1 if it is
- * not well-formed. Text between certificates is allowed (RFC 7468, section 2). */
-static int next_der(const char **text, const char *end, struct der *ret) {
+int certificate_next(const char **text, const char *end, struct certificate_der *ret) {
     const char *begin = memmem(*text, (size_t)(end - *text), PEM_BEGIN, strlen(PEM_BEGIN));
     if (begin == NULL)
         return 0;
@@ -48,65 +39,23 @@ static int next_der(const char **text, const char *end, struct der *ret) {
     return 1;
 }
 
-/* Reads the length of a DER element at *offset and moves behind it (X.690, section 8.1.3). Two bytes of length are more
- * than DER_MAX. */
-static int read_length(const struct der *der, size_t *offset, size_t end, size_t *ret) {
-    size_t at = *offset;
-    if (at >= end)
-        return -1;
-    size_t length = der->bytes[at++];
-    if (length >= 0x80) {
-        size_t count = length & 0x7f;
-        if (count == 0 || count > 2 || count > end - at)
-            return -1;
-        for (length = 0; count > 0; count--)
-            length = length << 8 | der->bytes[at++];
-    }
-    *offset = at;
-    *ret = length;
-    return 0;
+static int hash(const uint8_t *begin, const uint8_t *end, uint8_t digest[WC_SHA256_DIGEST_SIZE]) {
+    return wc_Sha256Hash(begin, (word32)(end - begin), digest) == 0 ? 0 : -1;
 }
 
-/* The element at *offset: where its content begins; *offset moves behind it. */
-static int next_element(const struct der *der, size_t *offset, size_t end, size_t *ret_content) {
-    size_t content = *offset + 1, length;
-    if (read_length(der, &content, end, &length) < 0 || length > end - content)
+static int read_fields(const struct certificate_der *der, struct certificate *certificate) {
+    struct certificate_fields fields;
+    if (!certificate_fields_read(der->bytes, der->size, &fields) ||
+        !certificate_fields_read_usage(&fields, &certificate->usage) ||
+        hash(fields.subject.begin, fields.subject.end, certificate->subject_digest) < 0 ||
+        hash(fields.issuer.begin, fields.issuer.end, certificate->issuer_digest) < 0)
         return -1;
-    *ret_content = content;
-    *offset = content + length;
-    return 0;
-}
-
-/* The SubjectPublicKeyInfo as it stands in the certificate (RFC 5280, section 4.1): the seventh element of the
- * TBSCertificate, whose first one, the version, has the tag [0] and may be missing. wolfSSL reads over a wrong length
- * of the version, so that the two would not mean the same elements if all this was not looked at. */
-static int find_public_key(const struct der *der, size_t *ret_begin, size_t *ret_end) {
-    static const uint8_t tags[] = {0x02, 0x30, 0x30, 0x30, 0x30, 0x30}; /* serialNumber ... subjectPublicKeyInfo */
-    static const uint8_t version[] = {0xa0, 0x03, 0x02, 0x01};
-    size_t offset = 0, content, end, begin = 0;
-    if (next_element(der, &offset, der->size, &content) < 0 || offset != der->size)
+    size_t size = (size_t)(fields.public_key.end - fields.public_key.begin);
+    if (size > sizeof certificate->public_key)
         return -1;
-    end = content;
-    if (next_element(der, &end, der->size, &offset) < 0)
-        return -1;
-    if (end - offset > sizeof version && memcmp(der->bytes + offset, version, sizeof version) == 0)
-        offset += sizeof version + 1;
-    for (size_t i = 0; i < sizeof tags; i++) {
-        begin = offset;
-        if (begin >= end || der->bytes[begin] != tags[i] || next_element(der, &offset, end, &content) < 0)
-            return -1;
-    }
-    *ret_begin = begin;
-    *ret_end = offset;
-    return 0;
-}
-
-static int read_public_key(const struct der *der, struct certificate *certificate) {
-    size_t begin, end;
-    if (find_public_key(der, &begin, &end) < 0 || end - begin > sizeof certificate->public_key)
-        return -1;
-    memcpy(certificate->public_key, der->bytes + begin, end - begin);
-    certificate->public_key_size = end - begin;
+    memcpy(certificate->public_key, fields.public_key.begin, size);
+    certificate->public_key_size = size;
+    certificate->weakness = certificate_fields_weakness(&fields);
     return 0;
 }
 
@@ -130,24 +79,24 @@ static void read_common_name(WOLFSSL_X509 *x509, struct certificate *certificate
     text_make_printable(certificate->common_name);
 }
 
-static int read_id(const struct der *der, struct certificate *certificate) {
+static int read_id(const struct certificate_der *der, struct certificate *certificate) {
     uint8_t digest[WC_SHA256_DIGEST_SIZE];
-    if (wc_Sha256Hash(der->bytes, (word32)der->size, digest) != 0)
+    if (hash(der->bytes, der->bytes + der->size, digest) < 0)
         return -1;
     text_to_hex(digest, sizeof digest, certificate->id);
     return 0;
 }
 
-static WOLFSSL_X509 *load_x509(const struct der *der) {
+static WOLFSSL_X509 *load_x509(const struct certificate_der *der) {
     return wolfSSL_X509_load_certificate_buffer(der->bytes, (int)der->size, WOLFSSL_FILETYPE_ASN1);
 }
 
-static int read_facts(const struct der *der, struct certificate *ret) {
+int certificate_read(const struct certificate_der *der, struct certificate *ret) {
     struct certificate certificate = {0};
     AUTO_X509 WOLFSSL_X509 *x509 = load_x509(der);
     if (x509 == NULL || read_time(wolfSSL_X509_get_notBefore(x509), &certificate.not_before) < 0 ||
-        read_time(wolfSSL_X509_get_notAfter(x509), &certificate.not_after) < 0 ||
-        read_public_key(der, &certificate) < 0 || read_id(der, &certificate) < 0)
+        read_time(wolfSSL_X509_get_notAfter(x509), &certificate.not_after) < 0 || read_fields(der, &certificate) < 0 ||
+        read_id(der, &certificate) < 0)
         return -1;
     read_common_name(x509, &certificate);
     *ret = certificate;
@@ -155,23 +104,22 @@ static int read_facts(const struct der *der, struct certificate *ret) {
 }
 
 /* The text goes to files and D-Bus replies that others read: a private key in it would be given away. */
-static int check_text(const char *pem, size_t size, const char *step, struct failure *failure) {
+int certificate_check_text(const char *pem, size_t size, size_t maximum, const char *step, struct failure *failure) {
     static const char private_key[] = "PRIVATE KEY-----";
-    if (size > CERTIFICATE_PEM_MAX)
-        return failure_set(failure, FAILURE_INVALID, step, "the certificates are larger than %d bytes",
-                           CERTIFICATE_PEM_MAX);
+    if (size > maximum)
+        return failure_set(failure, FAILURE_INVALID, step, "the certificates are larger than %zu bytes", maximum);
     if (memmem(pem, size, private_key, strlen(private_key)) != NULL)
         return failure_set(failure, FAILURE_INVALID, step,
                            "there is a private key among the certificates: put it into a file of its own");
     return 0;
 }
 
-static int fail_number(int number, const char *step, struct failure *failure) {
+int certificate_fail_number(int number, const char *step, struct failure *failure) {
     return failure_set(failure, FAILURE_INVALID, step,
                        "certificate %d is damaged: `openssl x509 -in FILE -noout -text` should show it", number);
 }
 
-static int fail_none(const char *step, struct failure *failure) {
+int certificate_fail_none(const char *step, struct failure *failure) {
     return failure_set(failure, FAILURE_INVALID, step,
                        "there is no certificate in it: expected PEM, \"" PEM_BEGIN "\"; `openssl x509 -inform DER` "
                        "converts DER");
@@ -179,14 +127,14 @@ static int fail_none(const char *step, struct failure *failure) {
 
 int certificate_parse(const char *pem, size_t size, const char *step, struct certificate *ret,
                       struct failure *failure) {
-    struct der der;
-    if (check_text(pem, size, step, failure) < 0)
+    struct certificate_der der;
+    if (certificate_check_text(pem, size, CERTIFICATE_PEM_MAX, step, failure) < 0)
         return -1;
-    int r = next_der(&pem, pem + size, &der);
+    int r = certificate_next(&pem, pem + size, &der);
     if (r == 0)
-        return fail_none(step, failure);
-    if (r < 0 || read_facts(&der, ret) < 0)
-        return fail_number(1, step, failure);
+        return certificate_fail_none(step, failure);
+    if (r < 0 || certificate_read(&der, ret) < 0)
+        return certificate_fail_number(1, step, failure);
     return 0;
 }
 
@@ -194,19 +142,28 @@ bool certificate_has_key(const struct certificate *certificate, const uint8_t *p
     return certificate->public_key_size == size && memcmp(certificate->public_key, public_key, size) == 0;
 }
 
+bool certificate_is_signed_by(const struct certificate_der *der, const struct certificate_der *issuer) {
+    AUTO_X509 WOLFSSL_X509 *x509 = load_x509(der);
+    AUTO_X509 WOLFSSL_X509 *issuer_x509 = load_x509(issuer);
+    WOLFSSL_EVP_PKEY *key = issuer_x509 != NULL ? wolfSSL_X509_get_pubkey(issuer_x509) : NULL;
+    bool is_signed = x509 != NULL && key != NULL && wolfSSL_X509_verify(x509, key) == WOLFSSL_SUCCESS;
+    wolfSSL_EVP_PKEY_free(key);
+    return is_signed;
+}
+
 int certificate_count(const char *pem, size_t size, const char *step, struct failure *failure) {
-    struct der der;
+    struct certificate_der der;
     const char *end = pem + size;
     int count = 0, r;
-    if (check_text(pem, size, step, failure) < 0)
+    if (certificate_check_text(pem, size, CERTIFICATE_PEM_MAX, step, failure) < 0)
         return -1;
-    while ((r = next_der(&pem, end, &der)) > 0) {
+    while ((r = certificate_next(&pem, end, &der)) > 0) {
         AUTO_X509 WOLFSSL_X509 *x509 = load_x509(&der);
         if (x509 == NULL)
-            return fail_number(count + 1, step, failure);
+            return certificate_fail_number(count + 1, step, failure);
         count++;
     }
     if (r < 0)
-        return fail_number(count + 1, step, failure);
-    return count > 0 ? count : fail_none(step, failure);
+        return certificate_fail_number(count + 1, step, failure);
+    return count > 0 ? count : certificate_fail_none(step, failure);
 }

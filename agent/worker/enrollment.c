@@ -13,27 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum key_algorithm algorithm_of(enum setting_key_algorithm setting) {
-    switch (setting) {
-    case SETTING_KEY_P256:
-        return KEY_ALGORITHM_P256;
-    case SETTING_KEY_P384:
-        return KEY_ALGORITHM_P384;
-    case SETTING_KEY_RSA2048:
-        return KEY_ALGORITHM_RSA2048;
-    case SETTING_KEY_RSA3072:
-        return KEY_ALGORITHM_RSA3072;
-    }
-    return KEY_ALGORITHM_P256;
-}
-
 struct key_settings enrollment_key_settings(const struct enrollment *enrollment) {
-    const struct settings *settings = enrollment->settings;
-    return (struct key_settings){
-        .backend = settings->key_backend == SETTING_KEY_FILE ? KEY_BACKEND_FILE : KEY_BACKEND_TPM2,
-        .algorithm = algorithm_of(settings->key_algorithm),
-        .tcti = settings->tcti,
-    };
+    return key_settings_from(enrollment->settings);
 }
 
 int enrollment_take_key(struct enrollment *enrollment, struct key *key, const char *origin) {
@@ -76,6 +57,8 @@ int enrollment_bind(struct enrollment *enrollment) {
     while (r == 0 && options_next(enrollment->options, "", &position, (const char **)&name, (const char **)&value))
         if (!is_file(enrollment, name) && (r = hash_text(&hash, name)) == 0)
             r = hash_text(&hash, value);
+    if (r == 0)
+        r = wc_Sha256Update(&hash, enrollment->subject.der, (word32)enrollment->subject.size);
     if (r == 0)
         r = wc_Sha256Final(&hash, digest);
     wc_Sha256Free(&hash);
@@ -215,7 +198,7 @@ int enrollment_save(struct enrollment *enrollment, enum checkpoint_stage stage) 
     next.stage = stage;
     if (checkpoint_encode(&next, &json, enrollment->failure) < 0)
         return -1;
-    int r = report_checkpoint(json, strlen(json), enrollment->failure);
+    int r = report_checkpoint(FILE_CHECKPOINT, json, strlen(json), enrollment->failure);
     explicit_bzero(json, strlen(json));
     if (r == 0)
         enrollment->held.stage = stage;

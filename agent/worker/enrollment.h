@@ -32,6 +32,7 @@ struct enrollment {
     struct failure *failure;
     const char *step;
     char serial_number[SERIAL_MAX];
+    struct subject subject;             /* of the request */
     struct tpm_endorsement endorsement; /* which TPM this is; empty with the file backend */
     char *root_ca_pem;
     size_t root_ca_size;
@@ -61,8 +62,8 @@ struct enrollment {
     unsigned connect_count;
 };
 
-/* Says which settings the checkpoints of this run are for: a change of endpoint, method, serial number, kind of key or
- * of the plugin's options makes them worthless. Files that an option names (the claim) are not among them. */
+/* Says which settings the checkpoints of this run are for: a change of endpoint, method, serial number, subject, kind
+ * of key or of the plugin's options makes them worthless. Files that an option names (the claim) are not among them. */
 int enrollment_bind(struct enrollment *enrollment);
 
 /* Goes on from the checkpoint of the job, if it has one for these settings whose key works in this TPM; otherwise

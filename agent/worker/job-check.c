@@ -5,6 +5,7 @@
 #include "common/settings.h"
 #include "common/step.h"
 #include "worker/certificate.h"
+#include "worker/clock.h"
 #include "worker/deadline.h"
 #include "worker/identity.h"
 #include "worker/jobs.h"
@@ -15,7 +16,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/timex.h>
 #include <time.h>
 
 /* A discrete TPM may take long to load a key while it tests itself. */
@@ -151,26 +151,18 @@ static int check_key(struct check *check, const struct settings *settings, const
     return r;
 }
 
-static void format_date(int64_t seconds, char text[24]) {
-    struct tm parts;
-    time_t time = (time_t)seconds;
-    if (gmtime_r(&time, &parts) == NULL || strftime(text, 24, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
-        snprintf(text, 24, "%lld", (long long)seconds);
-}
-
 /* A clock that nobody has set yet never declares an identity expired. */
 static int check_dates(const struct certificate *certificate, const char **lost, struct failure *failure) {
-    struct timex clock = {0};
-    char date[24];
+    char date[CLOCK_TEXT_SIZE];
     int64_t now = (int64_t)time(NULL);
-    if (adjtimex(&clock) < 0 || (clock.status & STA_UNSYNC) != 0)
+    if (!clock_is_synchronised())
         return 0;
     if (now > certificate->not_after) {
         *lost = JOB_LOST_YES;
-        format_date(certificate->not_after, date);
+        clock_print(certificate->not_after, date);
         return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "the certificate expired on %s", date);
     }
-    format_date(certificate->not_before, date);
+    clock_print(certificate->not_before, date);
     if (now < certificate->not_before)
         return failure_set(failure, FAILURE_CLOCK, STEP_VERIFY, "the certificate is not valid before %s", date);
     return 0;

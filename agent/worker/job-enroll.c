@@ -71,7 +71,7 @@ static int make_request(struct enrollment *enrollment) {
         return 0;
     report_step(STEP_REQUEST);
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_REQUEST, "signing the certificate signing request");
-    int r = key_make_request(enrollment->key, enrollment->serial_number, &enrollment->request_pem, enrollment->failure);
+    int r = key_make_request(enrollment->key, &enrollment->subject, &enrollment->request_pem, enrollment->failure);
     deadline_stop();
     return r;
 }
@@ -279,6 +279,7 @@ int job_enroll(struct message *job, struct message *result, bool *resume, struct
     report_step(STEP_CONFIGURATION);
     if (plugin_load(enrollment.method, &enrollment.plugin, failure) < 0 ||
         serial_resolve(&settings, &enrollment.endorsement, enrollment.serial_number, failure) < 0 ||
+        subject_parse(settings.subject, &values, &enrollment.subject, failure) < 0 ||
         options_read(configuration, enrollment.plugin, enrollment.method, &values, &options, failure) < 0)
         return -1;
     enrollment.options = options;

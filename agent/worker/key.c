@@ -36,6 +36,28 @@ const char *key_algorithm_name(enum key_algorithm algorithm) {
     return NULL;
 }
 
+static enum key_algorithm algorithm_of(enum setting_key_algorithm setting) {
+    switch (setting) {
+    case SETTING_KEY_P256:
+        return KEY_ALGORITHM_P256;
+    case SETTING_KEY_P384:
+        return KEY_ALGORITHM_P384;
+    case SETTING_KEY_RSA2048:
+        return KEY_ALGORITHM_RSA2048;
+    case SETTING_KEY_RSA3072:
+        return KEY_ALGORITHM_RSA3072;
+    }
+    return KEY_ALGORITHM_P256;
+}
+
+struct key_settings key_settings_from(const struct settings *settings) {
+    return (struct key_settings){
+        .backend = settings->key_backend == SETTING_KEY_FILE ? KEY_BACKEND_FILE : KEY_BACKEND_TPM2,
+        .algorithm = algorithm_of(settings->key_algorithm),
+        .tcti = settings->tcti,
+    };
+}
+
 int key_create(const struct key_settings *settings, struct key **ret, struct failure *failure) {
     switch (settings->backend) {
     case KEY_BACKEND_TPM2:

@@ -5,6 +5,8 @@
 #pragma once
 
 #include "common/failure.h"
+#include "common/settings.h"
+#include "worker/subject.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -37,6 +39,9 @@ struct key_settings {
 };
 
 struct key;
+
+/* What section [Key] says; borrows its texts. */
+struct key_settings key_settings_from(const struct settings *settings);
 
 /* "tpm2", "file" */
 const char *key_backend_name(enum key_backend backend);
@@ -79,8 +84,9 @@ const uint8_t *key_public_der(const struct key *key, size_t *ret_size);
  * recorded with the identity, it tells a cleared TPM from another one. Borrowed. */
 const char *key_parent_name(const struct key *key);
 
-/* A PKCS#10 request in PEM with the subject CN=common_name, signed by the key; the caller frees it with free(). */
-int key_make_request(struct key *key, const char *common_name, char **ret_pem, struct failure *failure);
+/* A PKCS#10 request in PEM, signed by the key; the caller frees it with free(). Class `tpm` or `internal`, step
+ * STEP_REQUEST. */
+int key_make_request(struct key *key, const struct subject *subject, char **ret_pem, struct failure *failure);
 
 /* Makes the key the client key of a TLS context: for a TPM key only this key goes through the crypto callback
  * (wolfSSL_CTX_use_PrivateKey_Id without SetDevId), everything else stays in wolfCrypt. The key must outlive it. */

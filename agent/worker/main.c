@@ -16,6 +16,7 @@
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -39,6 +40,10 @@ struct arguments {
     const char *verb; /* NULL: the channel tells */
     const char *configuration;
     const char *directory;
+    const char *staged;
+    const char *subject;
+    const char *certificate;
+    const char *private_key;
 };
 
 static int usage(FILE *stream) {
@@ -46,10 +51,17 @@ static int usage(FILE *stream) {
                     "       enrolld-worker enroll       [--config=FILE] --directory=DIR\n"
                     "       enrolld-worker check-config [--config=FILE]\n"
                     "       enrolld-worker plugins\n"
+                    "       enrolld-worker request      [--config=FILE] --staged=FILE [--subject=TEXT] >REQUEST\n"
+                    "       enrolld-worker import       [--config=FILE] --staged=FILE --certificate=FILE "
+                    "[--private-key=FILE]\n"
                     "Does one job of enrolld by hand.\n\n"
-                    "  --config=FILE    the configuration; its drop-ins are FILE.d/*.conf\n"
-                    "  --directory=DIR  check: the identity (default: current in the state directory)\n"
-                    "                   enroll: where to write the new one, must not exist\n"
+                    "  --config=FILE       the configuration; its drop-ins are FILE.d/*.conf\n"
+                    "  --directory=DIR     check: the identity (default: current in the state directory)\n"
+                    "                      enroll: where to write the new one, must not exist\n"
+                    "  --staged=FILE       what keeps the key, and later its certificate; made by the first request\n"
+                    "  --subject=TEXT      in place of Subject= in section [Request]\n"
+                    "  --certificate=FILE  the chain in PEM, the device's certificate first\n"
+                    "  --private-key=FILE  its key in PEM, if that was not made by a request\n"
                     "  --version, --help\n");
     return stream == stdout ? EXIT_SUCCESS : 2;
 }
@@ -92,15 +104,36 @@ static int receive_job(int fd, struct message *job, struct failure *failure) {
                                      : strerror(-r));
 }
 
-static int attach_file(struct message *job, enum file_role role, const char *directory, const char *name,
-                       struct failure *failure) {
-    AUTO_FREE char *path = NULL;
-    if (asprintf(&path, "%s/%s", directory, name) < 0)
-        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
+static int attach_file(struct message *job, enum file_role role, const char *path, struct failure *failure) {
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0)
         return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "%s: %s", path, strerror(errno));
     return message_attach(job, role, fd);
+}
+
+static int attach_identity(struct message *job, const char *directory, struct failure *failure) {
+    for (size_t i = 0; i < IDENTITY_FILE_COUNT; i++) {
+        AUTO_FREE char *path = NULL;
+        if (asprintf(&path, "%s/%s", directory, identity_files[i].name) < 0)
+            return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
+        if (attach_file(job, identity_files[i].role, path, failure) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* For request and import. */
+static int attach_material(const struct arguments *arguments, struct message *job, struct failure *failure) {
+    report_keep_staged(arguments->staged);
+    if (access(arguments->staged, F_OK) == 0 && attach_file(job, FILE_STAGED, arguments->staged, failure) < 0)
+        return -1;
+    if (arguments->certificate != NULL && attach_file(job, FILE_CERTIFICATE, arguments->certificate, failure) < 0)
+        return -1;
+    if (arguments->private_key != NULL && attach_file(job, FILE_PRIVATE_KEY, arguments->private_key, failure) < 0)
+        return -1;
+    if (arguments->subject != NULL && message_add(job, JOB_KEY_SUBJECT, arguments->subject) < 0)
+        return failure_set(failure, FAILURE_INVALID, STEP_REQUEST, "the subject is too long");
+    return 0;
 }
 
 static int attach_configuration(struct message *job, const char *path, struct failure *failure) {
@@ -133,15 +166,13 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
     if (strcmp(arguments->verb, JOB_ENROLL) == 0 && arguments->directory != NULL &&
         mkdir(arguments->directory, 0700) < 0)
         return failure_set(failure, FAILURE_INVALID, STEP_COMMIT, "%s: %s", arguments->directory, strerror(errno));
+    if (arguments->staged != NULL)
+        return attach_material(arguments, job, failure);
     if (strcmp(arguments->verb, JOB_CHECK) != 0)
         return 0;
     if (asprintf(&current, "%s/current", state != NULL ? state : "/var/lib/enrolld") < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
-    const char *directory = arguments->directory != NULL ? arguments->directory : current;
-    for (size_t i = 0; i < IDENTITY_FILE_COUNT; i++)
-        if (attach_file(job, identity_files[i].role, directory, identity_files[i].name, failure) < 0)
-            return -1;
-    return 0;
+    return attach_identity(job, arguments->directory != NULL ? arguments->directory : current, failure);
 }
 
 /* Writes the files of a result for a person; the daemon does this with more care, in its store. */
@@ -164,6 +195,18 @@ static int write_files(struct message *result, const char *directory, struct fai
     return 0;
 }
 
+/* The request alone is on standard output. */
+static int print_request(struct message *result, struct failure *failure) {
+    AUTO_FREE char *text = NULL;
+    size_t size = 0;
+    if (job_read_file(result, FILE_REQUEST, &text, &size, failure) < 0)
+        return -1;
+    if (fwrite(text, 1, size, stdout) != size || fflush(stdout) != 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_REQUEST, "the request cannot be printed: %s",
+                           strerror(errno));
+    return 0;
+}
+
 static int run_job(struct message *job, struct message *result, const char **lost, bool *resume,
                    struct failure *failure) {
     const char *verb = message_get(job, JOB_KEY_VERB);
@@ -176,6 +219,10 @@ static int run_job(struct message *job, struct message *result, const char **los
         return job_check_configuration(job, result, failure);
     if (verb != NULL && strcmp(verb, JOB_PLUGINS) == 0)
         return job_plugins(result, failure);
+    if (verb != NULL && strcmp(verb, JOB_REQUEST) == 0)
+        return job_request(job, result, failure);
+    if (verb != NULL && strcmp(verb, JOB_IMPORT) == 0)
+        return job_import(job, result, failure);
     return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "this worker knows no job of that name");
 }
 
@@ -195,6 +242,8 @@ static int work(const struct arguments *arguments, const char **lost, struct fai
         (void)rmdir(arguments->directory); /* made by make_job() and still empty: the next try makes it again */
     if (r == 0 && makes_directory && arguments->directory != NULL)
         r = write_files(&result, arguments->directory, failure);
+    if (r == 0 && by_hand && result.files[FILE_REQUEST] >= 0)
+        r = print_request(&result, failure);
     if (r == 0 && (r = resume ? report_resume() : report_done(&result)) < 0)
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the result cannot be sent: %s", strerror(-r));
     message_clear(&result);
@@ -202,11 +251,35 @@ static int work(const struct arguments *arguments, const char **lost, struct fai
     return r;
 }
 
+/* Whether the job is known, has what it needs, and nothing that is another one's. */
+static bool is_complete(const struct arguments *arguments) {
+    static const struct {
+        const char *verb;
+        bool needs_directory, needs_staged, needs_certificate, has_subject, has_key;
+    } commands[] = {
+        {JOB_CHECK, false, false, false, false, false},        {JOB_ENROLL, true, false, false, false, false},
+        {JOB_CHECK_CONFIG, false, false, false, false, false}, {JOB_REQUEST, false, true, false, true, false},
+        {JOB_IMPORT, false, true, true, false, true},          {JOB_PLUGINS, false, false, false, false, false},
+    };
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(commands[i].verb, arguments->verb) == 0)
+            return (!commands[i].needs_directory || arguments->directory != NULL) &&
+                   commands[i].needs_staged == (arguments->staged != NULL) &&
+                   commands[i].needs_certificate == (arguments->certificate != NULL) &&
+                   (commands[i].has_subject || arguments->subject == NULL) &&
+                   (commands[i].has_key || arguments->private_key == NULL);
+    return false;
+}
+
 /* Returns -1 to go on, else the exit code. */
 static int read_arguments(int argc, char **argv, struct arguments *arguments) {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},
         {"directory", required_argument, NULL, 'd'},
+        {"staged", required_argument, NULL, 't'},
+        {"subject", required_argument, NULL, 's'},
+        {"certificate", required_argument, NULL, 'C'},
+        {"private-key", required_argument, NULL, 'K'},
         {"version", no_argument, NULL, 'V'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -218,6 +291,18 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
             break;
         case 'd':
             arguments->directory = optarg;
+            break;
+        case 't':
+            arguments->staged = optarg;
+            break;
+        case 's':
+            arguments->subject = optarg;
+            break;
+        case 'C':
+            arguments->certificate = optarg;
+            break;
+        case 'K':
+            arguments->private_key = optarg;
             break;
         case 'V':
             printf("enrolld-worker %s\n", PACKAGE_VERSION);
@@ -232,11 +317,7 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
         return usage(stderr);
     if (arguments->verb == NULL)
         return argc == 1 ? -1 : usage(stderr);
-    bool enrolls = strcmp(arguments->verb, JOB_ENROLL) == 0;
-    if (!enrolls && strcmp(arguments->verb, JOB_CHECK) != 0 && strcmp(arguments->verb, JOB_CHECK_CONFIG) != 0 &&
-        strcmp(arguments->verb, JOB_PLUGINS) != 0)
-        return usage(stderr);
-    return enrolls && arguments->directory == NULL ? usage(stderr) : -1;
+    return is_complete(arguments) ? -1 : usage(stderr);
 }
 
 static bool has_channel(void) {
@@ -257,7 +338,10 @@ int main(int argc, char **argv) {
                 CHANNEL_WORKER_FD);
         return 2;
     }
+    bool prints_request = arguments.verb != NULL && strcmp(arguments.verb, JOB_REQUEST) == 0;
     report_open(arguments.verb == NULL ? CHANNEL_WORKER_FD : -1);
+    if (prints_request)
+        report_print_on(stderr);
     signal(SIGPIPE, SIG_IGN);          /* of libraries that write to a socket whose other end is gone */
     setenv("TSS2_LOG", "all+NONE", 0); /* it logs expected errors, and authorization values at its highest level */
     curl_global_init(CURL_GLOBAL_NOTHING);

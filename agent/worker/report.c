@@ -6,7 +6,9 @@
 #include "common/step.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -15,6 +17,8 @@
 #define CONTINUE_TIMEOUT_MS 60000
 
 static int channel = -1;
+static FILE *printed_on; /* NULL: standard output */
+static const char *staged_path;
 
 /* The last words of a job that is stuck, ready to be sent by a signal handler. */
 static char stuck_words[CHANNEL_MESSAGE_MAX + 1];
@@ -24,6 +28,23 @@ void report_open(int fd) {
     channel = fd;
 }
 
+void report_print_on(FILE *stream) {
+    printed_on = stream;
+}
+
+__attribute__((format(printf, 1, 2))) static void print(const char *format, ...) {
+    FILE *stream = printed_on != NULL ? printed_on : stdout;
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stream, format, arguments);
+    va_end(arguments);
+    fflush(stream);
+}
+
+void report_keep_staged(const char *path) {
+    staged_path = path;
+}
+
 bool report_has_channel(void) {
     return channel >= 0;
 }
@@ -31,8 +52,7 @@ bool report_has_channel(void) {
 void report_step(const char *step) {
     struct message message;
     if (channel < 0) {
-        printf("%s ...\n", step);
-        fflush(stdout);
+        print("%s ...\n", step);
         return;
     }
     message_init(&message, MESSAGE_PROGRESS);
@@ -44,8 +64,7 @@ void report_refusal(const struct failure *failure) {
     enum failure_class class = failure->class == FAILURE_DENIED ? FAILURE_NOT_YET : failure->class;
     struct message message;
     if (channel < 0) {
-        printf("%s: %s; asking again ...\n", failure->step, failure->message);
-        fflush(stdout);
+        print("%s: %s; asking again ...\n", failure->step, failure->message);
         return;
     }
     message_init(&message, MESSAGE_PROGRESS);
@@ -58,8 +77,7 @@ void report_refusal(const struct failure *failure) {
 void report_note(const char *step, const char *text) {
     struct message message;
     if (channel < 0) {
-        printf("%s: %s\n", step, text);
-        fflush(stdout);
+        print("%s: %s\n", step, text);
         return;
     }
     message_init(&message, MESSAGE_PROGRESS);
@@ -86,21 +104,48 @@ static int await_continue(void) {
     return type == MESSAGE_CONTINUE ? 0 : -EPROTO;
 }
 
-int report_checkpoint(const char *text, size_t size, struct failure *failure) {
-    struct message message;
-    if (channel < 0)
+static int write_file(const char *path, const char *text, size_t size) {
+    AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -errno;
+    errno = ENOSPC; /* what a short write means */
+    return write(fd, text, size) == (ssize_t)size && fsync(fd) == 0 ? 0 : -errno;
+}
+
+/* For a person: the daemon does this with more care, in its store. */
+static int replace_staged(const char *text, size_t size) {
+    AUTO_FREE char *path = NULL;
+    if (staged_path == NULL)
         return 0;
+    if (asprintf(&path, "%s.new", staged_path) < 0)
+        return -ENOMEM;
+    int r = write_file(path, text, size);
+    if (r == 0 && rename(path, staged_path) < 0)
+        r = -errno;
+    return r;
+}
+
+/* 0, or a negative errno. */
+static int hand_over(enum file_role role, const char *text, size_t size) {
+    struct message message;
     message_init(&message, MESSAGE_CHECKPOINT);
-    int fd = memfd_create_sealed(file_role_name(FILE_CHECKPOINT), text, size);
-    int r = fd < 0 ? fd : message_attach(&message, FILE_CHECKPOINT, fd);
+    int fd = memfd_create_sealed(file_role_name(role), text, size);
+    int r = fd < 0 ? fd : message_attach(&message, role, fd);
     if (r == 0)
         r = channel_send(channel, &message);
     message_clear(&message);
-    if (r == 0)
-        r = await_continue();
+    return r < 0 ? r : await_continue();
+}
+
+int report_checkpoint(enum file_role role, const char *text, size_t size, struct failure *failure) {
+    int r = 0;
+    if (channel >= 0)
+        r = hand_over(role, text, size);
+    else if (role == FILE_STAGED)
+        r = replace_staged(text, size);
     if (r < 0)
-        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "a checkpoint of %zu bytes could not be stored: %s",
-                           size, strerror(-r));
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the file %s of %zu bytes could not be stored: %s",
+                           file_role_name(role), size, strerror(-r));
     return 0;
 }
 

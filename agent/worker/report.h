@@ -5,9 +5,13 @@
 #include "common/failure.h"
 
 #include <stdbool.h>
+#include <stdio.h>
 
 /* -1: no channel, a person reads. */
 void report_open(int channel);
+
+/* Where a person reads steps and notes, instead of standard output. */
+void report_print_on(FILE *stream);
 
 bool report_has_channel(void);
 
@@ -19,9 +23,12 @@ void report_refusal(const struct failure *failure);
 /* Something of that step that is worth a line in the log. */
 void report_note(const char *step, const char *text);
 
-/* Hands a checkpoint over and waits until it is durable; where a person reads there is nobody to keep it. Class
- * `internal`: the daemon does not answer. */
-int report_checkpoint(const char *text, size_t size, struct failure *failure);
+/* Hands a checkpoint over (FILE_CHECKPOINT, or FILE_STAGED for what is staged) and waits until it is durable. Where a
+ * person reads only what is staged is kept, as report_keep_staged() says. Class `internal`: it could not be stored. */
+int report_checkpoint(enum file_role role, const char *text, size_t size, struct failure *failure);
+
+/* Where a person reads: the file that keeps what is staged. Borrowed. */
+void report_keep_staged(const char *path);
 
 /* The result of an enroll that another worker is to go on with. Returns 0 or a negative errno. */
 int report_resume(void);

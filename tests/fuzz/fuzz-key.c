@@ -7,9 +7,12 @@
 #include <wolfssl/wolfcrypt/asn_public.h>
 
 static void check_request(struct key *key) {
+    const struct specifier_values none = {.serial_number = NULL};
     struct failure failure = {0};
+    struct subject subject;
     char *pem = NULL;
-    if (key_make_request(key, "GW-0001", &pem, &failure) == 0)
+    REQUIRE(subject_parse("CN=GW-0001", &none, &subject, &failure) == 0);
+    if (key_make_request(key, &subject, &pem, &failure) == 0)
         REQUIRE(strncmp(pem, "-----BEGIN CERTIFICATE REQUEST-----", 35) == 0 && strlen(pem) <= KEY_REQUEST_MAX);
     else
         REQUIRE(failure.message[0] != '\0');

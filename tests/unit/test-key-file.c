@@ -1,5 +1,6 @@
 #include "common/cleanup.h"
 #include "harness.h"
+#include "request.h"
 #include "scratch.h"
 #include "worker/key-backend.h"
 
@@ -51,7 +52,7 @@ static void expect_works(struct key *key, const char *name) {
     AUTO_FREE char *request = NULL;
     struct failure failure = {0};
     size_t size = 0;
-    if (key_test(key, &failure) < 0 || key_make_request(key, "gateway", &request, &failure) < 0)
+    if (key_test(key, &failure) < 0 || make_request(key, "CN=gateway", &request, &failure) < 0)
         ASSERT_TEXT(failure.message, "");
     CU_ASSERT_PTR_NOT_NULL_FATAL(request);
     ASSERT_NUMBER(scratch_write("request.pem", request, strlen(request)), 0);
@@ -176,39 +177,6 @@ static void test_damage(void) {
     }
 }
 
-static void test_common_names(void) {
-    static const struct {
-        const char *name, *message; /* NULL: accepted */
-    } cases[] = {
-        {"x", NULL},
-        {"gateway-\xc3\xbc", NULL},
-        {"0123456789012345678901234567890123456789012345678901234567890123456789", "at most"},
-        {"012345678901234567890123456789012345678901234567890123456789012", NULL}, /* 63 */
-        {"", "no common name"},
-        {"\xff\xfe", "not UTF-8"},
-    };
-    AUTO_KEY struct key *key = NULL;
-    struct failure failure = {0};
-    CU_ASSERT_EQUAL_FATAL(key_create(&settings, &key, &failure), 0);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        AUTO_FREE char *pem = NULL;
-        int r = key_make_request(key, cases[i].name, &pem, &failure);
-        ASSERT_NUMBER(r, cases[i].message == NULL ? 0 : -1);
-        if (r == 0) {
-            ASSERT_NUMBER(scratch_write("request.pem", pem, strlen(pem)), 0);
-            ASSERT_NUMBER(
-                scratch_run("openssl req -in request.pem -noout -subject -nameopt utf8,-esc_msb | grep -F 'CN=%s'",
-                            cases[i].name),
-                0);
-            continue;
-        }
-        ASSERT_TEXT(failure_class_name(failure.class), "invalid");
-        ASSERT_TEXT(failure.step, "request");
-        if (cases[i].message != NULL && strstr(failure.message, cases[i].message) == NULL)
-            ASSERT_TEXT(failure.message, cases[i].message);
-    }
-}
-
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"create", test_create},
@@ -217,7 +185,6 @@ int main(int argc, char **argv) {
         {"too-large", test_too_large},
         {"mismatched-halves", test_mismatched_halves},
         {"damage", test_damage},
-        {"common-names", test_common_names},
         {NULL, NULL},
     };
     scratch_make();

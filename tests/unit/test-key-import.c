@@ -1,5 +1,6 @@
 #include "common/cleanup.h"
 #include "harness.h"
+#include "request.h"
 #include "scratch.h"
 #include "swtpm.h"
 #include "tpm-probe.h"
@@ -65,7 +66,7 @@ static struct key *load(const struct swtpm *swtpm, const char *pem, size_t size)
 static void expect_signs_as(struct key *key, const char *name) {
     AUTO_FREE char *request = NULL;
     struct failure failure = {0};
-    if (key_test(key, &failure) < 0 || key_make_request(key, "gateway", &request, &failure) < 0)
+    if (key_test(key, &failure) < 0 || make_request(key, "CN=gateway", &request, &failure) < 0)
         ASSERT_TEXT(failure.message, "");
     CU_ASSERT_PTR_NOT_NULL_FATAL(request);
     ASSERT_NUMBER(scratch_write("request.pem", request, strlen(request)), 0);

@@ -1,5 +1,6 @@
 #include "common/cleanup.h"
 #include "harness.h"
+#include "request.h"
 #include "scratch.h"
 #include "swtpm.h"
 #include "tpm-probe.h"
@@ -64,7 +65,7 @@ static int make_ca(void) {
 static void issue(struct key *key) {
     AUTO_FREE char *request = NULL;
     struct failure failure = {0};
-    if (key_make_request(key, "gateway", &request, &failure) < 0)
+    if (make_request(key, "CN=gateway", &request, &failure) < 0)
         ASSERT_TEXT(failure.message, "");
     CU_ASSERT_PTR_NOT_NULL_FATAL(request);
     ASSERT_NUMBER(scratch_write("request.pem", request, strlen(request)), 0);

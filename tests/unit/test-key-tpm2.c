@@ -1,5 +1,6 @@
 #include "common/cleanup.h"
 #include "harness.h"
+#include "request.h"
 #include "scratch.h"
 #include "swtpm.h"
 #include "tpm-probe.h"
@@ -91,7 +92,7 @@ static void test_request(void) {
     CU_ASSERT_PTR_NOT_NULL_FATAL(key);
     AUTO_FREE char *pem = NULL;
     struct failure failure = {0};
-    ASSERT_NUMBER(key_make_request(key, "gateway-0001", &pem, &failure), 0);
+    ASSERT_NUMBER(make_request(key, "CN=gateway-0001", &pem, &failure), 0);
     ASSERT_TEXT(failure.message, "");
     CU_ASSERT_PTR_NOT_NULL_FATAL(pem);
     CU_ASSERT_EQUAL(scratch_write("request.pem", pem, strlen(pem)), 0);
@@ -113,7 +114,7 @@ static void test_commands_with_storage_root_key(void) {
     struct failure failure = {0};
     size_t size = 0;
     AUTO_FREE char *pem = strdup(key_private_pem(key, &size));
-    CU_ASSERT_EQUAL(key_make_request(key, "gateway", &request, &failure), 0);
+    CU_ASSERT_EQUAL(make_request(key, "CN=gateway", &request, &failure), 0);
     CU_ASSERT_EQUAL(key_test(key, &failure), 0);
     key_free(key);
     expect_commands("ReadPublic Create Load Sign Sign FlushContext ");
@@ -280,7 +281,7 @@ static void test_signing_fails(void) {
     struct failure failure = {0};
     tpm_probe_reset();
     tpm_probe_answer(TPM2_CC_Sign, 0x921);
-    ASSERT_NUMBER(key_make_request(key, "gateway", &request, &failure), -1);
+    ASSERT_NUMBER(make_request(key, "CN=gateway", &request, &failure), -1);
     ASSERT_TEXT(failure_class_name(failure.class), "tpm");
     ASSERT_TEXT(failure.step, "request");
     CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "lockout"));
@@ -357,7 +358,7 @@ static const char *openssl_words(enum key_algorithm algorithm) {
 static void expect_request(struct key *key) {
     AUTO_FREE char *pem = NULL;
     struct failure failure = {0};
-    if (key_test(key, &failure) < 0 || key_make_request(key, "gateway-0001", &pem, &failure) < 0)
+    if (key_test(key, &failure) < 0 || make_request(key, "CN=gateway-0001", &pem, &failure) < 0)
         ASSERT_TEXT(failure.message, "");
     CU_ASSERT_PTR_NOT_NULL_FATAL(pem);
     CU_ASSERT_EQUAL(scratch_write("request.pem", pem, strlen(pem)), 0);

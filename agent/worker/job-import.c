@@ -1,0 +1,220 @@
+#include "common/cleanup.h"
+#include "common/configuration.h"
+#include "common/job.h"
+#include "common/step.h"
+#include "common/text.h"
+#include "worker/chain.h"
+#include "worker/clock.h"
+#include "worker/deadline.h"
+#include "worker/job-staged.h"
+#include "worker/jobs.h"
+#include "worker/key-backend.h"
+#include "worker/plugin-loader.h"
+#include "worker/report.h"
+#include "worker/tss2-pem.h"
+
+#include <string.h>
+#include <time.h>
+
+struct import {
+    const struct settings *settings;
+    struct failure *failure;
+    struct staged staged;
+    struct chain chain;
+    char *key_pem; /* that came along, in the clear; NULL: the certificate is for the staged key */
+    size_t key_size;
+    struct key *key; /* that the certificate must be for: the staged one, or the one that came along as it came */
+};
+
+static void import_clear(struct import *import) {
+    if (import->key_pem != NULL)
+        explicit_bzero(import->key_pem, import->key_size);
+    free(import->key_pem);
+    import->key = key_free(import->key);
+    staged_clear(&import->staged);
+}
+
+/* Without a method that takes it what is imported would lie there for ever. */
+static int check_methods(const struct settings *settings, struct failure *failure) {
+    for (size_t i = 0; i < settings->method_count; i++) {
+        const struct enrolld_plugin *plugin = NULL;
+        if (plugin_load(settings->methods[i], &plugin, failure) < 0)
+            return -1;
+        if (plugin->imports)
+            return 0;
+    }
+    return failure_set(
+        failure, FAILURE_INVALID, STEP_CONFIGURATION,
+        "no method of Methods= takes a certificate that was imported: add one that does, like jitp or jitr");
+}
+
+static int read_files(struct import *import, const struct message *job) {
+    AUTO_FREE char *chain = NULL;
+    size_t size = 0;
+    if (staged_read(job, &import->staged, import->failure) < 0 ||
+        job_read_file(job, FILE_CERTIFICATE, &chain, &size, import->failure) < 0)
+        return -1;
+    if (job->files[FILE_PRIVATE_KEY] >= 0 &&
+        job_read_file(job, FILE_PRIVATE_KEY, &import->key_pem, &import->key_size, import->failure) < 0)
+        return -1;
+    return chain_read(chain, size, &import->chain, import->failure);
+}
+
+/* As software, whatever [Key] says: it is judged before the TPM hears of it. */
+static int load_software_key(struct import *import) {
+    const struct key_settings software = {.backend = KEY_BACKEND_FILE};
+    return key_import(&software, import->key_pem, import->key_size, &import->key, import->failure);
+}
+
+static int load_key(struct import *import) {
+    struct failure *failure = import->failure;
+    bool lost = false;
+    report_step(STEP_KEY);
+    if (import->key_pem != NULL)
+        return load_software_key(import);
+    if (import->staged.private_pem == NULL)
+        return failure_set(failure, FAILURE_INVALID, STEP_KEY,
+                           "there is no staged key that this certificate could be for: have the request of this device "
+                           "signed (`enrollctl request`), or hand in the certificate's private key, too");
+    if (staged_load_key(&import->staged, import->settings, &import->key, &lost, failure) < 0) {
+        if (lost)
+            failure_append(failure, "; have a new request signed (`enrollctl request`)");
+        return -1;
+    }
+    return 0;
+}
+
+static bool has_specifier(const char *text, char letter) {
+    for (; *text != '\0'; text++)
+        if (*text == '%' && *++text == letter)
+            return true;
+    return false;
+}
+
+static int judge_common_name(const struct import *import) {
+    const struct settings *settings = import->settings;
+    const char *common_name = import->chain.certificates[0].common_name;
+    bool names_thing = has_specifier(settings->thing_name, 'c');
+    if ((!names_thing && !has_specifier(settings->client_id, 'c')) || text_is_thing_name(common_name))
+        return 0;
+    return failure_set(import->failure, FAILURE_INVALID, STEP_CERTIFICATE,
+                       "the certificate's common name is \"%s\", but %s=%s in [Agent] needs one of 1 to 128 of a-z A-Z "
+                       "0-9 : _ -: have another one issued, or change that",
+                       common_name, names_thing ? "ThingName" : "ClientId",
+                       names_thing ? settings->thing_name : settings->client_id);
+}
+
+static void note_what_may_surprise(const struct chain *chain, int64_t now, bool is_synchronised) {
+    const struct certificate *leaf = &chain->certificates[0];
+    bool is_own_issuer = memcmp(leaf->subject_digest, leaf->issuer_digest, sizeof leaf->subject_digest) == 0;
+    char date[CLOCK_TEXT_SIZE];
+    if (chain->count == 1 && !is_own_issuer)
+        staged_note(STEP_CERTIFICATE,
+                    "the certificate came without its issuer's: AWS IoT Core finds a registered CA by "
+                    "the server name, too, which is always sent");
+    for (size_t i = 1; i < chain->count && is_synchronised; i++)
+        if (now > chain->certificates[i].not_after) {
+            clock_print(chain->certificates[i].not_after, date);
+            staged_note(STEP_CERTIFICATE, "certificate %zu (CN=%.100s), an issuer, has expired on %s", i + 1,
+                        chain->certificates[i].common_name, date);
+        }
+}
+
+static int judge(const struct import *import) {
+    size_t size = 0;
+    const uint8_t *public_key = key_public_der(import->key, &size);
+    int64_t now = (int64_t)time(NULL);
+    bool is_synchronised = clock_is_synchronised();
+    report_step(STEP_CERTIFICATE);
+    if (chain_judge(&import->chain, public_key, size,
+                    import->key_pem != NULL ? "the private key that came along" : "the staged key",
+                    import->failure) < 0 ||
+        chain_judge_dates(&import->chain, now, is_synchronised, import->failure) < 0 || judge_common_name(import) < 0)
+        return -1;
+    note_what_may_surprise(&import->chain, now, is_synchronised);
+    return 0;
+}
+
+/* True if the key that came along is staged already, in the backend that [Key] wants: then it stays as it is. Fails
+ * when the TPM cannot just now. */
+static int is_staged_already(struct import *import, bool *ret) {
+    AUTO_KEY struct key *staged = NULL;
+    const char *pem = import->staged.private_pem;
+    bool lost = false, wants_tpm = import->settings->key_backend == SETTING_KEY_TPM2;
+    size_t size = 0;
+    *ret = false;
+    if (pem == NULL || tss2_pem_is(pem, strlen(pem)) != wants_tpm)
+        return 0;
+    if (staged_load_key(&import->staged, import->settings, &staged, &lost, import->failure) < 0)
+        return lost ? 0 : -1;
+    const uint8_t *public_key = key_public_der(staged, &size);
+    *ret = certificate_has_key(&import->chain.certificates[0], public_key, size);
+    return 0;
+}
+
+/* The key that came along becomes the staged one, and all that was staged is given up. */
+static int take_key(struct import *import) {
+    AUTO_KEY struct key *key = NULL;
+    const struct key_settings settings = key_settings_from(import->settings);
+    bool is_there = false;
+    if (import->key_pem == NULL || is_staged_already(import, &is_there) < 0 || is_there)
+        return import->key_pem == NULL || is_there ? 0 : -1;
+    deadline_start(STAGED_KEY_TIMEOUT_S, FAILURE_TPM, STEP_KEY, "importing the device key");
+    int r = key_import(&settings, import->key_pem, import->key_size, &key, import->failure);
+    deadline_stop();
+    if (r < 0)
+        return -1;
+    if (import->staged.private_pem != NULL)
+        staged_note(STEP_KEY, "the key that was staged before is given up for the one that came along");
+    return staged_take_key(&import->staged, key, import->failure);
+}
+
+static void note_replacement(const struct import *import) {
+    const char *before = import->staged.certificate_pem;
+    struct certificate certificate;
+    struct failure ignored;
+    if (before == NULL || certificate_parse(before, strlen(before), STEP_CERTIFICATE, &certificate, &ignored) < 0)
+        return;
+    if (strcmp(certificate.id, import->chain.certificates[0].id) != 0)
+        staged_note(STEP_CERTIFICATE, "certificate %.16s..., imported before, is replaced", certificate.id);
+}
+
+static int take_certificate(struct import *import) {
+    struct staged *staged = &import->staged;
+    if (staged->certificate_pem != NULL && strcmp(staged->certificate_pem, import->chain.pem) == 0)
+        return 0;
+    note_replacement(import);
+    free(staged->certificate_pem);
+    staged->certificate_pem = strdup(import->chain.pem);
+    if (staged->certificate_pem == NULL)
+        return failure_set(import->failure, FAILURE_INTERNAL, STEP_CERTIFICATE, "out of memory");
+    return staged_store(staged, import->failure);
+}
+
+int job_import(struct message *job, struct message *result, struct failure *failure) {
+    AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    AUTO_FREE struct import *import = calloc(1, sizeof *import);
+    struct settings settings;
+    if (import == NULL)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
+    import->settings = &settings;
+    import->failure = failure;
+    if (job_read_configuration(job, &configuration, &settings, failure) < 0)
+        return -1;
+    report_step(STEP_CONFIGURATION);
+    if (check_methods(&settings, failure) < 0 || staged_lock_down(&settings, failure) < 0)
+        return -1;
+    int r = read_files(import, job);
+    if (r == 0)
+        r = load_key(import);
+    if (r == 0)
+        r = judge(import);
+    if (r == 0)
+        r = take_key(import);
+    if (r == 0)
+        r = take_certificate(import);
+    if (r == 0 && message_add(result, JOB_KEY_CERTIFICATE_ID, import->chain.certificates[0].id) < 0)
+        r = failure_set(failure, FAILURE_INTERNAL, STEP_CERTIFICATE, "the result is too large");
+    import_clear(import);
+    return r;
+}

@@ -1,0 +1,67 @@
+#include "worker/job-staged.h"
+
+#include "common/cleanup.h"
+#include "common/step.h"
+#include "worker/deadline.h"
+#include "worker/jobs.h"
+#include "worker/lockdown.h"
+#include "worker/report.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int staged_lock_down(const struct settings *settings, struct failure *failure) {
+    bool network = strstr(settings->tcti, "host=") != NULL || strstr(settings->tcti, "port=") != NULL;
+    return lockdown_finish(network, failure);
+}
+
+void staged_note(const char *step, const char *format, ...) {
+    char text[FAILURE_MESSAGE_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    report_note(step, text);
+}
+
+int staged_read(const struct message *job, struct staged *ret, struct failure *failure) {
+    AUTO_FREE char *text = NULL;
+    size_t size = 0;
+    if (job->files[FILE_STAGED] < 0)
+        return 0;
+    if (job_read_file(job, FILE_STAGED, &text, &size, failure) < 0)
+        return -1;
+    const char *wrong = staged_parse(text, size, ret);
+    explicit_bzero(text, size);
+    if (wrong != NULL)
+        staged_note(STEP_KEY, "what was staged before is not used: %s", wrong);
+    return 0;
+}
+
+int staged_store(const struct staged *staged, struct failure *failure) {
+    AUTO_FREE char *json = NULL;
+    if (staged_encode(staged, &json, failure) < 0)
+        return -1;
+    int r = report_checkpoint(FILE_STAGED, json, strlen(json), failure);
+    explicit_bzero(json, strlen(json));
+    return r;
+}
+
+int staged_load_key(const struct staged *staged, const struct settings *settings, struct key **ret, bool *ret_lost,
+                    struct failure *failure) {
+    const struct key_settings key_settings = key_settings_from(settings);
+    deadline_start(STAGED_KEY_TIMEOUT_S, FAILURE_TPM, STEP_KEY, "loading the staged key");
+    int r = key_load(&key_settings, staged->private_pem, strlen(staged->private_pem), ret, ret_lost, failure);
+    deadline_stop();
+    return r;
+}
+
+int staged_take_key(struct staged *staged, const struct key *key, struct failure *failure) {
+    size_t size = 0;
+    const char *pem = key_private_pem(key, &size);
+    staged_clear(staged);
+    snprintf(staged->key_origin, sizeof staged->key_origin, "%s", key_get_origin(key));
+    staged->private_pem = strndup(pem, size);
+    return staged->private_pem != NULL ? 0 : failure_set(failure, FAILURE_INTERNAL, STEP_KEY, "out of memory");
+}
