@@ -404,7 +404,7 @@ class Loader(harness.TestCase):
         inside = self.plugins / "real.so"
         self.module.rename(inside)
         self.module.symlink_to("real.so")
-        self.worker("check-config", self.configure())
+        self.assertLoads()
         outside = self.directory / "outside"
         outside.mkdir()
         inside.rename(outside / "real.so")
