@@ -61,14 +61,27 @@ const char *plugin_directory(void) {
     return directory != NULL ? directory : PLUGINS_DIR;
 }
 
-int plugin_load(const char *name, const struct enrolld_plugin **ret, struct failure *failure) {
+/* The file that the name stands for. A link may lead to another module of the directory: one plugin, several methods.
+ */
+static int find(const char *name, char resolved[PATH_MAX], struct failure *failure) {
     AUTO_FREE char *path = NULL;
-    char resolved[PATH_MAX];
+    char directory[PATH_MAX];
     if (asprintf(&path, "%s/%s.so", plugin_directory(), name) < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
-    if (realpath(path, resolved) == NULL)
+    if (realpath(path, resolved) == NULL || realpath(plugin_directory(), directory) == NULL)
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "there is no plugin for the method %s: %s (%s)", name, path, strerror(errno));
+    size_t length = strlen(directory);
+    if (strncmp(resolved, directory, length) != 0 || resolved[length] != '/')
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s leads out of the plugin directory, to %s",
+                           path, resolved);
+    return 0;
+}
+
+int plugin_load(const char *name, const struct enrolld_plugin **ret, struct failure *failure) {
+    char resolved[PATH_MAX];
+    if (find(name, resolved, failure) < 0)
+        return -1;
     if (check_path(resolved, failure) < 0)
         return -1;
     void *handle = dlopen(resolved, RTLD_NOW | RTLD_LOCAL);

@@ -88,6 +88,19 @@ static void add_module(FILE *list, const char *file) {
     add(list, name, loaded ? text != NULL ? text : "" : failure.message);
 }
 
+/* A plugin of several methods is found under its links: its own name is none. */
+static bool has_link(struct dirent **entries, int count, const char *file) {
+    for (int i = 0; i < count; i++) {
+        AUTO_FREE char *path = NULL;
+        char target[256];
+        ssize_t size =
+            asprintf(&path, "%s/%s", plugin_directory(), entries[i]->d_name) < 0 ? -1 : readlink(path, target, 255);
+        if (size > 0 && (size_t)size == strlen(file) && memcmp(target, file, (size_t)size) == 0)
+            return true;
+    }
+    return false;
+}
+
 static void entries_free(struct dirent **entries, int count) {
     for (int i = 0; i < count; i++)
         free(entries[i]);
@@ -103,7 +116,8 @@ int plugins_list(char **ret, size_t *ret_size, struct failure *failure) {
                            strerror(errno));
     FILE *list = open_memstream(ret, ret_size);
     for (int i = 0; list != NULL && i < count && i < PLUGINS_LIST_MAX; i++)
-        add_module(list, entries[i]->d_name);
+        if (!has_link(entries, count, entries[i]->d_name))
+            add_module(list, entries[i]->d_name);
     entries_free(entries, count);
     if (list == NULL || fclose(list) != 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");

@@ -1,0 +1,500 @@
+#!/usr/bin/env python3
+"""A provisioning method of a third party: the example of docs/plugin.md, built out of tree against what `make install`
+has installed, and all that a plugin can be refused for."""
+
+import importlib.util
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import harness
+from gateway import Gateway
+from harness import BUILD_DIR, DEADLINE, SOURCE_DIR, built, wait_for
+from mqtt_client import Client
+from parts import Cloud, Tpm
+
+EXAMPLE = SOURCE_DIR / "docs/examples/plugin-https-json"
+TOKEN = "canary-0123456789-of-the-token"
+SERIAL = "GW-0001"
+
+
+def load_service():
+    """docs/examples/plugin-https-json/service.py as a module."""
+    specification = importlib.util.spec_from_file_location("service", EXAMPLE / "service.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+service = load_service()
+
+
+def run(*words, environment=None, **options):
+    """Runs a command that must succeed; returns what it printed."""
+    done = subprocess.run(
+        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=4 * DEADLINE, **options
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"{words[0]}: {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class Installation:
+    """What `make install` puts below a directory, once for all tests."""
+
+    directory = None
+
+    @classmethod
+    def get(cls):
+        if cls.directory is None:
+            cls.directory = pathlib.Path(harness.tempfile.mkdtemp(prefix="enrolld-installed-"))
+            environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+            run("make", "-C", BUILD_DIR, "install", f"DESTDIR={cls.directory}", environment=environment)
+        return cls.directory
+
+    @classmethod
+    def remove(cls):
+        if cls.directory is not None:
+            shutil.rmtree(cls.directory)
+
+    @classmethod
+    def environment(cls):
+        """For pkg-config: as if the directory were the root."""
+        (path,) = cls.get().rglob("enrolld-plugin.pc")
+        return os.environ | {"PKG_CONFIG_PATH": f"{path.parent}:{os.environ.get('PKG_CONFIG_PATH', '')}"}
+
+    @classmethod
+    def pkg_config(cls, *words):
+        return run("pkg-config", "--define-prefix", *words, environment=cls.environment()).split()
+
+
+def compile_plugin(source, target, *words):
+    """As a stranger does it."""
+    flags = Installation.pkg_config("--cflags", "enrolld-plugin") + ["-Wall", "-Wextra", "-Werror"]
+    libraries = run("pkg-config", "--cflags", "--libs", "json-c").split()
+    run("cc", "-shared", "-fPIC", "-fvisibility=hidden", *flags, *words, "-o", target, source, *libraries)
+    return target
+
+
+class HoldingService(service.Service):
+    """What a test makes of the service: `asked` are the questions so far, `answers` what comes in place of its own."""
+
+    def __init__(self, cloud, token):
+        super().__init__(cloud, token)
+        self.asked = []
+        self.answers = []  # the next ones: a Refusal to raise, or a function that makes another answer of it
+        self.arrived = threading.Condition()
+
+    def answer(self, question):
+        with self.arrived:
+            self.asked.append(question)
+            self.arrived.notify_all()
+            change = self.answers.pop(0) if self.answers else None
+        if isinstance(change, Exception):
+            raise change
+        answer = super().answer(question)
+        return change(answer) if change else answer
+
+    def wait_asked(self, count):
+        with self.arrived:
+            if not self.arrived.wait_for(lambda: len(self.asked) >= count, DEADLINE):
+                raise AssertionError(f"asked {len(self.asked)} times, not {count}, within {DEADLINE} s")
+
+
+class Scene(harness.TestCase):
+    """A cloud, the service beside it, and a gateway with the example as its method."""
+
+    def scene(self, backend="file", **options):
+        self.cloud = Cloud(self, "--control-port=0", "--claim-key=ecdsa")
+        self.tpm = Tpm(self) if backend == "tpm2" else None
+        self.start_service()
+        self.plugins = self.directory / "plugins"
+        self.plugins.mkdir()
+        compile_plugin(EXAMPLE / "https-json.c", self.plugins / "https-json.so")
+        self.gateway = Gateway(self, self.cloud, self.tpm, backend)
+        self.gateway.extra_environment["ENROLLD_PLUGIN_DIR"] = str(self.plugins)
+        del self.gateway.sections["fleet-claim"]
+        self.gateway.sections["https-json"] = {
+            "Url": self.server.url,
+            "Token": self.service_directory / "token",
+            "ServerCA": self.service_directory / "server-ca.pem",
+            **options,
+        }
+        self.gateway.configure("Agent", Methods="https-json")
+
+    def start_service(self):
+        self.service_directory = self.directory / "service"
+        service.make_directory(self.service_directory, TOKEN)
+        self.service = HoldingService(service.Cloud(self.cloud.directory), TOKEN)
+        self.server = service.Server(self.service_directory, self.service)
+        thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        self.addCleanup(self.server.server_close)
+        self.addCleanup(thread.join)
+        self.addCleanup(self.server.shutdown)
+
+    def enroll_by_hand(self):
+        """One attempt of the worker; returns what it said, its exit status must be 1."""
+        done = subprocess.run(
+            [built("enrolld-worker"), "enroll", f"--config={self.gateway.configuration}"]
+            + [f"--directory={self.directory / 'by-hand'}"],
+            env=self.gateway.environment(),
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        self.assertEqual(done.returncode, 1, done.stderr)
+        return done.stderr
+
+    def assertOneCertificate(self):
+        self.assertEqual(list(self.cloud.device_certificates().values()), ["ACTIVE"])
+        self.assertEqual(list(self.cloud.things()), [f"gateway-{SERIAL}"])
+        self.assertEqual(len(self.service.devices), 1)
+
+
+class EndToEnd(Scene):
+    def test_to_a_published_message(self):
+        self.scene()
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        identity = self.gateway.identity()
+        self.assertEqual(identity["method"], "https-json")
+        self.assertEqual(identity["thingName"], f"gateway-{SERIAL}")
+        self.assertEqual(self.gateway.property("Method"), "https-json")
+        self.assertEqual(self.gateway.signalled("Step")[:4], ["configuration", "key", "request", "certificate"])
+        self.assertOneCertificate()
+        self.assertEqual(len(self.service.asked), 1)
+        current = self.gateway.state / "current"
+        client = Client(self, self.cloud, identity["thingName"], current / "certificate.pem", current / "private.pem")
+        client.connected()
+        client.publish(f"things/{identity['thingName']}/hello", b"{}")
+        self.assertNotIn(TOKEN, self.gateway.log.read_text())
+
+    def test_killed_while_the_service_thinks(self):
+        """The certificate is made, and the answer is lost: the same key asks again, and gets the same one."""
+        self.scene("tpm2")
+        blocked, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+
+        def hold(answer):
+            blocked.set()
+            go_on.wait(DEADLINE)
+            return answer
+
+        self.service.answers = [hold]
+        self.gateway.start()
+        self.assertTrue(blocked.wait(DEADLINE))
+        workers = self.gateway.workers()
+        self.gateway.kill()
+        self.assertEqual(len(workers), 1)
+        wait_for("the worker ends with its daemon", lambda: not pathlib.Path(f"/proc/{workers[0]}/exe").exists())
+        go_on.set()
+        self.tpm.flush()
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        self.assertOneCertificate()
+        self.assertEqual(self.gateway.property("KeyBackend"), "tpm2")
+        self.assertEqual([sorted(question) for question in self.service.asked],
+                         [["certificateSigningRequest", "serialNumber"]] * 2)  # fmt: skip
+
+    def test_certificate_survives_until_it_is_registered(self):
+        """The first answer names no thing: not yet. What was issued is kept over kill -9, and asked about."""
+        self.scene()
+        self.gateway.configure("Retry", NotYet="2s 2s")
+        self.service.answers = [lambda answer: {"certificatePem": answer["certificatePem"]}]
+        self.gateway.start()
+        error = self.gateway.wait_property("LastError", lambda error: error[0] != "")
+        self.assertEqual(error[:2], ["not-yet", "register"])
+        self.assertIn("has not registered the certificate yet", error[2])
+        self.gateway.kill()
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        identifier = self.gateway.identity()["certificateId"]
+        self.assertEqual(self.service.asked[1:], [{"serialNumber": SERIAL, "certificateId": identifier}])
+        self.assertOneCertificate()
+
+    def test_retry_after(self):
+        self.scene()
+        self.service.answers = [service.Refusal(429, "slowly", Retry_After=9)]
+        before = time.time()
+        self.gateway.start()
+        self.gateway.wait_signalled("State", "backoff")
+        error = self.gateway.wait_property("LastError", lambda error: error[0] != "")
+        self.assertEqual(error[0], "cloud-busy")
+        self.assertIn("the service is asked too often (HTTP 429): slowly", error[2])
+        wait_s = self.gateway.property("NextAttempt") / 1e6 - before
+        self.assertTrue(8.5 < wait_s < 20, wait_s)
+        self.gateway.kill()
+
+
+class Statuses(Scene):
+    def assertSays(self, change, class_name, *words):
+        self.service.answers = [change]
+        self.service.devices.clear()  # by hand each attempt makes another key
+        said = self.enroll_by_hand()
+        self.assertTrue(said.startswith(f"failed ({class_name}) at step "), said)
+        for word in words:
+            self.assertIn(word, said)
+        self.assertNotIn(TOKEN, said)
+
+    def test_each_status(self):
+        self.scene()
+        cases = [
+            (202, "not-yet", "the service has not decided yet (HTTP 202)"),
+            (302, "invalid", "the service does not take the request (HTTP 302)"),
+            (400, "invalid", "the service does not take the request (HTTP 400)"),
+            (401, "denied", "is Token= the right one? (HTTP 401)"),
+            (403, "denied", "the service refuses this device (HTTP 403)"),
+            (404, "invalid", "is Url= right? (HTTP 404)"),
+            (409, "invalid", "with another key (HTTP 409)"),
+            (429, "cloud-busy", "asked too often (HTTP 429)"),
+            (500, "cloud-busy", "in trouble (HTTP 500)"),
+            (503, "cloud-busy", "in trouble (HTTP 503)"),
+        ]
+        for status, class_name, words in cases:
+            with self.subTest(status):
+                self.assertSays(service.Refusal(status, "its own words"), class_name, words, ": its own words")
+        self.assertEqual(self.cloud.device_certificates(), {})
+
+    def test_bad_answers(self):
+        self.scene()
+        other = service.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                                "-keyout", self.directory / "other.key", "-subj", "/CN=other")  # fmt: skip
+        self.assertSays(lambda answer: [], "cloud-busy", "the service's reply is no JSON object")
+        self.assertSays(lambda answer: {}, "cloud-busy", "the service's reply has no certificatePem")
+        self.assertSays(lambda answer: answer | {"certificatePem": other}, "invalid", "issued for another key")
+        self.assertSays(lambda answer: answer | {"certificatePem": "none"}, "invalid", "certificate")
+        self.assertSays(lambda answer: answer | {"thingName": "no name"}, "invalid", 'thing name "no name" is not one')
+
+    def test_the_token_is_never_said(self):
+        self.scene()
+        self.assertSays(service.Refusal(401, f"not {TOKEN}"), "denied", "(HTTP 401): not *****")
+        (self.service_directory / "wrong").write_text("wrong\n")
+        self.gateway.configure("https-json", Token=self.service_directory / "wrong")
+        self.assertSays(None, "denied", "this token is not known")
+        (self.service_directory / "wrong").write_text("\n")
+        self.assertSays(None, "invalid", "Token= has no token")
+
+    def test_wrong_service(self):
+        self.scene()
+        self.gateway.configure("https-json", ServerCA=None)
+        self.assertSays(None, "network", "localhost: the server's certificate is not signed by a CA in RootCA=")
+        self.gateway.configure("https-json", ServerCA=self.cloud.root_ca)
+        self.assertSays(None, "network", "not signed by a CA in the certificates that the method trusts")
+        self.gateway.configure("https-json", Url=self.server.url.replace("https:", "http:"))
+        self.assertSays(None, "invalid", "the URL does not begin with https://")
+        self.assertEqual(self.service.asked, [])
+
+
+PLUGIN = """
+#include <enrolld/plugin.h>
+static int enroll(const struct enrolld_host *host) { return host->fail(host, ENROLLD_CLASS_INTERNAL, "no"); }
+static const struct enrolld_method methods[] = {{"%(name)s", "a test"}, {NULL, NULL}};
+static const struct enrolld_option options[] = {{NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL}};
+const struct enrolld_plugin %(symbol)s = {
+    .abi = %(abi)s, .size = %(size)s, .host_size = %(host_size)s,
+    .methods = methods, .options = options, .enroll = enroll,
+};
+"""
+GOOD = {
+    "name": "test",
+    "symbol": "enrolld_plugin",
+    "abi": "ENROLLD_PLUGIN_ABI",
+    "size": "sizeof(struct enrolld_plugin)",
+    "host_size": "sizeof(struct enrolld_host)",
+}
+
+
+class Loader(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.plugins = self.directory / "plugins"
+        self.plugins.mkdir()
+        self.module = self.plugins / "test.so"
+
+    def make(self, **changes):
+        source = self.directory / "test.c"
+        source.write_text(PLUGIN % (GOOD | changes))
+        self.module.unlink(missing_ok=True)
+        compile_plugin(source, self.module, "-Wno-missing-field-initializers")
+
+    def worker(self, *words, check=True):
+        environment = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
+        environment |= {"PATH": os.environ["PATH"], "ENROLLD_PLUGIN_DIR": str(self.plugins)}
+        done = subprocess.run([built("enrolld-worker"), *words], env=environment, capture_output=True, text=True,
+                              timeout=DEADLINE)  # fmt: skip
+        if check:
+            self.assertEqual(done.returncode, 0, done.stderr)
+        return done
+
+    def configure(self, methods="test", extra=""):
+        path = self.directory / "enrolld.conf"
+        path.write_text(f"[Agent]\nMethods={methods}\nSerialNumber=literal:{SERIAL}\n[Cloud]\nEndpoint=localhost\n"
+                        f"RootCA=/nowhere\n[Key]\nBackend=file\n{extra}")  # fmt: skip
+        return f"--config={path}"
+
+    def assertLoads(self):
+        self.assertEqual(self.worker("plugins").stdout, "test: a test\n")
+        self.worker("check-config", self.configure())
+
+    def assertRefused(self, *words):
+        said = self.worker("check-config", self.configure(), check=False)
+        self.assertEqual(said.returncode, 1, said.stdout)
+        listed = self.worker("plugins").stdout
+        for word in words:
+            self.assertIn(word, said.stderr)
+            self.assertIn(word, listed)
+        self.assertTrue(listed.startswith("test: "), listed)
+
+    def test_versions(self):
+        self.make()
+        self.assertLoads()
+        self.make(host_size=str(8))
+        self.assertLoads()
+        old = "was built for another enrolld (plugin interface"
+        newer = "was built for a newer enrolld than this one"
+        self.make(abi="ENROLLD_PLUGIN_ABI + 1")
+        self.assertRefused(str(self.module), old)
+        self.make(abi="0")
+        self.assertRefused(old)
+        self.make(size="sizeof(struct enrolld_plugin) - 8")
+        self.assertRefused(old)
+        self.make(size="sizeof(struct enrolld_plugin) + 8")
+        self.assertRefused(newer)
+        self.make(host_size="sizeof(struct enrolld_host) + 8")
+        self.assertRefused(newer)
+
+    def test_what_is_no_plugin(self):
+        self.make(symbol="another_symbol")
+        self.assertRefused(str(self.module), "cannot be loaded", "enrolld_plugin")
+        self.make(name="other")
+        self.assertRefused("has no method test")
+        self.module.write_text("no module")
+        self.assertRefused("cannot be loaded")
+        self.module.unlink()
+        self.assertIn("there is no plugin for the method test", self.worker("check-config", self.configure(),
+                                                                            check=False).stderr)  # fmt: skip
+        self.assertEqual(self.worker("plugins").stdout, "")
+        self.plugins.rmdir()
+        self.assertIn(f"{self.plugins} cannot be read", self.worker("plugins", check=False).stderr)
+
+    def test_who_can_change_it(self):
+        self.make()
+        words = "can be changed by others than root: no plugin is loaded from there"
+        for mode in (0o664, 0o646):
+            self.module.chmod(mode)
+            self.assertRefused(f"{self.module} {words}")
+        self.module.chmod(0o644)
+        for mode in (0o775, 0o757):
+            self.plugins.chmod(mode)
+            self.assertRefused(f"{self.plugins} {words}")
+        self.plugins.chmod(0o755)
+        self.assertLoads()
+        if os.geteuid() == 0:
+            os.chown(self.module, 65534, 65534)
+            self.assertRefused(f"{self.module} {words}")
+
+    def test_links(self):
+        self.make(name="test")
+        inside = self.plugins / "real.so"
+        self.module.rename(inside)
+        self.module.symlink_to("real.so")
+        self.assertLoads()
+        outside = self.directory / "outside"
+        outside.mkdir()
+        inside.rename(outside / "real.so")
+        self.module.unlink()
+        self.module.symlink_to(outside / "real.so")
+        self.assertRefused("leads out of the plugin directory")
+
+    def test_all_methods_are_judged(self):
+        """check-config knows the keys of each method, and prints those that are not set."""
+        shutil.copy(built("abi.so"), self.plugins)
+        self.make()
+        good = self.worker("check-config", self.configure("test abi", "[abi]\nText=one\nFamily.x=y\n")).stdout
+        self.assertIn("[abi] Other=three  (default)\n[abi] File=  (default)\n", good)
+        self.assertNotIn("Text=", good)
+        configuration = self.configure("test abi", "[abi]\nText=one\nTest=two\n")
+        wrong = self.worker("check-config", configuration, check=False)
+        self.assertEqual(wrong.returncode, 1)
+        self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: the method abi knows no key Test=")
+        wrong = self.worker("check-config", self.configure("test abi", "[abi]\nText=three\n"), check=False)
+        self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: Text=three is not one of: one two")
+        self.assertIn("abi: does nothing\n  Text=  a text (required) (one of: one two)\n  Other=  another text"
+                      " (default: three)\n  File=  a file\n  Family.NAME=  a family\n",
+                      self.worker("plugins").stdout)  # fmt: skip
+
+
+class Header(harness.TestCase):
+    """tests/plugins/abi.c asserts each size, offset, type and value; here for other compilers and machines."""
+
+    def test_it_compiles_everywhere(self):
+        compilers = [name for name in ("cc", "gcc", "clang") if shutil.which(name)]
+        targets = [[name, f"-std={standard}", "-pedantic"] for name in compilers for standard in ("c11", "gnu17")]
+        if shutil.which("clang"):
+            machines = ("i686-linux-gnu", "arm-linux-gnueabihf", "aarch64-linux-gnu", "riscv64-linux-gnu")
+            targets += [["clang", f"--target={machine}", "-ffreestanding"] for machine in machines]
+        warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"]
+        source = SOURCE_DIR / "tests/plugins/abi.c"
+        for words in targets:
+            run(*words, *warnings, f"-I{SOURCE_DIR / 'plugins'}", "-fsyntax-only", source)
+
+
+class Tutorial(harness.TestCase):
+    """The commands of docs/plugin.md, as they stand there."""
+
+    def setUp(self):
+        super().setUp()
+        self.text = (SOURCE_DIR / "docs/plugin.md").read_text()
+        self.tutorial = self.text.split("\n## Reference\n")[0]
+
+    def script(self):
+        """Files that the reader is to write, and commands, in their order."""
+        parts = ["set -eu"]
+        for language, name, block in re.findall(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", self.tutorial, re.M | re.S):
+            if name:
+                parts.append(f"cat > {name} <<'END_OF_FILE'\n{block}END_OF_FILE")
+            elif language == "sh":
+                parts.append(block)
+        return "\n".join(parts) + "\n"
+
+    def test_its_commands(self):
+        folder = self.directory / "my-plugin"
+        folder.mkdir()
+        script = self.directory / "script"
+        script.write_text(self.script())
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        environment |= {"ENROLLD_SOURCE": str(SOURCE_DIR), "ENROLLD_BUILD": str(BUILD_DIR), "HOME": str(self.directory)}
+        process = harness.Process("sh", ["sh", script], self.directory / "output", environment, cwd=folder,
+                                  start_new_session=True)  # fmt: skip
+        self.show_on_failure("output of the commands", process.log)
+        try:
+            self.assertEqual(process.wait(4 * DEADLINE), 0)
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)  # what a script that has failed has left running
+            except ProcessLookupError:
+                pass
+        output = process.log.read_text()
+        for expected in re.findall(r"^```text\n(.*?)^```$", self.tutorial, re.M | re.S):
+            for line in expected.splitlines():
+                if line != "...":
+                    self.assertIn(line, output)
+
+    def test_the_listing_is_the_example(self):
+        """What the reference shows of the example stands in it."""
+        source = (EXAMPLE / "https-json.c").read_text()
+        for block in re.findall(r"^```c\n(.*?)^```$", self.text, re.M | re.S):
+            self.assertIn(block, source)
+
+
+if __name__ == "__main__":
+    try:
+        harness.main()
+    finally:
+        Installation.remove()
