@@ -129,6 +129,13 @@ static int try_id(struct enrollment *enrollment, const char *id) {
     return r;
 }
 
+/* The agent's own id first, and in the attempt in which the cloud is still at work on the registration also second: so
+ * that the other one, which the application may use as soon as there is an identity, is only used where it must be. */
+static bool is_turn_of_bare(struct enrollment *enrollment) {
+    unsigned number = enrollment->tries++;
+    return enrollment->host.waited_s > 0 ? number % 2 == 1 : number > 0 && number % 2 == 0;
+}
+
 int prove_once(struct enrollment *enrollment) {
     char *ids[2] = {NULL, NULL}, *thing_name = enrollment->held.thing_name;
     if (thing_name[0] == '\0' && expand_thing_name(enrollment, thing_name) < 0)
@@ -138,8 +145,7 @@ int prove_once(struct enrollment *enrollment) {
     AUTO_FREE char *bare_id = ids[1];
     if (r < 0)
         return -1;
-    bool bare = bare_id != NULL && enrollment->tries++ % 2 == 1;
-    return try_id(enrollment, bare ? bare_id : own_id);
+    return try_id(enrollment, bare_id != NULL && is_turn_of_bare(enrollment) ? bare_id : own_id);
 }
 
 int prove_identity(struct enrollment *enrollment, uint64_t patience_ms) {

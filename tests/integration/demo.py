@@ -7,10 +7,10 @@ import subprocess
 import sys
 import tempfile
 
-import stock_client
 from gateway import Gateway
 from harness import SOURCE_DIR
 from parts import Cloud, Tpm
+from stock_client import StockClient
 
 SERIAL = "GW-0001"
 
@@ -78,7 +78,7 @@ def provision(gateway, cloud):
 def publish(stage, gateway, cloud, tpm, thing):
     topic = f"things/{thing}/hello"
     say(f"A stock client publishes with current/: mosquitto_pub ... -t {topic}")
-    show(stock_client.publish(stage, gateway, cloud, thing, topic, '{"temperature": 21.5}', tpm))
+    StockClient(stage, gateway, cloud, tpm).publish(thing, topic, '{"temperature": 21.5}')
     event = cloud.wait_event(event="message", topic=topic)
     print(f"The stand-in accepted it: {event['payload']} from {event['clientId']}, "
           f"certificate {event['certificateId'][:16]}...")

@@ -6,11 +6,11 @@ import re
 import sys
 
 import harness
-import stock_client
 from gateway import Gateway
 from harness import SOURCE_DIR, Process, built, wait_for
 from maker import Maker, certificate_id, make_key, openssl
 from parts import Bus, Cloud, Tpm
+from stock_client import StockClient
 
 SERIAL = "GW-0001"
 CONNECT_DISTANCE = 1.0  # AWS IoT Core quotas, "Connect requests per second per client ID"
@@ -24,11 +24,10 @@ class Scene(harness.TestCase):
         self.cloud = Cloud(self, *cloud_options, front=True)
         self.tpm = Tpm(self) if backend == "tpm2" else None
         self.maker = Maker(self)
-        self.bus = Bus(self)
-        self.addCleanup(self.check_distance)
-        self.gateway = self.make_gateway(method, backend=backend, bus=self.bus)
+        self.gateway = self.make_gateway(method, backend=backend)
 
-    def make_gateway(self, method="jitp", serial=SERIAL, backend="file", bus=None):
+    def make_gateway(self, method="jitp", serial=SERIAL, backend="file"):
+        bus = Bus(self, name=f"bus-{serial}")
         gateway = Gateway(self, self.cloud, self.tpm if backend == "tpm2" else None, backend, bus, serial, serial)
         gateway.sections.update({"jitp": {}, "jitr": {}, "Request": {}})
         gateway.configure("Agent", Methods=method, ThingName="%c")
@@ -69,7 +68,7 @@ class Scene(harness.TestCase):
         return receipt
 
     def check_provisioned(self, receipt, key_origin="tpm", serial=SERIAL):
-        """The certificate is the one that was imported, and good for a program that knows nothing of enrolld."""
+        """The certificate is the one that was imported, and no other is known."""
         gateway = self.gateway
         gateway.wait_provisioned()
         self.assertEqual(gateway.property("CertificateId"), receipt)
@@ -79,12 +78,13 @@ class Scene(harness.TestCase):
         self.assertEqual(self.cloud.device_certificates()[receipt], "ACTIVE")
         self.assertEqual(self.cloud.things(), {serial: [receipt]})
         self.assertFalse((gateway.state / "staged").exists())
-        self.publish(receipt, serial)
 
-    def publish(self, receipt, serial):
+    def publish(self, receipt, serial=SERIAL):
+        """A program that knows nothing of enrolld does."""
+        self.check_distance()
+        client = StockClient(self, self.gateway, self.cloud, self.tpm)
         topic = f"things/{serial}/hello"
-        done = stock_client.publish(self, self.gateway, self.cloud, serial, topic, "21.5", self.tpm)
-        self.assertEqual(done.returncode, 0, done.stderr)
+        client.publish(serial, topic, "21.5")
         event = self.cloud.wait_event(event="message", topic=topic)
         self.assertEqual((event["certificateId"], event["payload"]), (receipt, "21.5"))
 
@@ -107,6 +107,7 @@ class Template(Scene):
         self.assertEqual(self.request(), request)
         receipt = self.import_chain(self.maker.chain(request))
         self.check_provisioned(receipt)
+        self.publish(receipt)
         self.assertEqual(self.gateway.identity()["method"], "jitp")
         # The first CONNECT is refused by design; that is no failure.
         self.assertNotIn("backoff", self.gateway.signalled("State"))
@@ -119,6 +120,7 @@ class Template(Scene):
         self.gateway.start()
         receipt = self.import_chain(chain.read_text(), f"--key={key}")
         self.check_provisioned(receipt, key_origin="imported")
+        self.publish(receipt)
         secret = "".join(key.read_text().splitlines()[1:3])
         for path in self.gateway.files():
             self.assertNotIn(secret, path.read_text(errors="replace").replace("\n", ""), path)
@@ -127,7 +129,9 @@ class Template(Scene):
         self.scene(backend="file")
         self.register()
         self.gateway.start()
-        self.check_provisioned(self.import_signed(), key_origin="file")
+        receipt = self.import_signed()
+        self.check_provisioned(receipt, key_origin="file")
+        self.publish(receipt)
 
     def test_names(self):
         """ThingName= and ClientId= by the certificate's common name and id."""
@@ -142,6 +146,7 @@ class Template(Scene):
         self.gateway.start()
         receipt = self.import_signed()
         self.check_provisioned(receipt, "file", serial=f"box-{SERIAL}")
+        self.publish(receipt, serial=f"box-{SERIAL}")
         event = self.cloud.events(event="connect", certificateId=receipt)[0]
         self.assertEqual(event["clientId"], f"box-{SERIAL}:{receipt}")
 
@@ -160,6 +165,7 @@ class Template(Scene):
         self.assertIn("backoff", self.gateway.signalled("State"))
         self.assertEqual({error[0] for error in self.gateway.signalled("LastError")}, {"", "not-yet"})
         self.assertLessEqual(self.connects(receipt), FIRST_ATTEMPT + 2 * 3)
+        self.check_distance()
 
     def test_restart_while_pending(self):
         """The import survives, and nothing is asked of the operator again."""
@@ -184,6 +190,7 @@ class Lambda(Scene):
         self.gateway.start()
         receipt = self.import_signed()
         self.check_provisioned(receipt)
+        self.publish(receipt)
         self.assertEqual(self.gateway.identity()["method"], "jitr")
 
     def register_without_template(self):
@@ -209,6 +216,7 @@ class Forms(Scene):
         for number, (refusal, version) in enumerate(cases):
             with self.subTest(refusal=refusal, version=version):
                 self.check_form(f"GW-1{number:03}", refusal, version)
+        self.check_distance()
 
     def check_form(self, serial, refusal, version):
         self.cloud.options(**{"refusal": refusal, "tls-version": version})
