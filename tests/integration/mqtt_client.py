@@ -44,30 +44,44 @@ def length(value):
     return data + bytes([value])
 
 
-class Client:
-    """One connection. version: 5, or 4 for MQTT 3.1.1. server_name: what the ClientHello names, None for nothing. tls:
-    the only version offered, 1.2 or 1.3. alpn: the protocols offered."""
+def open_tls(cloud, certificate, key, server_name="localhost", tls=None, alpn=()):
+    """A connection with that client certificate; its end without a close_notify is an SSLEOFError. server_name: what the
+    ClientHello names, None for nothing. tls: the only version offered, 1.2 or 1.3. alpn: the protocols offered."""
+    context = ssl.create_default_context(cafile=cloud.root_ca)
+    context.set_ciphers("DEFAULT@SECLEVEL=0")  # what is too weak is for the cloud to say
+    context.load_cert_chain(certificate, key)
+    context.check_hostname = server_name is not None
+    if tls is not None:
+        context.minimum_version = context.maximum_version = TLS_VERSIONS[tls]
+    if alpn:
+        context.set_alpn_protocols(list(alpn))
+    plain = socket.create_connection(("127.0.0.1", cloud.port), timeout=DEADLINE)
+    try:
+        return context.wrap_socket(plain, server_hostname=server_name, suppress_ragged_eofs=False)
+    except OSError:
+        plain.close()
+        raise
 
-    def __init__(
-        self, test, cloud, client_id, certificate, key, version=5, server_name="localhost", tls=None, alpn=()
-    ):
+
+def connect_packet(client_id, version=5, flags=2, rest=b""):
+    """rest: what the flags announce behind the client id."""
+    no_properties = b"\0" if version == 5 else b""
+    body = text("MQTT") + bytes([version, flags]) + struct.pack(">H", 60) + no_properties + text(client_id) + rest
+    return bytes([CONNECT << 4]) + length(len(body)) + body
+
+
+class Client:
+    """One connection. version: 5, or 4 for MQTT 3.1.1. connect: what it sends first, None for an ordinary CONNECT.
+    options: those of open_tls()."""
+
+    def __init__(self, test, cloud, client_id, certificate, key, version=5, connect=None, **options):
         self.version = version
         self.identifier = 0
         self.buffer = b""
         self.packets = []  # that have come and that nobody has asked for
-        context = ssl.create_default_context(cafile=cloud.root_ca)
-        context.load_cert_chain(certificate, key)
-        context.check_hostname = server_name is not None
-        if tls is not None:
-            context.minimum_version = context.maximum_version = TLS_VERSIONS[tls]
-        if alpn:
-            context.set_alpn_protocols(list(alpn))
-        plain = socket.create_connection(("127.0.0.1", cloud.port), timeout=DEADLINE)
-        test.addCleanup(plain.close)
-        self.socket = context.wrap_socket(plain, server_hostname=server_name)
+        self.socket = open_tls(cloud, certificate, key, **options)
         test.addCleanup(self.close)
-        self.send(CONNECT, 0, text("MQTT") + bytes([version, 2]) + struct.pack(">H", 60) + self.no_properties()
-                  + text(client_id))  # fmt: skip
+        self.socket.sendall(connect_packet(client_id, version) if connect is None else connect)
 
     def connected(self):
         """Waits for CONNACK; returns its reason code."""

@@ -201,13 +201,17 @@ class Cloud:
         """As the template makes it."""
         return f"gateway-{serial}"
 
-    def start(self):
+    def start_broker(self):
         (self.state / "control-port").unlink(missing_ok=True)
         self.process = Process(
             "mosquitto", ["mosquitto", "-c", self.directory / "mosquitto.conf"], self.directory / "output"
         )
         if self.front_options:
             wait_for(lambda: f"mosquitto listens: {self.process.log.read_text()}", self.broker_listens)
+
+    def start(self):
+        self.start_broker()
+        if self.front_options:
             self.front = Process(
                 "iotcore-front", [built("tests/iotcore/iotcore-front"), self.directory], self.directory / "front.log"
             )
