@@ -15,8 +15,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-_Static_assert(PEM_PART_MAX <= MEMFD_SIZE_MAX, "what is taken can be handed on");
-
 struct source {
     const char *path; /* "-": standard input; NULL: there is none */
     int fd;

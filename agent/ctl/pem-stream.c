@@ -184,14 +184,10 @@ static void feed_end(struct pem_stream *stream, char byte) {
     char label[PEM_LABEL_MAX + 1];
     if (!extend_boundary(stream, byte))
         stop(stream, PEM_PROBLEM_GARBLED);
-    else if (read_boundary(stream, BEGIN, label))
-        stop(stream, PEM_PROBLEM_NO_END);
-    else if (!read_boundary(stream, END, label))
-        return;
-    else if (strcmp(label, stream->label) != 0)
-        stop(stream, PEM_PROBLEM_NO_END);
-    else
+    else if (read_boundary(stream, END, label) && strcmp(label, stream->label) == 0)
         end_block(stream);
+    else if (read_boundary(stream, BEGIN, label) || read_boundary(stream, END, label))
+        stop(stream, PEM_PROBLEM_NO_END);
 }
 
 /* --- bodies --- */
@@ -252,7 +248,8 @@ static void feed_line_end(struct pem_stream *stream) {
 /* Of UTF-8, as some editors put it before the first line. */
 static bool is_byte_order_mark(const struct pem_stream *stream, char byte) {
     static const char mark[] = "\xef\xbb\xbf";
-    return stream->size < sizeof mark && byte == mark[stream->size - 1];
+    size_t index = stream->size - 1;
+    return index < sizeof mark - 1 && byte == mark[index];
 }
 
 static void feed_line_begin(struct pem_stream *stream, char byte) {

@@ -4,11 +4,13 @@
  * part. */
 #pragma once
 
+#include "common/memfd.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Of the chain, and of the key, in bytes: what the channel to a worker takes (common/memfd.h). */
-#define PEM_PART_MAX (64 * 1024)
+/* Of the chain, and of the key, in bytes. */
+#define PEM_PART_MAX MEMFD_SIZE_MAX
 #define PEM_BLOCK_COUNT_MAX 16
 /* Of all input with the text around the blocks. */
 #define PEM_INPUT_MAX (1024 * 1024)

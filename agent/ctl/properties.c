@@ -52,6 +52,7 @@ static void outcome_clear(struct property_outcome *outcome) {
     free(outcome->name);
     free(outcome->outcome);
     free(outcome->message);
+    *outcome = (struct property_outcome){0};
 }
 
 static void outcomes_free(struct property_outcome *outcomes) {
@@ -120,44 +121,34 @@ static int list_read(sd_bus_message *message, char ***ret) {
     return *ret != NULL ? 0 : -ENOMEM;
 }
 
-/* 1: *ret has a method more; 0: there is none. */
 static int outcome_read(sd_bus_message *message, struct property_outcome *ret) {
-    int r = sd_bus_message_enter_container(message, 'r', "sss");
-    if (r <= 0)
-        return r;
-    if ((r = text_read(message, &ret->name)) < 0 || (r = text_read(message, &ret->outcome)) < 0 ||
-        (r = text_read(message, &ret->message)) < 0)
-        return r;
-    r = sd_bus_message_exit_container(message);
-    return r < 0 ? r : 1;
+    int r = text_read(message, &ret->name);
+    if (r >= 0)
+        r = text_read(message, &ret->outcome);
+    if (r >= 0)
+        r = text_read(message, &ret->message);
+    return r < 0 ? r : sd_bus_message_exit_container(message);
+}
+
+/* Reads a method more to the end of the array. */
+static int outcome_add(sd_bus_message *message, struct property_outcome **outcomes, size_t count) {
+    struct property_outcome *more = realloc(*outcomes, (count + 2) * sizeof *more);
+    if (more == NULL)
+        return -ENOMEM;
+    *outcomes = more;
+    memset(more + count, 0, 2 * sizeof *more);
+    int r = outcome_read(message, more + count);
+    if (r < 0)
+        outcome_clear(more + count);
+    return r;
 }
 
 static int outcomes_read(sd_bus_message *message, struct property_outcome **ret) {
-    struct property_outcome *outcomes = calloc(1, sizeof *outcomes);
     size_t count = 0;
-    int r = outcomes == NULL ? -ENOMEM : sd_bus_message_enter_container(message, 'a', "(sss)");
-    while (r >= 0) {
-        struct property_outcome next = {0};
-        r = outcome_read(message, &next);
-        if (r == 0)
-            break;
-        struct property_outcome *more = r > 0 ? reallocarray(outcomes, count + 2, sizeof *outcomes) : NULL;
-        if (more == NULL) {
-            outcome_clear(&next);
-            r = r > 0 ? -ENOMEM : r;
-            break;
-        }
-        outcomes = more;
-        outcomes[count++] = next;
-        outcomes[count] = (struct property_outcome){0};
-    }
-    if (r >= 0)
-        r = sd_bus_message_exit_container(message);
-    if (r < 0)
-        outcomes_free(outcomes);
-    else
-        *ret = outcomes;
-    return r;
+    int r = sd_bus_message_enter_container(message, 'a', "(sss)");
+    while (r >= 0 && (r = sd_bus_message_enter_container(message, 'r', "sss")) > 0)
+        r = outcome_add(message, ret, count++);
+    return r < 0 ? r : sd_bus_message_exit_container(message);
 }
 
 static int value_read(sd_bus_message *message, enum property_type type, union property_value *ret) {

@@ -4,8 +4,8 @@
  *
  * Into the directory go, per call: `calls` (the method's name, a line each), `subject`, `chain`, `key` (what the
  * descriptors hold, if they are sealed). From there come: `result` and `detail` of JobRemoved (else "done" and nothing;
- * "none": it ends without a word), `error` and `message` of calls (else they are accepted), `request`. Stands ready
- * when it has printed a line. */
+ * "none": it ends without a word, "later": the job does not end), `error` and `message` of calls (else they are
+ * accepted), `request`. Stands ready when it has printed a line. */
 #include "common/cleanup.h"
 #include "common/memfd.h"
 
@@ -69,7 +69,7 @@ static int answer(sd_bus_message *call, const char *verb, sd_bus_error *ret_erro
     int r = sd_bus_reply_method_return(call, "u", ++job);
     if (strcmp(result, "none") == 0)
         return sd_bus_flush(sd_bus_message_get_bus(call)) < 0 || r < 0 ? r : (exit(EXIT_SUCCESS), 0);
-    if (r >= 0)
+    if (r >= 0 && strcmp(result, "later") != 0)
         r = sd_bus_emit_signal(sd_bus_message_get_bus(call), PATH, INTERFACE, "JobRemoved", "usss", job, verb, result,
                                read_text("detail", "", detail));
     return r < 0 ? r : 1;

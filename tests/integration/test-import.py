@@ -351,6 +351,32 @@ class PipeTest(EnrollctlTest):
         harness.wait_for("it is not dumpable", lambda: os.stat(f"/proc/{process.pid}/environ").st_uid == 0)
 
 
+    def holds_key(self, process):
+        """Whether a line of the key, of those that are secret, is in the memory of the process."""
+        secret = self.key.splitlines()[1].encode()
+        maps = pathlib.Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+        with open(f"/proc/{process.pid}/mem", "rb", buffering=0) as memory:
+            for start, end, mode in (re.match(r"(\w+)-(\w+) (\S+)", line).groups() for line in maps):
+                size = int(end, 16) - int(start, 16)
+                if not mode.startswith("rw") or size > 1 << 28:  # larger mappings are the shadow memory of a sanitizer
+                    continue
+                memory.seek(int(start, 16))
+                if secret in memory.read(size):
+                    return True
+        return False
+
+    @unittest.skipUnless(harness.can_trace(), "may not look into a process")
+    def test_memory(self):
+        """The key is in it until the daemon has its own copy."""
+        self.agent.answer(result="later")
+        process, writer = self.start("-")
+        os.write(writer, self.key.encode())
+        harness.wait_for("the key has come", lambda: self.holds_key(process))
+        os.write(writer, self.chain.encode() + b"\x04")
+        harness.wait_for("the key is wiped", lambda: self.agent.calls() and not self.holds_key(process))
+        self.assertTrue(process.running())
+
+
 class LineTest(EnrollctlTest):
     def check_line(self, line, status=0):
         self.assertEqual(line.process.wait(), status, line.log.read_text())
