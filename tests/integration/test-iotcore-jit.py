@@ -2,15 +2,15 @@
 """Just-in-time registration and provisioning in the stand-in for AWS IoT Core, through its TLS front, driven by a plain
 client: what a first CONNECT sets going, and each way in which it may be refused."""
 
-import hashlib
 import json
+import os
 import socket
 import ssl
 import struct
-import subprocess
 import time
 
 import harness
+from authority import CA_EXTENSIONS, Authority, certificate_id
 from mqtt_client import (
     CONNACK,
     CONNECT,
@@ -40,52 +40,20 @@ ALERTS = {
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": 46,
     "TLSV1_ALERT_UNKNOWN_CA": 48,
 }
-CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-
-
-class Authority:
-    """A CA of the customer's, which signs what devices present."""
-
-    def __init__(self, directory, name="maker", subject=None, key=None, signer=None):
-        """key: the file of a key that there is already. signer: the authority above it."""
-        self.directory = directory
-        self.certificate = directory / f"{name}-ca.pem"
-        self.key = directory / f"{name}-ca.key"
-        if key is None:
-            openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", self.key)
-        else:
-            self.key.write_bytes(key.read_bytes())
-        above = ["-CA", signer.certificate, "-CAkey", signer.key] if signer else []
-        openssl("req", "-x509", "-new", "-key", self.key, "-subj", subject or f"/O=Example/CN={name}", "-days", "30",
-                *above, "-out", self.certificate)  # fmt: skip
-
-    def issue(self, name=SERIAL, subject=None, newkey=CURVE, days=30, digest="-sha256"):
-        """A device's key and certificate, as NAME.key and NAME.pem; and both certificates in NAME-chain.pem."""
-        device = Device(self.directory, name)
-        openssl("req", "-new", *newkey, "-nodes", "-subj", subject or f"/CN={name}", "-keyout", device.key,
-                "-out", self.directory / f"{name}.csr")  # fmt: skip
-        openssl("x509", "-req", "-in", self.directory / f"{name}.csr", "-CA", self.certificate, "-CAkey", self.key,
-                "-CAcreateserial", "-days", str(days), digest, "-out", device.leaf)  # fmt: skip
-        device.chain.write_text(device.leaf.read_text() + self.certificate.read_text())
-        return device
 
 
 class Device:
-    def __init__(self, directory, name):
+    """What a maker puts into a device: NAME.key, its certificate alone and the chain with its authority's."""
+
+    def __init__(self, authority, name=SERIAL, subject=None, **options):
+        """options: of Authority.device()."""
         self.name = name
-        self.key = directory / f"{name}.key"
-        self.leaf = directory / f"{name}.pem"
-        self.chain = directory / f"{name}-chain.pem"
-
-    @property
-    def certificate_id(self):
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(self.leaf.read_text())).hexdigest()
-
-
-def openssl(*words):
-    done = subprocess.run(["openssl", *words], capture_output=True, text=True, timeout=harness.DEADLINE)
-    if done.returncode != 0:
-        raise AssertionError(f"openssl {words}: {done.stderr}")
+        pem = authority.device(name, subject, **options)
+        self.key = authority.directory / f"{name}.key"
+        self.chain = authority.directory / f"{name}.pem"
+        self.leaf = authority.directory / f"{name}-alone.pem"
+        self.leaf.write_text(pem)
+        self.certificate_id = certificate_id(pem)
 
 
 class JustInTime(harness.TestCase):
@@ -93,10 +61,10 @@ class JustInTime(harness.TestCase):
 
     def start(self, *options, template=None, **settings):
         self.cloud = Cloud(self, "--claim-key=ecdsa", "--connect-rate=off", *options, front=True)
-        self.authority = Authority(self.directory)
+        self.authority = Authority(self.directory, "maker")
         if template is not None:
             settings["template"] = template
-        self.authority_id = self.cloud.register_authority(self.authority.certificate, **settings)
+        self.authority_id = self.cloud.register_authority(self.authority.path, **settings)
 
     def start_jitp(self, *options, **settings):
         self.start("--jitp-delay=0", *options, template=Cloud.jitp_template(), **settings)
@@ -132,10 +100,10 @@ class JustInTime(harness.TestCase):
 class Provisioning(JustInTime):
     def test_first_connect_registers_and_a_later_one_is_let_in(self):
         self.start_jitp()
-        device = self.authority.issue()
+        device = Device(self.authority)
         for version in (5, 4):
             with self.subTest(version=version):
-                device = self.authority.issue(f"GW-{version}")
+                device = Device(self.authority, f"GW-{version}")
                 self.assertEqual(self.outcome(device, version=version), NOT_AUTHORIZED if version == 5 else "closed")
                 event = self.provisioned(device, result="provisioned")
                 self.assertEqual(event["thingName"], device.name)
@@ -157,7 +125,7 @@ class Provisioning(JustInTime):
         self.assertEqual(subscriber.connected(), 0)
         self.assertEqual(subscriber.subscribe(REGISTERED + "+"), [0])
         self.assertEqual(subscriber.publish(REGISTERED + self.authority_id, b"{}"), NOT_AUTHORIZED)
-        device = self.authority.issue()
+        device = Device(self.authority)
         for repeated in (None, True):
             self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
             topic, payload = subscriber.message(REGISTERED)
@@ -184,7 +152,7 @@ class Provisioning(JustInTime):
 
     def test_delay(self):
         self.start("--jitp-delay=1.5", template=Cloud.jitp_template())
-        device = self.authority.issue()
+        device = Device(self.authority)
         begin = time.monotonic()
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         # A CONNECT meanwhile begins nothing anew.
@@ -197,7 +165,7 @@ class Provisioning(JustInTime):
 
     def test_provisioning_that_fails_for_a_while(self):
         self.start_jitp("--jitp-fail=2")
-        device = self.authority.issue()
+        device = Device(self.authority)
         for count in (1, 2):
             self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
             harness.wait_for("a failure", lambda: len(self.cloud.events(event="jitp", result="failed")) == count)
@@ -208,12 +176,12 @@ class Provisioning(JustInTime):
 
     def test_provisioning_that_is_not_begun_again(self):
         self.start_jitp("--jitp-fail=1", "--jitp-rerun=off")
-        device = self.authority.issue()
+        device = Device(self.authority)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.provisioned(device, result="failed")
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.cloud.wait_event(event="registered", repeated=True)
-        other = self.authority.issue("GW-0002")
+        other = Device(self.authority, "GW-0002")
         self.assertEqual(self.outcome(other), NOT_AUTHORIZED)
         self.provisioned(other, result="provisioned")
         self.assertEqual(self.status(device), "PENDING_ACTIVATION")
@@ -233,7 +201,7 @@ class Provisioning(JustInTime):
                 body = {**template, "Parameters": {**template["Parameters"], **parameters}}
                 config = {"templateBody": json.dumps(body)}
                 self.cloud.set_authority(self.authority_id, registrationConfig=config)
-                device = self.authority.issue(f"device-{number}", f"/CN={name}")
+                device = Device(self.authority, f"device-{number}", f"/CN={name}")
                 self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
                 self.assertIn(reason, self.provisioned(device, result="failed")["reason"])
                 self.assertEqual(self.status(device), "PENDING_ACTIVATION")
@@ -251,8 +219,8 @@ class Provisioning(JustInTime):
         thing["ThingTypeName"] = "gateway"  # more than three attributes need a type
         thing["AttributePayload"] = {name: {"Ref": prefix + name} for name in subject}
         self.cloud.set_authority(self.authority_id, registrationConfig={"templateBody": json.dumps(template)})
-        device = self.authority.issue(
-            subject="/C=DE/ST=Bayern/O=Example/OU=Gateways/dnQualifier=q/CN=GW-7/serialNumber=4711"
+        device = Device(
+            self.authority, SERIAL, "/C=DE/ST=Bayern/O=Example/OU=Gateways/dnQualifier=q/CN=GW-7/serialNumber=4711"
         )
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.provisioned(device, result="provisioned", thingName="GW-7")
@@ -260,12 +228,12 @@ class Provisioning(JustInTime):
 
     def test_template_by_its_name(self):
         self.start("--jitp-delay=0", registrationConfig={"templateName": "enrolld-jitp"})
-        device = self.authority.issue()
+        device = Device(self.authority)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.provisioned(device, result="provisioned")
         for name in ("enrolld", "nothing"):  # a fleet provisioning template, and none
             self.cloud.set_authority(self.authority_id, registrationConfig={"templateName": name})
-            device = self.authority.issue(f"other-{name}")
+            device = Device(self.authority, f"other-{name}")
             self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
             self.assertIn("no template", self.provisioned(device, result="failed")["reason"])
 
@@ -282,7 +250,7 @@ class Provisioning(JustInTime):
     def test_certificates_that_wait_are_kept(self):
         """The hour of an ownership token does not count for them; nor does a restart of the cloud."""
         self.start()
-        device = self.authority.issue(days=3650)
+        device = Device(self.authority, days=3650)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.cloud.edit(clockOffset=7200)
         self.cloud.stop()
@@ -293,10 +261,83 @@ class Provisioning(JustInTime):
 
     def test_connects_that_come_too_soon_are_told(self):
         self.start("--connect-rate=on")
-        device = self.authority.issue()
+        device = Device(self.authority)
         for _ in range(2):
             self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.assertEqual([event.get("tooSoon") for event in self.cloud.events(event="refused")], [None, True])
+
+
+class Lambda(JustInTime):
+    """JITR: the function of etc/aws, called with each registration, through the control plane."""
+
+    def start_lambda(self, *options, policy="enrolld-device"):
+        self.start("--lambda", "--control-port=0")
+        harness.wait_for("the control plane listens", (self.cloud.state / "control-port").is_file)
+        self.log = self.directory / "lambda.log"
+        words = [harness.SOURCE_DIR / "tests/iotcore/iotcore-lambda", self.cloud.directory, *options]
+        environment = {**os.environ, "POLICY_NAME": policy}
+        function = harness.Process("iotcore-lambda", ["python3", "-B", *words], self.log, environment)
+        self.show_on_failure("iotcore-lambda", self.log)
+        self.addCleanup(function.stop)
+        self.cloud.wait_event(event="subscribe", clientId="jitr-lambda")
+
+    def results(self, device):
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["certificateId"] == device.certificate_id]
+
+    def wait_result(self, device, count=1):
+        return harness.wait_for(f"result {count} of the function", lambda: self.results(device)[count - 1 : count])[0]
+
+    def test_gateway_is_let_in(self):
+        self.start_lambda()
+        device = Device(self.authority)
+        self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
+        result = self.wait_result(device)
+        self.assertEqual((result["result"], result.get("thingName")), ("activated", SERIAL), result)
+        self.assertEqual(self.outcome(device), 0)
+        certificate = self.cloud.registry()["certificates"][device.certificate_id]
+        self.assertEqual(certificate["things"], {SERIAL: "EXCLUSIVE_THING"})
+        self.assertEqual(certificate["policies"], ["enrolld-device"])
+
+    def test_delay(self):
+        self.start_lambda("--jitr-delay=1.5")
+        device = Device(self.authority)
+        begin = time.monotonic()
+        self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
+        self.wait_result(device)
+        self.assertGreaterEqual(time.monotonic() - begin, 1.5)
+        self.assertEqual(self.outcome(device), 0)
+
+    def test_messages_may_be_repeated(self):
+        """The second CONNECT overtakes the function; what an operator has decided meanwhile stays."""
+        self.start_lambda("--jitr-delay=0.5")
+        device = Device(self.authority)
+        for _ in range(2):
+            self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
+        self.assertEqual(self.wait_result(device)["result"], "activated")
+        self.cloud.set_certificate(device.certificate_id, "REVOKED")
+        self.assertEqual(self.wait_result(device, 2)["result"], "kept")
+        self.assertEqual(self.status(device), "REVOKED")
+
+    def test_what_it_does_not_let_in(self):
+        self.start_lambda()
+        for name, subject in (("dots", "/CN=gw.example.com"), ("nobody", "/O=Example")):
+            device = Device(self.authority, name, subject)
+            self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
+            self.assertEqual(self.wait_result(device)["result"], "failed")
+            self.assertEqual(self.status(device), "PENDING_ACTIVATION")
+
+    def test_failure_leaves_the_certificate_pending(self):
+        """Until the policy is there; each CONNECT is another chance."""
+        self.start_lambda(policy="later")
+        device = Device(self.authority)
+        self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
+        self.assertEqual(self.wait_result(device)["result"], "failed")
+        self.assertEqual(self.status(device), "PENDING_ACTIVATION")
+        self.cloud.set_policy("later", self.cloud.registry()["policies"]["enrolld-device"])
+        self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
+        self.assertEqual(self.wait_result(device, 2)["result"], "activated")
+        self.assertEqual(self.outcome(device), 0)
 
 
 class Registration(JustInTime):
@@ -304,7 +345,7 @@ class Registration(JustInTime):
 
     def test_authority_does_not_allow_it(self):
         self.start_jitp(status="INACTIVE")
-        device = self.authority.issue()
+        device = Device(self.authority)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.assertNothingRegistered(device, "not ACTIVE")
         self.cloud.set_authority(self.authority_id, status="ACTIVE", autoRegistrationStatus="DISABLE")
@@ -321,7 +362,7 @@ class Registration(JustInTime):
             self.cloud.edit(deleteAuthority=self.authority_id)  # ACTIVE
         self.cloud.set_authority(self.authority_id, status="INACTIVE")
         self.cloud.edit(deleteAuthority=self.authority_id)
-        device = self.authority.issue()
+        device = Device(self.authority)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.assertNothingRegistered(device, "no registered authority")
 
@@ -329,24 +370,22 @@ class Registration(JustInTime):
         """The handshake completes, as AWS IoT's does."""
         self.start_jitp()
         stranger = Authority(self.directory, "stranger")
-        forger = Authority(self.directory, "forger", subject="/O=Example/CN=maker")
-        for device in (stranger.issue("one"), forger.issue("two")):
+        forger = Authority(self.directory, "forger", subject="/O=Maker/CN=maker")
+        for device in (Device(stranger, "one"), Device(forger, "two")):
             self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
             self.assertNothingRegistered(device, "no registered authority has signed it")
-        alone = Device(self.directory, "maker-ca")  # self-signed: the authority itself signs its certificate, too
-        stranger_itself = Device(self.directory, "stranger-ca")
-        self.assertEqual(self.outcome(stranger_itself, certificate=stranger_itself.leaf), NOT_AUTHORIZED)
-        self.assertNothingRegistered(stranger_itself, "no registered authority has signed it")
-        self.assertNotEqual(alone.certificate_id, stranger_itself.certificate_id)
+        client = Client(self, self.cloud, "self-signed", stranger.path, stranger.key)
+        self.assertEqual(client.connected(), NOT_AUTHORIZED)
+        self.assertEqual(self.cloud.events(event="registered"), [])
 
     def test_certificate_is_not_acceptable(self):
         self.start_jitp()
-        rsa = ["-newkey", "rsa:1024"]
+        rsa = ("RSA", "-pkeyopt", "rsa_keygen_bits:1024")
         cases = {
-            "The key": self.authority.issue("small", newkey=rsa),
-            "The key ": self.authority.issue("ed25519", newkey=["-newkey", "ed25519"]),
-            "signature algorithm": self.authority.issue("sha1", digest="-sha1"),
-            "validity": self.authority.issue("old", days=-1),
+            "The key": Device(self.authority, "small", key=rsa),
+            "The key ": Device(self.authority, "ed25519", key=("ED25519",)),
+            "signature algorithm": Device(self.authority, "sha1", digest="sha1"),
+            "validity": Device(self.authority, "old", days=-1),
         }
         for reason, device in cases.items():
             with self.subTest(device=device.name):
@@ -358,7 +397,7 @@ class Registration(JustInTime):
     def test_validity_is_that_of_the_clock(self):
         """A certificate that ends while it is registered is refused, and nothing else happens to it."""
         self.start_jitp()
-        device = self.authority.issue(days=1)
+        device = Device(self.authority, days=1)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.provisioned(device, result="provisioned")
         self.cloud.edit(clockOffset=2 * 86400)
@@ -368,7 +407,7 @@ class Registration(JustInTime):
 
     def test_handshake_alone_does_nothing(self):
         self.start_jitp()
-        device = self.authority.issue()
+        device = Device(self.authority)
         for data in (b"", bytes([CONNECT << 4]), b"GET / HTTP/1.1\r\n\r\n", connect_packet("x", flags=3)):
             with open_tls(self.cloud, device.chain, device.key) as connection:
                 connection.sendall(data)
@@ -395,7 +434,7 @@ class Registration(JustInTime):
         for number, (chain, name, required, registered) in enumerate(cases):
             with self.subTest(chain=chain, name=name, required=required):
                 self.cloud.options(**{"require-issuer": required})
-                device = self.authority.issue(f"GW-{number}")
+                device = Device(self.authority, f"GW-{number}")
                 certificate = device.chain if chain else device.leaf
                 self.assertEqual(self.outcome(device, certificate=certificate, server_name=name), NOT_AUTHORIZED)
                 if registered:
@@ -409,22 +448,22 @@ class Registration(JustInTime):
 
     def test_another_certificate_in_the_chain(self):
         self.start_jitp("--require-issuer=on")
-        device = self.authority.issue()
+        device = Device(self.authority)
         stranger = Authority(self.directory, "stranger")
-        device.chain.write_text(device.leaf.read_text() + stranger.certificate.read_text())
+        device.chain.write_text(device.leaf.read_text() + stranger.pem)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.assertNothingRegistered(device, "the authority's certificate was not sent")
 
     def test_intermediate_and_root(self):
         """The authority that has signed the leaf counts, not another one of the hierarchy."""
         self.start_jitp(status="INACTIVE")
-        intermediate = Authority(self.directory, "intermediate", signer=self.authority)
+        intermediate = Authority(self.directory, "intermediate", issuer=self.authority)
         self.cloud.set_authority(self.authority_id, status="ACTIVE")
-        device = intermediate.issue()
-        device.chain.write_text(device.chain.read_text() + self.authority.certificate.read_text())
+        device = Device(intermediate)
+        device.chain.write_text(device.chain.read_text() + self.authority.pem)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.assertNothingRegistered(device, "no registered authority")
-        identifier = self.cloud.register_authority(intermediate.certificate, template=Cloud.jitp_template())
+        identifier = self.cloud.register_authority(intermediate.path, template=Cloud.jitp_template())
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.provisioned(device, result="provisioned")
         self.assertEqual(self.cloud.registry()["certificates"][device.certificate_id]["caCertificateId"], identifier)
@@ -432,14 +471,16 @@ class Registration(JustInTime):
     def test_two_authorities_of_one_name(self):
         """By the signature; and of two certificates for one key the one that allows it."""
         self.start_jitp()
-        other = Authority(self.directory, "other", subject="/O=Example/CN=maker")
-        other_id = self.cloud.register_authority(other.certificate, status="INACTIVE")
-        renewed = Authority(self.directory, "renewed", subject="/O=Example/CN=maker", key=other.key)
-        renewed_id = self.cloud.register_authority(renewed.certificate, template=Cloud.jitp_template())
+        other = Authority(self.directory, "other", subject="/O=Maker/CN=maker")
+        other_id = self.cloud.register_authority(other.path, status="INACTIVE")
+        renewed = self.directory / "renewed.pem"
+        request = other.request(other.key, "/O=Maker/CN=maker")
+        renewed.write_text(other.sign(request, extensions=CA_EXTENSIONS, self_signed=True))
+        renewed_id = self.cloud.register_authority(renewed, template=Cloud.jitp_template())
         self.assertNotEqual(other_id, renewed_id)
         for device, authority_id in (
-            (self.authority.issue("GW-1"), self.authority_id),
-            (other.issue("GW-2"), renewed_id),
+            (Device(self.authority, "GW-1"), self.authority_id),
+            (Device(other, "GW-2"), renewed_id),
         ):
             self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
             self.provisioned(device, result="provisioned")
@@ -450,7 +491,7 @@ class Registration(JustInTime):
     def test_sni_only(self):
         """Certificates of an authority in that mode need the server name each time."""
         self.start_jitp(certificateMode="SNI_ONLY")
-        device = self.authority.issue()
+        device = Device(self.authority)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.provisioned(device, result="provisioned")
         self.assertEqual(self.outcome(device), 0)
@@ -459,7 +500,7 @@ class Registration(JustInTime):
 
     def test_statuses(self):
         self.start_jitp()
-        device = self.authority.issue()
+        device = Device(self.authority)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.provisioned(device, result="provisioned")
         connected = self.connect(device)
@@ -516,7 +557,7 @@ class Refusals(JustInTime):
             for (tls, version), wanted in zip(combinations, expected):
                 with self.subTest(form=form, tls=tls, version=version):
                     self.cloud.options(refusal=form)
-                    device = self.authority.issue(f"GW-{tls[2]}-{version}-{form}".replace("=", "_").replace(".", "_"))
+                    device = Device(self.authority, f"GW-{tls[2]}-{version}-{form}".replace("=", "_").replace(".", "_"))
                     self.assertEqual(self.what_comes(device, tls, version), wanted)
                     # Whatever it saw, the certificate is registered.
                     self.provisioned(device, result="provisioned")
@@ -526,14 +567,14 @@ class Refusals(JustInTime):
 
     def test_forms_in_the_handshake_obey_the_authority(self):
         self.start_jitp("--refusal=handshake-alert", status="INACTIVE")
-        device = self.authority.issue()
+        device = Device(self.authority)
         self.assertEqual(self.what_comes(device, "1.3", 5), "alert 46")
         self.assertNothingRegistered(device, "not ACTIVE")
 
     def test_a_close_says_nothing(self):
         """Not even close_notify, and no reset: as AWS IoT hangs up."""
         self.start_jitp("--refusal=close")
-        device = self.authority.issue()
+        device = Device(self.authority)
         connection = open_tls(self.cloud, device.chain, device.key)
         connection.sendall(connect_packet(device.name))
         with self.assertRaises(ssl.SSLEOFError), connection:
@@ -542,7 +583,7 @@ class Refusals(JustInTime):
     def test_other_reasons_are_told_as_by_connack(self):
         """The forms in the handshake are for certificates that are not ACTIVE."""
         self.start_jitp("--refusal=handshake-alert")
-        device = self.authority.issue()
+        device = Device(self.authority)
         self.what_comes(device, "1.3", 5)
         self.provisioned(device, result="provisioned")
         self.assertEqual(self.outcome(device, client_id="somebody-else"), NOT_AUTHORIZED)
@@ -554,7 +595,7 @@ class Front(JustInTime):
 
     def active_device(self, *options):
         self.start_jitp(*options)
-        device = self.authority.issue()
+        device = Device(self.authority)
         self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
         self.provisioned(device, result="provisioned")
         return device
@@ -571,7 +612,7 @@ class Front(JustInTime):
 
     def test_wrong_server_name_is_none(self):
         self.start_jitp()
-        device = self.authority.issue()
+        device = Device(self.authority)
         context = ssl.create_default_context(cafile=self.cloud.root_ca)
         context.check_hostname = False
         context.load_cert_chain(device.leaf, device.key)
@@ -692,7 +733,7 @@ class Front(JustInTime):
 
     def test_many_devices_at_once(self):
         self.start_jitp()
-        devices = [self.authority.issue(f"GW-{number}") for number in range(10)]
+        devices = [Device(self.authority, f"GW-{number}") for number in range(10)]
         clients = [self.connect(device) for device in devices]
         self.assertEqual([client.connected() for client in clients], [NOT_AUTHORIZED] * len(devices))
         for device in devices:
@@ -708,9 +749,10 @@ class Front(JustInTime):
         request = make_request(self.directory, subject=f"/CN={SERIAL}")
         accepted, reply = claim.request(CREATE_FROM_CSR, certificateSigningRequest=request)
         self.assertTrue(accepted, reply)
-        device = Device(self.directory, "device")
-        device.leaf.write_text(reply["certificatePem"])
-        self.assertEqual(self.outcome(device, certificate=device.leaf), NOT_AUTHORIZED)
+        certificate = self.directory / "device.pem"
+        certificate.write_text(reply["certificatePem"])
+        client = Client(self, self.cloud, SERIAL, certificate, self.directory / "device.key")
+        self.assertEqual(client.connected(), NOT_AUTHORIZED)
         self.cloud.wait_event(event="refused", unregistered="it waits for RegisterThing")
 
 
