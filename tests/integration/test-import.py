@@ -17,6 +17,8 @@ import time
 import unittest
 
 import harness
+from gateway import Gateway
+from maker import Maker, certificate_id
 from parts import Bus, free_port
 
 IDENTIFIER = "0123456789abcdef" * 4
@@ -583,6 +585,78 @@ class OtherVerbsTest(EnrollctlTest):
         methods = json.loads(self.enrollctl("status", "--json").stdout)["Methods"]
         self.assertEqual(methods[0], {"Name": "jitp", "Outcome": "denied", "Message": 'said "no"'})
         self.assertEqual(methods[1], {"Name": "fleet-claim", "Outcome": "", "Message": ""})
+
+
+class Nowhere:
+    """The cloud of a device in the factory: an endpoint where nobody answers."""
+
+    def __init__(self, authority):
+        self.port = free_port()
+        self.root_ca = authority
+        self.template = self.claim_certificate = self.claim_key = None
+
+
+class DaemonTest(harness.TestCase):
+    """With enrolld itself, before the device has ever been online."""
+
+    def setUp(self):
+        super().setUp()
+        self.maker = Maker(self)
+        self.gateway = Gateway(self, Nowhere(self.maker.certificate), backend="file")
+        del self.gateway.sections["fleet-claim"]
+        self.gateway.configure("Agent", Methods="jitp")
+        self.gateway.start()
+
+    def enrollctl(self, *words, status=0, **options):
+        """What it prints to stdout, or to stderr if it has to fail."""
+        done = self.gateway.enrollctl(*words, **options)
+        self.assertEqual(done.returncode, status, done.stderr)
+        self.assertEqual(done.stdout if status else "", "")
+        return done.stderr if status else done.stdout
+
+    def test_signed_request(self):
+        request = self.enrollctl("request")
+        self.assertEqual(self.enrollctl("request"), request)
+        _, other = self.maker.make_device("/CN=other")
+        said = self.enrollctl("import", str(other), status=1)
+        self.assertRegex(said, r"^enrollctl: import failed: invalid: \w+: \S+")
+        chain = self.maker.chain(request)
+        self.assertEqual(self.enrollctl("import", "-", input=chain), certificate_id(chain) + "\n")
+
+    def test_subject(self):
+        request = self.enrollctl("request", "--subject=CN=box-%s,O=Example")
+        subject = openssl("req", "-noout", "-subject", "-nameopt", "RFC2253", input=request.encode()).decode()
+        self.assertEqual(set(subject.strip().removeprefix("subject=").split(",")), {"CN=box-GW-0001", "O=Example"})
+        self.assertIn("CN", self.enrollctl("request", "--subject=CN", status=1))
+
+    def test_key_from_the_factory(self):
+        """It is destroyed once enrolld has it, and not before."""
+        key, chain = self.maker.make_device("/CN=GW-0001")
+        _, other = self.maker.make_device("/CN=other")
+        self.enrollctl("import", "--wipe", f"--key={key}", str(other), status=1)
+        self.assertTrue(key.exists())
+        receipt = self.enrollctl("import", "--wipe", f"--key={key}", str(chain))
+        self.assertEqual(receipt, certificate_id(chain.read_text()) + "\n")
+        self.assertFalse(key.exists())
+
+    def test_plugins(self):
+        listed = [line.split()[0] for line in self.enrollctl("plugins").splitlines()]
+        self.assertLessEqual({"fleet-claim", "jitp", "jitr"}, set(listed))
+        self.assertIn("Template", self.enrollctl("plugins", "fleet-claim"))
+        self.enrollctl("plugins", "est", status=1)
+
+    def test_methods(self):
+        self.gateway.configure("Agent", Methods="jitp jitr")
+        self.gateway.call("Reload")
+        lines = [line.split() for line in self.gateway.enrollctl("status").stdout.splitlines()]
+        self.assertIn("Methods:", [line[0] for line in lines])
+        methods = json.loads(self.gateway.enrollctl("status", "--json").stdout)["Methods"]
+        self.assertEqual([method["Name"] for method in methods], ["jitp", "jitr"])
+
+    def test_no_daemon(self):
+        self.gateway.stop()
+        for words in (["request"], ["import", str(self.maker.certificate)], ["plugins"]):
+            self.assertIn("enrolld is not running", self.enrollctl(*words, status=5))
 
 
 if __name__ == "__main__":
