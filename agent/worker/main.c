@@ -16,7 +16,6 @@
 #include <getopt.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -251,23 +250,22 @@ static int work(const struct arguments *arguments, const char **lost, struct fai
     return r;
 }
 
-/* Whether the job is known, has what it needs, and nothing that is another one's. */
-static bool is_complete(const struct arguments *arguments) {
+/* Whether the job is known, and has what it needs and nothing else. given: letters of options. */
+static bool is_complete(const char *verb, const char *given) {
     static const struct {
-        const char *verb;
-        bool needs_directory, needs_staged, needs_certificate, has_subject, has_key;
-    } commands[] = {
-        {JOB_CHECK, false, false, false, false, false},        {JOB_ENROLL, true, false, false, false, false},
-        {JOB_CHECK_CONFIG, false, false, false, false, false}, {JOB_REQUEST, false, true, false, true, false},
-        {JOB_IMPORT, false, true, true, false, true},          {JOB_PLUGINS, false, false, false, false, false},
+        const char *verb, *takes, *needs;
+    } jobs[] = {
+        {JOB_CHECK, "d", ""},  {JOB_ENROLL, "d", "d"},   {JOB_CHECK_CONFIG, "", ""},
+        {JOB_PLUGINS, "", ""}, {JOB_REQUEST, "ts", "t"}, {JOB_IMPORT, "tCK", "tC"},
     };
-    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
-        if (strcmp(commands[i].verb, arguments->verb) == 0)
-            return (!commands[i].needs_directory || arguments->directory != NULL) &&
-                   commands[i].needs_staged == (arguments->staged != NULL) &&
-                   commands[i].needs_certificate == (arguments->certificate != NULL) &&
-                   (commands[i].has_subject || arguments->subject == NULL) &&
-                   (commands[i].has_key || arguments->private_key == NULL);
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
+        if (strcmp(jobs[i].verb, verb) != 0)
+            continue;
+        bool complete = strspn(given, jobs[i].takes) == strlen(given);
+        for (const char *need = jobs[i].needs; *need != '\0'; need++)
+            complete = complete && strchr(given, *need) != NULL;
+        return complete;
+    }
     return false;
 }
 
@@ -284,7 +282,11 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;)
+    char given[8] = "";
+    size_t given_count = 0;
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        if (option != 'c' && given_count + 1 < sizeof given)
+            given[given_count++] = (char)option;
         switch (option) {
         case 'c':
             arguments->configuration = optarg;
@@ -312,12 +314,13 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
         default:
             return usage(stderr);
         }
+    }
     arguments->verb = optind < argc ? argv[optind] : NULL;
     if (argc - optind > 1)
         return usage(stderr);
     if (arguments->verb == NULL)
         return argc == 1 ? -1 : usage(stderr);
-    return is_complete(arguments) ? -1 : usage(stderr);
+    return is_complete(arguments->verb, given) ? -1 : usage(stderr);
 }
 
 static bool has_channel(void) {
