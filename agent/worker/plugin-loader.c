@@ -41,10 +41,13 @@ static bool answers_to(const struct enrolld_plugin *plugin, const char *name) {
     return false;
 }
 
+/* Of the first header of this interface: nothing behind it is read here. */
+#define PLUGIN_SIZE_MIN (offsetof(struct enrolld_plugin, enroll) + sizeof(((struct enrolld_plugin *)NULL)->enroll))
+
 /* All that is read here was there in the first version already. One with a larger struct was built with a newer header,
  * and may count on what the members do that are not known here. */
 static int judge(const struct enrolld_plugin *plugin, const char *name, const char *path, struct failure *failure) {
-    if (plugin->abi != ENROLLD_PLUGIN_ABI || plugin->size < sizeof *plugin)
+    if (plugin->abi != ENROLLD_PLUGIN_ABI || plugin->size < PLUGIN_SIZE_MIN)
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "%s was built for another enrolld (plugin interface %u, here %u): build it again", path,
                            plugin->abi, (unsigned)ENROLLD_PLUGIN_ABI);

@@ -12,7 +12,10 @@
  * Compatibility: within version 1 members are only ever added at the end of struct enrolld_host, enrolld_plugin,
  * enrolld_https_request and enrolld_https_response; enrolld_option, enrolld_method, enrolld_reply and enrolld_refusal
  * stay as they are, and no value of an enum changes its number. A plugin runs with every enrolld that is as new as the
- * header it was built with, or newer. One that can do without a later member of the host asks for it by host->size. */
+ * header it was built with, or newer. One that can do without a later member of the host asks for it by host->size.
+ * Whoever changes this file: tests/plugins/abi.c does not compile when anything has moved. A new member gets a line
+ * there, and is used by the worker only where the plugin's own size says that it is there; whatever else moves is
+ * another ENROLLD_PLUGIN_ABI. */
 #ifndef ENROLLD_PLUGIN_H
 #define ENROLLD_PLUGIN_H
 
