@@ -61,6 +61,8 @@ const char *methods_name(const struct methods *methods) {
 uint32_t methods_waited_s(const struct methods *methods, uint64_t now_usec) {
     uint64_t since = methods->not_yet_since_usec[methods->present];
     uint64_t waited_s = since != 0 && now_usec > since ? (now_usec - since) / 1000000 : 0;
+    if (since != 0 && waited_s == 0)
+        return 1; /* 0 would say that it was never told so */
     return waited_s < UINT32_MAX ? (uint32_t)waited_s : UINT32_MAX;
 }
 

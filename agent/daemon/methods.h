@@ -39,7 +39,7 @@ void methods_set(struct methods *methods, const struct settings *settings);
 void methods_begin(struct methods *methods);
 const char *methods_name(const struct methods *methods);
 
-/* Seconds since the present method was told "not yet" for the first time. */
+/* Seconds since the present method was told "not yet" for the first time, at least 1; 0 if it was not. */
 uint32_t methods_waited_s(const struct methods *methods, uint64_t now_usec);
 
 /* The present method has failed. True if the next one is to be tried, which is then the present one; false if the

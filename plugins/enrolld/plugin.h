@@ -107,8 +107,9 @@ struct enrolld_host {
     const char *method;        /* as which of its methods the plugin is called */
     const char *serial_number; /* of the device */
     const char *endpoint;      /* the host name of the cloud's MQTT endpoint */
-    uint32_t waited_s; /* since this method has failed with NOT_YET for the first time; 0: it has not. Starts again
-                          after any other outcome, and when the daemon is restarted */
+    uint32_t
+        waited_s; /* since this method has failed with NOT_YET for the first time, at least 1; 0: it has not. Starts
+                     again when somebody has changed something or has asked, and when the daemon is restarted */
 
     /* Says which step comes next. */
     void (*step)(const struct enrolld_host *host, const char *step);

@@ -51,11 +51,11 @@ void diagnosis_write(const struct diagnosis *diagnosis, char text[DIAGNOSIS_MAX]
     bool has_region = diagnosis_region(diagnosis->endpoint, region);
     write_refusals(diagnosis, refusals, sizeof refusals);
     snprintf(text, DIAGNOSIS_MAX,
-             "%s%.*s%s. Why, tells: aws iot describe-certificate --certificate-id %.64s%s%s. "
+             "%s%.*s%s Why, tells: aws iot describe-certificate --certificate-id %.64s%s%s. "
              "ResourceNotFound: no registered ACTIVE CA with auto-registration has issued it%s; "
              "PENDING_ACTIVATION: %s; INACTIVE, REVOKED: somebody's decision; "
              "ACTIVE: its policy does not allow the client id",
-             refusals, REASON_MAX, diagnosis->reason, strlen(diagnosis->reason) > REASON_MAX ? "..." : "",
+             refusals, REASON_MAX, diagnosis->reason, strlen(diagnosis->reason) > REASON_MAX ? "..." : ".",
              diagnosis->certificate_id, has_region ? " --region " : "", region,
              diagnosis->alone ? ", or its issuer's certificate must be sent: import the whole chain" : "",
              diagnosis->by_lambda ? "rule or Lambda has failed, see CloudWatch /aws/lambda"

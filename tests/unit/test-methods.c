@@ -90,7 +90,8 @@ static void test_waited(void) {
     methods_fail(&methods, SETTING_DENIED_WAIT, &failure, 5 * SECOND);
     methods_fail(&methods, SETTING_DENIED_WAIT, &failure, 9 * SECOND);
     ASSERT_NUMBER(methods_waited_s(&methods, 65 * SECOND), 60);
-    ASSERT_NUMBER(methods_waited_s(&methods, 4 * SECOND), 0);
+    ASSERT_NUMBER(methods_waited_s(&methods, 6 * SECOND - 1), 1);
+    ASSERT_NUMBER(methods_waited_s(&methods, 4 * SECOND), 1);
     methods_forget(&methods);
     ASSERT_NUMBER(methods_waited_s(&methods, 65 * SECOND), 0);
 }
