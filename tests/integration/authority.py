@@ -1,29 +1,10 @@
-"""Authorities and certificates made with openssl, as a maker of devices makes them."""
+"""Authorities and certificates of every kind, among them those that AWS IoT must not take."""
 
-import hashlib
-import ssl
-import subprocess
-
-from harness import DEADLINE
+from maker import certificate_id, openssl
 
 P256 = ("EC", "-pkeyopt", "ec_paramgen_curve:P-256")
 CA_EXTENSIONS = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
 CLIENT_EXTENSIONS = ("basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature")
-
-
-def openssl(*words, text=None):
-    """Runs openssl with the text on its standard input; returns what it printed."""
-    done = subprocess.run(
-        ["openssl", *map(str, words)], input=text, capture_output=True, text=True, timeout=DEADLINE
-    )
-    if done.returncode != 0:
-        raise AssertionError(f"openssl {' '.join(map(str, words))}: {done.stderr}")
-    return done.stdout
-
-
-def certificate_id(pem):
-    """As AWS IoT counts it."""
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
 
 
 def make_key(path, kind=P256):
@@ -57,7 +38,7 @@ class Authority:
         file.write_text("\n".join(extensions) + "\n")
         key = ["-signkey", self.key] if self_signed else ["-CA", self.path, "-CAkey", self.key]
         words = ["-days", days, f"-{digest}", "-set_serial", f"0x{self.count:08x}", "-extfile", file]
-        return openssl("x509", "-req", *key, *words, text=request)
+        return openssl("x509", "-req", *key, *words, input=request)
 
     def verification(self, code):
         """The certificate that proves to AWS IoT who has the key."""

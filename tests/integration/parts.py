@@ -374,6 +374,12 @@ class Cloud:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
+    def operator_environment(self):
+        """The same for a script: `aws` is found first, and sanitizers say what they are told to."""
+        environment = self.aws_environment()
+        environment |= {key: value for key, value in os.environ.items() if key.endswith("SAN_OPTIONS")}
+        return environment | {"PATH": f"{os.path.dirname(aws_program())}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+
     def aws(self, *arguments):
         """Runs `aws iot` on the control plane (--control-port); returns what it said, an empty object for nothing."""
         done = subprocess.run(

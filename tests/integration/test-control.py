@@ -8,7 +8,8 @@ import urllib.error
 import urllib.request
 
 import harness
-from authority import CA_EXTENSIONS, Authority, certificate_id
+from authority import Authority
+from maker import certificate_id
 from mqtt_client import Client, Closed
 from parts import AwsError, Cloud
 

@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""tests/iotcore/factory: two manufacturers, one of which is severed."""
+
+import collections
+import subprocess
+
+import harness
+from maker import certificate_id
+from parts import Cloud
+
+# Some thirty calls of the aws client, each of which starts an interpreter, and the waits of six gateways.
+SECONDS = 10 * harness.DEADLINE
+
+
+class Factory(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.cloud = Cloud(self, "--claim-key=ecdsa", "--control-port=0", front=True)
+        self.place = self.directory / "factory"
+
+    def produce(self):
+        done = subprocess.run(
+            [harness.SOURCE_DIR / "tests/iotcore/factory", self.place, self.cloud.directory],
+            env=self.cloud.operator_environment() | {"BUILD": str(harness.BUILD_DIR)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout)
+        return done.stdout
+
+    def id_of(self, name):
+        return certificate_id((self.place / f"{name}.pem").read_text())
+
+    def test_one_is_severed(self):
+        said = self.produce()
+        for text in ("A: 10 certificates are REVOKED", "none of the ten of A is let in", "A-11 is refused",
+                     "the connection of A-03 is ended", "the connection of B-03 has lasted",
+                     "B: 11 certificates are ACTIVE"):  # fmt: skip
+            self.assertIn(text, said)
+        registry = self.cloud.registry()
+        statuses = {key: authority["status"] for key, authority in registry["authorities"].items()}
+        self.assertEqual(statuses, {self.id_of("A"): "INACTIVE", self.id_of("B"): "ACTIVE"})
+        found = collections.Counter(
+            (certificate["caCertificateId"], certificate["status"], *certificate["policies"])
+            for key, certificate in registry["certificates"].items()
+            if key != self.cloud.claim_id
+        )
+        policy = "enrolld-device"
+        self.assertEqual(found, {(self.id_of("A"), "REVOKED", policy): 10, (self.id_of("B"), "ACTIVE", policy): 11})
+        names = [f"{maker}-{number:02}" for maker in "AB" for number in range(1, 11)]
+        self.assertEqual(sorted(registry["things"]), sorted([*names, "B-11"]))
+        for name in names:
+            self.assertEqual(list(self.cloud.certificates_of(name)), [self.id_of(name)])
+        # Why a new gateway of A was refused, and that none of B ever was but at its first connection.
+        late = self.cloud.events(event="refused", certificateId=self.id_of("A-11"))
+        self.assertEqual({event["unregistered"] for event in late}, {"the authority is not ACTIVE"})
+        for name in [name for name in registry["things"] if name.startswith("B")]:
+            refused = self.cloud.events(event="refused", certificateId=self.id_of(name))
+            reasons = {event["reason"] for event in refused} - {"more than one CONNECT per second"}
+            self.assertEqual(reasons, {"PENDING_ACTIVATION"}, name)
+
+
+if __name__ == "__main__":
+    harness.main()
