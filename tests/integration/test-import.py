@@ -297,6 +297,13 @@ class Line:
             time.sleep(pauses.get(index, 0))
             os.write(self.end, bytes([byte]))
 
+    def pour(self, text):
+        """Sends as much of it as the line takes now."""
+        try:
+            os.write(self.end, text.encode())
+        except BlockingIOError:
+            pass
+
     def stopped(self):
         return pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
@@ -456,16 +463,22 @@ class LineTest(EnrollctlTest):
         self.assertEqual(line.left(), b"")
 
     def test_interrupted_flood(self):
-        """A signal counts, and the rest of what was sent is thrown away, however much is there to read."""
+        """A signal counts, and what was sent is thrown away, however much there is to read."""
         line = Line(self, "-")
         line.wait_reading()
+        os.set_blocking(line.end, False)
         line.process.send_signal(signal.SIGSTOP)
         harness.wait_for("it is stopped", line.stopped)
-        os.write(line.end, self.bundle.encode())
+        line.pour(self.bundle)
         line.process.send_signal(signal.SIGTERM)
         line.process.send_signal(signal.SIGCONT)
-        self.check_line(line, -signal.SIGTERM)
-        self.assertEqual(line.left(), b"")
+        end = time.monotonic() + harness.DEADLINE
+        while line.process.running() and time.monotonic() < end:
+            if select.select([], [line.end], [], harness.POLL)[1]:
+                line.pour("text\n" * 500)
+        self.assertEqual(line.process.wait(), -signal.SIGTERM, line.log.read_text())
+        self.assertTrue(line.restored())
+        self.assertNotIn(b"-", line.left() + line.echoed())
 
     def test_signals(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -485,6 +498,15 @@ class LineTest(EnrollctlTest):
         line.wait_reading()
         line.send(self.key[:100] + "\x03")
         self.check_line(line, -signal.SIGINT)
+
+    def test_stop_character(self):
+        """Ctrl-Z is none: it would leave the shell without echo."""
+        with_job_control = ["sh", "-mc", '"$@"; exit $?', "sh"]
+        line = Line(self, "-", wrapper=["setsid", "--ctty", *with_job_control])
+        line.wait_reading()
+        line.send("\x1a\n" + self.bundle + "\x04")
+        self.check_line(line)
+        self.check_received()
 
 
 class SshTest(EnrollctlTest):
