@@ -1,23 +1,20 @@
 #include "ctl/pem-input.h"
 
-#include "ctl/watch.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <termios.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SILENCE_S 2
 #define CHUNK_SIZE 4096
-#define NO_DEADLINE UINT64_MAX
 
 struct input {
-    int fd;
+    int fd, signals;
     const char *name;
     bool needs_certificate, needs_key;
     bool is_file, is_terminal;
@@ -25,43 +22,32 @@ struct input {
     struct pem_stream *stream;
 };
 
-/* --- signals: they are taken only while we wait, and act when the terminal is as it was --- */
+/* --- signals: they are taken from a descriptor while we wait, and act when the terminal is as it was --- */
 
 static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-#define SIGNAL_COUNT (sizeof signals / sizeof *signals)
 
-struct signal_state {
-    sigset_t mask;
-    struct sigaction actions[SIGNAL_COUNT];
-};
-
-static volatile sig_atomic_t caught;
-
-static void on_signal(int number) {
-    caught = number;
-}
-
-static void signals_hold(struct signal_state *ret) {
-    const struct sigaction action = {.sa_handler = on_signal};
+/* Keeps the mask that was. Returns the descriptor, or a negative errno. */
+static int signals_hold(sigset_t *ret_mask) {
     sigset_t held;
     sigemptyset(&held);
-    caught = 0;
-    for (size_t i = 0; i < SIGNAL_COUNT; i++)
-        sigaddset(&held, signals[i]);
-    sigprocmask(SIG_BLOCK, &held, &ret->mask);
-    for (size_t i = 0; i < SIGNAL_COUNT; i++) {
-        sigaction(signals[i], NULL, &ret->actions[i]);
-        if (ret->actions[i].sa_handler != SIG_IGN) /* nohup(1) */
-            sigaction(signals[i], &action, NULL);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        struct sigaction action;
+        if (sigaction(signals[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN) /* nohup(1) */
+            sigaddset(&held, signals[i]);
     }
+    int fd = signalfd(-1, &held, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0 || sigprocmask(SIG_BLOCK, &held, ret_mask) < 0)
+        return -errno;
+    return fd;
 }
 
-static void signals_release(const struct signal_state *state) {
-    for (size_t i = 0; i < SIGNAL_COUNT; i++)
-        sigaction(signals[i], &state->actions[i], NULL);
-    if (caught != 0)
-        raise(caught);
-    sigprocmask(SIG_SETMASK, &state->mask, NULL); /* here it ends the process */
+/* One that came earlier than we were done acts now. */
+static void signals_release(int fd, const sigset_t *mask) {
+    struct signalfd_siginfo caught;
+    if (read(fd, &caught, sizeof caught) == sizeof caught)
+        raise((int)caught.ssi_signo);
+    close(fd);
+    sigprocmask(SIG_SETMASK, mask, NULL);
 }
 
 /* --- the terminal --- */
@@ -90,22 +76,21 @@ static bool has_all(const struct input *input) {
             (!input->needs_key || pem_stream_count(input->stream, PEM_KEY) > 0));
 }
 
-/* Waits for input: 1 if there is some, 0 after silence, a negative errno; -EINTR: a signal has come. */
-static int wait_for_input(const struct input *input, const sigset_t *mask) {
-    uint64_t deadline = !input->is_file && has_all(input) ? watch_now() + SILENCE_S * UINT64_C(1000000) : NO_DEADLINE;
-    for (;;) {
-        struct pollfd poll = {.fd = input->fd, .events = POLLIN};
-        uint64_t now = watch_now(), left = deadline > now ? deadline - now : 0;
-        struct timespec timeout = {.tv_sec = (time_t)(left / 1000000), .tv_nsec = (long)(left % 1000000) * 1000};
-        int r = ppoll(&poll, 1, deadline != NO_DEADLINE ? &timeout : NULL, mask);
-        if (caught != 0)
-            return -EINTR;
-        if (r >= 0 || errno != EINTR)
-            return r >= 0 ? r : -errno;
-    }
+/* Waits for input: 1 if there is some, 0 after silence, -EINTR: a signal has come, or another negative errno. */
+static int wait_for_input(const struct input *input) {
+    int silence = !input->is_file && has_all(input) ? SILENCE_S * 1000 : -1;
+    struct pollfd polled[] = {{.fd = input->signals, .events = POLLIN}, {.fd = input->fd, .events = POLLIN}};
+    int r;
+    do
+        r = poll(polled, sizeof polled / sizeof *polled, silence);
+    while (r < 0 && errno == EINTR);
+    if (r < 0)
+        return -errno;
+    return polled[0].revents != 0 ? -EINTR : r;
 }
 
-/* Returns 1 if more may come, 0 at the end, or a negative errno. */
+/* Returns 1 if more may come, 0 at the end, or a negative errno. After a problem a terminal is still read: the rest is
+ * not for its next reader. */
 static int read_some(struct input *input) {
     char chunk[CHUNK_SIZE];
     bool more = true;
@@ -116,13 +101,13 @@ static int read_some(struct input *input) {
     for (ssize_t i = 0; i < n && more; i++)
         more = pem_stream_feed(input->stream, chunk[i]);
     explicit_bzero(chunk, sizeof chunk);
-    return n > 0 && more;
+    return n > 0 && more && (input->is_terminal || pem_stream_problem(input->stream) == PEM_PROBLEM_NONE);
 }
 
-static int read_all(struct input *input, const sigset_t *mask) {
+static int read_all(struct input *input) {
     int r;
     do {
-        r = wait_for_input(input, mask);
+        r = wait_for_input(input);
         if (r == 0)
             input->silent = true;
         if (r > 0)
@@ -132,14 +117,14 @@ static int read_all(struct input *input, const sigset_t *mask) {
     return r;
 }
 
-static int read_terminal(struct input *input, const sigset_t *mask) {
+static int read_terminal(struct input *input) {
     struct termios before;
     int r = terminal_begin(input->fd, &before);
     if (r < 0)
         return r;
     fprintf(stderr, "enrollctl: reading PEM from %s. It ends by Ctrl-D, or %d seconds after its last block.\n",
             input->name, SILENCE_S);
-    r = read_all(input, mask);
+    r = read_all(input);
     bool good = r >= 0 && pem_stream_problem(input->stream) == PEM_PROBLEM_NONE;
     tcsetattr(input->fd, good ? TCSADRAIN : TCSAFLUSH, &before);
     return r;
@@ -159,14 +144,16 @@ int pem_input_read(int fd, const char *name, bool needs_certificate, bool needs_
                           .needs_key = needs_key,
                           .is_terminal = isatty(fd) == 1,
                           .stream = stream};
-    struct signal_state state;
     struct stat status;
+    sigset_t mask;
     if (fstat(fd, &status) < 0)
         return -errno;
     input.is_file = S_ISREG(status.st_mode);
-    signals_hold(&state);
-    int r = input.is_terminal ? read_terminal(&input, &state.mask) : read_all(&input, &state.mask);
-    signals_release(&state);
+    input.signals = signals_hold(&mask);
+    if (input.signals < 0)
+        return input.signals;
+    int r = input.is_terminal ? read_terminal(&input) : read_all(&input);
+    signals_release(input.signals, &mask);
     if (r >= 0 && input.silent && pem_stream_problem(stream) == PEM_PROBLEM_NONE)
         note_silence(&input);
     return r;

@@ -129,7 +129,8 @@ class FileTest(EnrollctlTest):
         """The key beside the certificate or apart, in files or on standard input, with the text that openssl writes."""
         self.write("bundle.pem", self.bundle)
         self.write("chain.pem", self.chain)
-        described = b"".join(openssl("x509", "-text", "-in", self.directory / f"{name}.pem") for name in ("device", "issuer"))
+        paths = [self.directory / name for name in ("device.pem", "issuer.pem")]
+        described = b"".join(openssl("x509", "-text", "-in", path) for path in paths)
         parameters = openssl("ecparam", "-name", "prime256v1").decode()
         dos = self.bundle.replace("\n", "\r\n")
         for words, sent in (
@@ -212,7 +213,8 @@ class FileTest(EnrollctlTest):
         self.assertTrue((self.directory / "bundle.pem").exists())
 
     def test_usage(self):
-        for words in (["import"], ["import", "a", "b"], ["import", "--subject=x", "a"], ["request", "a"], ["status", "--wipe"]):
+        for line in ("import", "import a b", "import --subject=x a", "request a", "wait --wipe", "import --key"):
+            words = line.split()
             with self.subTest(words=words):
                 done = self.enrollctl(*words)
                 self.assertEqual((done.returncode, done.stdout), (2, ""))
@@ -252,7 +254,8 @@ class WipeTest(EnrollctlTest):
         self.check_refused(self.enrollctl("import", "--wipe", "-", input=self.bundle), "standard input")
         self.check_refused(self.enrollctl("import", "--wipe", "device.pem"), "no private key")
         os.mkfifo(self.directory / "fifo")
-        writer = harness.Process("writer", ["sh", "-c", "cat bundle.pem >fifo"], self.directory / "log", cwd=self.directory)
+        log = self.directory / "log"
+        writer = harness.Process("writer", ["sh", "-c", "cat bundle.pem >fifo"], log, cwd=self.directory)
         self.check_refused(self.enrollctl("import", "--wipe", "fifo"), "not a regular file")
         writer.wait()
         (self.directory / "second.pem").hardlink_to(bundle)
@@ -294,6 +297,16 @@ class Line:
             time.sleep(pauses.get(index, 0))
             os.write(self.end, bytes([byte]))
 
+    def pour(self, text):
+        """Sends as much of it as the line takes now."""
+        try:
+            os.write(self.end, text.encode())
+        except BlockingIOError:
+            pass
+
+    def stopped(self):
+        return pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
     def echoed(self):
         """What came back over the line."""
         data = b""
@@ -328,6 +341,15 @@ class PipeTest(EnrollctlTest):
         self.addCleanup(process.stop)
         self.addCleanup(os.close, writer)
         return process, writer
+
+    def test_endless_input(self):
+        """What is no PEM is not read for ever."""
+        with open("/dev/zero", "rb") as zeros:
+            words = [harness.built("enrollctl"), "import", "-"]
+            done = subprocess.run(
+                words, stdin=zeros, env=self.environment(), capture_output=True, text=True, timeout=harness.DEADLINE
+            )
+        self.check_refused(done, "no text")
 
     def test_open_pipe(self):
         """Who sends and then waits for the receipt, with the pipe open, gets it."""
@@ -371,10 +393,11 @@ class PipeTest(EnrollctlTest):
     def test_memory(self):
         """The key is in it until the daemon has its own copy."""
         self.agent.answer(result="later")
-        process, writer = self.start("-")
-        os.write(writer, self.key.encode())
+        process, writer = self.start("--key=-", "-")
+        os.write(writer, self.chain.encode())
+        os.write(writer, self.key[:-10].encode())
         harness.wait_for("the key has come", lambda: self.holds_key(process))
-        os.write(writer, self.chain.encode() + b"\x04")
+        os.write(writer, self.key[-10:].encode() + b"\x04")
         harness.wait_for("the key is wiped", lambda: self.agent.calls() and not self.holds_key(process))
         self.assertTrue(process.running())
 
@@ -402,7 +425,8 @@ class LineTest(EnrollctlTest):
         line = Line(self, "-")
         line.wait_reading()
         begin = time.monotonic()
-        line.send(self.bundle + "\x04enrollctl status\n")
+        line.send(self.bundle)
+        os.write(line.end, b"\x04enrollctl status\n")
         self.check_line(line)
         self.assertLess(time.monotonic() - begin, SILENCE)
         self.check_received()
@@ -417,11 +441,16 @@ class LineTest(EnrollctlTest):
 
     def test_key_is_waited_for(self):
         """--key=- says that one will come."""
-        line = Line(self, "--key=-", "-")
-        line.wait_reading()
-        line.send(self.chain + self.key, {len(self.chain): SILENCE * 1.5})
-        self.check_line(line)
-        self.check_received()
+        self.write("chain.pem", self.chain)
+        for word, text in (("-", self.chain + self.key), ("chain.pem", self.key)):
+            with self.subTest(word=word):
+                self.agent.forget()
+                line = Line(self, "--key=-", word)
+                line.wait_reading()
+                line.send(text, {len(text) - len(self.key): SILENCE * 1.5})
+                self.check_line(line)
+                self.check_received()
+                line.log.unlink()
 
     def test_garbled(self):
         """The rest of a key is not left for the shell to read."""
@@ -432,6 +461,24 @@ class LineTest(EnrollctlTest):
         self.assertIn("no PEM", line.log.read_text())
         self.assertEqual(self.agent.calls(), [])
         self.assertEqual(line.left(), b"")
+
+    def test_interrupted_flood(self):
+        """A signal counts, and what was sent is thrown away, however much there is to read."""
+        line = Line(self, "-")
+        line.wait_reading()
+        os.set_blocking(line.end, False)
+        line.process.send_signal(signal.SIGSTOP)
+        harness.wait_for("it is stopped", line.stopped)
+        line.pour(self.bundle)
+        line.process.send_signal(signal.SIGTERM)
+        line.process.send_signal(signal.SIGCONT)
+        end = time.monotonic() + harness.DEADLINE
+        while line.process.running() and time.monotonic() < end:
+            if select.select([], [line.end], [], harness.POLL)[1]:
+                line.pour("text\n" * 500)
+        self.assertEqual(line.process.wait(), -signal.SIGTERM, line.log.read_text())
+        self.assertTrue(line.restored())
+        self.assertNotIn(b"-", line.left() + line.echoed())
 
     def test_signals(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -451,6 +498,15 @@ class LineTest(EnrollctlTest):
         line.wait_reading()
         line.send(self.key[:100] + "\x03")
         self.check_line(line, -signal.SIGINT)
+
+    def test_stop_character(self):
+        """Ctrl-Z is none: it would leave the shell without echo."""
+        with_job_control = ["sh", "-mc", '"$@"; exit $?', "sh"]
+        line = Line(self, "-", wrapper=["setsid", "--ctty", *with_job_control])
+        line.wait_reading()
+        line.send("\x1a\n" + self.bundle + "\x04")
+        self.check_line(line)
+        self.check_received()
 
 
 class SshTest(EnrollctlTest):
@@ -475,8 +531,8 @@ class SshTest(EnrollctlTest):
         harness.wait_for("sshd listens", self.start_server)
 
     def machine(self):
-        """For root there is an ordinary user, in a mount namespace that has it. It is not nobody, whose account counts as
-        locked where systemd knows it."""
+        """For root there is an ordinary user, in a mount namespace that has it. It is not nobody, whose account counts
+        as locked where systemd knows it."""
         if os.geteuid() != 0:
             return []
         users = self.directory / "passwd"
