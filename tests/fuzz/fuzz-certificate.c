@@ -1,8 +1,10 @@
-/* Certificates: the first byte says whether the rest is a PEM text, or DER to be wrapped. */
+/* Certificates: the first byte says whether the rest is a PEM text, or DER to be wrapped; both as one certificate and
+ * as a chain of them. */
 #include "common/step.h"
 #include "common/text.h"
 #include "fuzz.h"
 #include "worker/certificate.h"
+#include "worker/chain.h"
 
 #include <wolfssl/options.h>
 #include <wolfssl/wolfcrypt/asn_public.h>
@@ -24,6 +26,26 @@ static void check_facts(const struct certificate *certificate) {
     REQUIRE(!certificate_has_key(certificate, certificate->public_key, certificate->public_key_size - 1));
 }
 
+/* A chain is judged whatever is in it, and is kept in a form that reads as the same. */
+static void check_chain(const char *pem, size_t size, const struct certificate *first) {
+    static struct chain chain, again;
+    struct failure failure = {.message = ""};
+    if (chain_read(pem, size, &chain, &failure) < 0) {
+        REQUIRE(failure.class == FAILURE_INVALID && failure.message[0] != '\0');
+        return;
+    }
+    REQUIRE(chain.count > 0 && chain.count <= CHAIN_LENGTH_MAX && chain.pem_size < sizeof chain.pem);
+    REQUIRE(strlen(chain.pem) == chain.pem_size && text_is_utf8(chain.pem, chain.pem_size));
+    REQUIRE(first != NULL && strcmp(chain.certificates[0].id, first->id) == 0);
+    REQUIRE(chain_read(chain.pem, chain.pem_size, &again, &failure) == 0 && again.count == chain.count);
+    for (size_t i = 0; i < chain.count; i++)
+        REQUIRE(strcmp(chain.certificates[i].id, again.certificates[i].id) == 0);
+    if (chain_judge(&chain, first->public_key, first->public_key_size, "the key", &failure) < 0)
+        REQUIRE(failure.class == FAILURE_INVALID && failure.message[0] != '\0');
+    if (chain_judge_dates(&chain, 0, true, &failure) == 0)
+        REQUIRE(first->not_before <= 0 && first->not_after >= 0);
+}
+
 static bool check_text(const char *pem, size_t size, struct certificate *certificate) {
     struct failure failure = {0};
     int count = certificate_count(pem, size, STEP_VERIFY, &failure);
@@ -33,6 +55,7 @@ static bool check_text(const char *pem, size_t size, struct certificate *certifi
         check_facts(certificate);
     else
         REQUIRE(failure.class == FAILURE_INVALID && failure.message[0] != '\0');
+    check_chain(pem, size, r == 0 ? certificate : NULL);
     return r == 0;
 }
 
