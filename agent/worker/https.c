@@ -63,6 +63,7 @@ static int url_part(const struct https *https, CURLUPart part, char *ret, size_t
 /* The URL itself is never in a message: its query may be a secret. */
 static int url_read(struct https *https, const char *url, struct failure *failure) {
     char scheme[16] = "", host[sizeof https->host] = "", port[8] = "";
+    uint64_t number = 0;
     CURLUcode result = curl_url_set(https->url, CURLUPART_URL, url, CURLU_DISALLOW_USER);
     if (result == CURLUE_USER_NOT_ALLOWED)
         return failure_set(failure, FAILURE_INVALID, https->step, "a URL with a user name in it is not taken");
@@ -71,12 +72,12 @@ static int url_read(struct https *https, const char *url, struct failure *failur
     if (url_part(https, CURLUPART_SCHEME, scheme, sizeof scheme) < 0 || strcmp(scheme, "https") != 0)
         return failure_set(failure, FAILURE_INVALID, https->step, "the URL does not begin with https://");
     if (url_part(https, CURLUPART_HOST, host, sizeof host) < 0 ||
-        url_part(https, CURLUPART_PORT, port, sizeof port) < 0)
+        url_part(https, CURLUPART_PORT, port, sizeof port) < 0 || text_to_u64(port, &number) < 0 || number > UINT16_MAX)
         return failure_set(failure, FAILURE_INVALID, https->step, "the URL has no usable host and port");
     size_t length = strlen(host);
     bool brackets = host[0] == '[' && length > 2 && host[length - 1] == ']';
     snprintf(https->host, sizeof https->host, "%.*s", (int)(brackets ? length - 2 : length), host + brackets);
-    https->port = (uint16_t)atoi(port);
+    https->port = (uint16_t)number;
     snprintf(https->peer, sizeof https->peer, "%s:%u", host, (unsigned)https->port);
     text_make_printable(https->peer);
     return 0;

@@ -9,7 +9,7 @@
  *   202, perhaps with Retry-After: not yet. Any other status, perhaps with {"message": "..."}: no. */
 #include <enrolld/plugin.h>
 
-#include <json.h>
+#include <json-c/json.h>
 
 #include <stdio.h>
 #include <stdlib.h>
