@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
-"""Just-in-time provisioning and registration, from nothing to a published message."""
+"""Just-in-time provisioning and registration, from nothing to a published message; and what goes wrong on the way.
+
+`--long`: also what takes a minute.
+"""
 
 import collections
 import re
 import sys
+import unittest
 
 import harness
 from gateway import Gateway
-from harness import SOURCE_DIR, Process, built, wait_for
-from maker import Maker, certificate_id, make_key, openssl
-from parts import Bus, Cloud, Tpm
+from harness import SOURCE_DIR, Process, wait_for
+from maker import Maker, certificate_id
+from parts import AwsError, Bus, Cloud, Tpm
 from stock_client import StockClient
 
 SERIAL = "GW-0001"
@@ -17,6 +21,27 @@ CONNECT_DISTANCE = 1.0  # AWS IoT Core quotas, "Connect requests per second per 
 REFUSALS = ("connack", "close", "handshake-alert", "handshake-close", "after-handshake-close")
 # The first attempt of jitp: five CONNECTs in 15.5 s.
 FIRST_ATTEMPT = 5
+LONG = "--long" in sys.argv
+
+NOT_REGISTERED = "ResourceNotFound: no registered ACTIVE CA with auto-registration has issued it"
+# What an operator is told: the table of docs/just-in-time.md.
+MISTAKES = {
+    "nothing was imported": "no certificate was imported",
+    "no request was made before": "there is no staged key that this certificate could be for",
+    "the certificate was issued for another request": "no certificate is for the staged key",
+    "the key does not belong to the certificate": "no certificate is for the private key that came along",
+    "the CA's certificate stands before the device's": "the order is another one",
+    "the certificate of a CA was imported in place of the device's": "is one of a CA (basicConstraints CA:TRUE)",
+    "the certificate has expired": "the device's certificate has expired",
+    "the common name is no thing name": "the certificate's common name is",
+    "the CA is not registered, or in another account or region": NOT_REGISTERED,
+    "the CA is `INACTIVE`": NOT_REGISTERED,
+    "auto-registration of the CA is off": NOT_REGISTERED,
+    "the chain lacks the CA's certificate": "or its issuer's certificate must be sent: import the whole chain",
+    "the template wants what the certificate lacks": "PENDING_ACTIVATION: template or role has failed",
+    "the Lambda fails, or no rule calls it": "PENDING_ACTIVATION: rule or Lambda has failed",
+    "the policy does not allow the client id": "ACTIVE: its policy does not allow the client id",
+}
 
 
 class Scene(harness.TestCase):
@@ -184,18 +209,10 @@ class Template(Scene):
 class Lambda(Scene):
     """jitr."""
 
-    def test_signed_request(self):
-        self.scene("--lambda", method="jitr")
-        self.register_without_template()
-        self.start_lambda()
-        self.gateway.start()
-        receipt = self.import_signed()
-        self.check_provisioned(receipt)
-        self.publish(receipt)
-        self.assertEqual(self.gateway.identity()["method"], "jitr")
-
-    def register_without_template(self):
-        return self.cloud.register_authority(self.maker.certificate)
+    def scene(self, *options):
+        super().scene("--lambda", "--control-port=0", *options, method="jitr")
+        wait_for("the control plane listens", (self.cloud.state / "control-port").is_file)
+        self.cloud.register_authority(self.maker.certificate)
 
     def start_lambda(self, *options):
         process = Process(
@@ -205,6 +222,31 @@ class Lambda(Scene):
         )
         self.show_on_failure("iotcore-lambda", process.log)
         self.addCleanup(process.stop)
+        self.cloud.wait_event(event="subscribe", clientId="jitr-lambda")
+
+    def check_provisioned(self, receipt):
+        """The subscriber that calls the Lambda has a certificate and a thing of its own."""
+        self.gateway.wait_provisioned()
+        self.assertEqual(self.gateway.property("CertificateId"), receipt)
+        self.assertEqual(self.cloud.certificates_of(SERIAL), {receipt: "ACTIVE"})
+        self.assertEqual(self.gateway.identity()["method"], "jitr")
+        self.publish(receipt)
+
+    def test_signed_request(self):
+        self.scene()
+        self.start_lambda()
+        self.gateway.start()
+        self.check_provisioned(self.import_signed())
+
+    def test_lambda_comes_later(self):
+        """Its first call was lost; each CONNECT calls it again."""
+        self.scene()
+        self.gateway.start()
+        receipt = self.import_signed()
+        wait_for("two refusals", lambda: len(self.refusals(receipt)) >= 2)
+        self.start_lambda()
+        self.check_provisioned(receipt)
+        self.assertNotIn("backoff", self.gateway.signalled("State"))
 
 
 class Forms(Scene):
@@ -231,5 +273,114 @@ class Forms(Scene):
         gateway.stop()
 
 
+class Mistakes(Scene):
+    """Each likely one, and the words that an operator gets."""
+
+    def expect(self, mistake, text):
+        self.assertIn(MISTAKES[mistake], text)
+
+    def test_document(self):
+        text = (SOURCE_DIR / "docs/just-in-time.md").read_text()
+        rows = re.findall(r"^\| (.+) \| `([^|`]+)` \| .+ \|$", text, re.MULTILINE)
+        self.assertEqual(dict(rows), MISTAKES)
+
+    # What `enrollctl import` refuses. Nothing has changed afterwards.
+
+    def refuse(self, mistake, chain, *options):
+        staged = self.gateway.state / "staged"
+        before = staged.read_bytes() if staged.exists() else None
+        done = self.gateway.enrollctl("import", *options, "-", input=chain)
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+        self.expect(mistake, done.stderr)
+        self.assertEqual(staged.read_bytes() if staged.exists() else None, before)
+
+    def test_import(self):
+        self.scene(backend="file")
+        self.gateway.start()
+        error = self.gateway.wait_property("LastError", lambda error: error[0] != "")
+        self.expect("nothing was imported", error[2])
+        key, chain = self.maker.make_device("/CN=GW-9999")
+        self.refuse("no request was made before", chain.read_text())
+        request = self.request()
+        self.refuse("the certificate was issued for another request", chain.read_text())
+        other, _ = self.maker.make_device("/CN=GW-9998")
+        self.refuse("the key does not belong to the certificate", chain.read_text(), f"--key={other}")
+        leaf = self.maker.sign(request)
+        self.refuse("the CA's certificate stands before the device's", self.maker.pem() + leaf)
+        self.refuse("the certificate of a CA was imported in place of the device's", self.maker.pem(),
+                    f"--key={self.maker.key}")  # fmt: skip
+        self.refuse("the certificate has expired", self.maker.chain(request, days=-1))
+        request = self.request("--subject=CN=gw.example.com")
+        self.refuse("the common name is no thing name", self.maker.chain(request))
+        self.assertEqual(self.cloud.events(event="connect") + self.cloud.events(event="refused"), [])
+
+    # What only the cloud can see: devices that are refused at the same time.
+
+    def device(self, serial, mistake, alone=False, method="jitp"):
+        """A device of a maker of its own."""
+        maker = Maker(self, name=f"maker-{serial}")
+        gateway = self.make_gateway(method, serial)
+        gateway.start()
+        request = self.request(gateway=gateway)
+        receipt = self.import_chain(maker.sign(request) if alone else maker.chain(request), gateway=gateway)
+        self.devices.append((mistake, gateway, receipt))
+        return maker
+
+    def ask(self, message, receipt):
+        """Runs the command that the message names; returns the status of the certificate."""
+        words = re.search(r"tells: aws iot ([^.]*)\.", message)
+        self.assertIsNotNone(words, message)
+        self.assertIn(receipt, words[1])
+        try:
+            return self.cloud.aws(*words[1].split())["certificateDescription"]["status"]
+        except AwsError as error:
+            self.assertIn("ResourceNotFoundException", str(error))
+            return "ResourceNotFound"
+
+    def scene_of_devices(self, *options):
+        self.scene("--control-port=0", "--require-issuer=on", *options, backend="file")
+        wait_for("the control plane listens", (self.cloud.state / "control-port").is_file)
+        self.devices = []
+
+    def check_devices(self, seconds=harness.DEADLINE):
+        for mistake, gateway, receipt in self.devices:
+            with self.subTest(mistake=mistake):
+                error = gateway.wait_signalled("LastError", lambda error: "tells: aws iot" in error[2], seconds)
+                self.assertEqual(error[:2], ["not-yet", "register"])
+                self.expect(mistake, error[2])
+                # The message says of each answer what it means.
+                self.assertIn(f" {self.ask(error[2], receipt)}: ", error[2])
+
+    def test_refused_by_the_cloud(self):
+        self.scene_of_devices()
+        template = self.cloud.jitp_template()
+        demanding = self.cloud.jitp_template()
+        demanding["Parameters"]["AWS::IoT::Certificate::Country"] = {"Type": "String"}
+        nobody = self.cloud.jitp_template()
+        del nobody["Resources"]["policy"]
+        self.device("GW-1", "the CA is not registered, or in another account or region")
+        for serial, mistake, alone, settings in (
+            ("GW-2", "the CA is `INACTIVE`", False, {"template": template, "status": "INACTIVE"}),
+            ("GW-3", "auto-registration of the CA is off", False,
+             {"template": template, "autoRegistrationStatus": "DISABLE"}),
+            ("GW-4", "the chain lacks the CA's certificate", True, {"template": template}),
+            ("GW-5", "the template wants what the certificate lacks", False, {"template": demanding}),
+            ("GW-6", "the policy does not allow the client id", False, {"template": nobody}),
+        ):  # fmt: skip
+            maker = self.device(serial, mistake, alone)
+            self.cloud.register_authority(maker.certificate, **settings)
+        self.check_devices()
+        self.check_distance()
+
+    @unittest.skipUnless(LONG, "takes a minute: --long")
+    def test_lambda_is_dead(self):
+        self.scene_of_devices()
+        maker = self.device("GW-7", "the Lambda fails, or no rule calls it", method="jitr")
+        self.cloud.register_authority(maker.certificate)
+        self.check_devices(90)
+
+
 if __name__ == "__main__":
+    if LONG:
+        sys.argv.remove("--long")
     harness.main()
