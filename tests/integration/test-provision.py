@@ -155,6 +155,7 @@ class Provision(harness.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         status = json.loads(done.stdout)
         self.assertIsNone(status.pop("LastError"))
+        self.assertEqual(status.pop("Methods"), [{"Name": "fleet-claim", "Outcome": "done", "Message": ""}])
         self.assertEqual({name: gateway.property(name) for name in status}, status)
         self.assertEqual(len(status), 17)
 

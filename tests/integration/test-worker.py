@@ -186,7 +186,10 @@ class ByHand(Worker):
 
     def test_check_config(self):
         gateway = self.gateway_with()
-        self.assertEqual(self.by_hand(gateway, "check-config"), (0, "METHOD           fleet-claim\n", ""))
+        status, output, errors = self.by_hand(gateway, "check-config")
+        self.assertEqual((status, errors), (0, ""))
+        self.assertIn("[fleet-claim] KeySource=csr  (default)\n", output)
+        self.assertIn("METHOD           fleet-claim\n", output)
         gateway.configure("fleet-claim", Templat="typo")
         status, output, errors = self.by_hand(gateway, "check-config")
         self.assertEqual((status, output), (1, ""))
