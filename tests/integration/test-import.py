@@ -414,7 +414,7 @@ class LineTest(EnrollctlTest):
         between = text.index("-----BEGIN CERTIFICATE-----", text.index("-----END CERTIFICATE-----"))
         line = Line(self, "-")
         line.wait_reading()
-        line.send(text, {100: SILENCE * 0.6, between: SILENCE * 0.6, between + 100: SILENCE * 1.5})
+        line.send(text, {100: SILENCE * 0.4, between: SILENCE * 0.4, between + 100: SILENCE * 1.5})
         self.check_line(line)
         self.assertIn(f"silent for {SILENCE} seconds", line.log.read_text())
         self.assertIn(IDENTIFIER, line.log.read_text())
@@ -424,11 +424,10 @@ class LineTest(EnrollctlTest):
         """Ctrl-D ends it at once, and what is behind it is for the next reader of the line."""
         line = Line(self, "-")
         line.wait_reading()
-        begin = time.monotonic()
         line.send(self.bundle)
         os.write(line.end, b"\x04enrollctl status\n")
         self.check_line(line)
-        self.assertLess(time.monotonic() - begin, SILENCE)
+        self.assertNotIn("silent", line.log.read_text())
         self.check_received()
         self.assertEqual(line.left(), b"enrollctl status\n")
 
