@@ -544,7 +544,7 @@ class Refusals(JustInTime):
     }
 
     def what_comes(self, device, tls, version):
-        """A return code, alert NUMBER, closed (without any of them) or, if that was before its end, handshake closed."""
+        """A return code, alert NUMBER, closed (without either) or, in the midst of the handshake, handshake closed."""
         stage = "handshake closed"
         try:
             with open_tls(self.cloud, device.chain, device.key, tls=tls) as connection:
