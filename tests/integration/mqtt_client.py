@@ -45,8 +45,8 @@ def length(value):
 
 
 def open_tls(cloud, certificate, key, server_name="localhost", tls=None, alpn=()):
-    """A connection with that client certificate; its end without a close_notify is an SSLEOFError. server_name: what the
-    ClientHello names, None for nothing. tls: the only version offered, 1.2 or 1.3. alpn: the protocols offered."""
+    """A connection with that client certificate; its end without a close_notify is an SSLEOFError. server_name: what
+    the ClientHello names, None for nothing. tls: the only version offered, 1.2 or 1.3. alpn: the protocols offered."""
     context = ssl.create_default_context(cafile=cloud.root_ca)
     context.set_ciphers("DEFAULT@SECLEVEL=0")  # what is too weak is for the cloud to say
     context.load_cert_chain(certificate, key)

@@ -4,10 +4,12 @@ client: what a first CONNECT sets going, and each way in which it may be refused
 
 import json
 import os
+import pathlib
 import socket
 import ssl
 import struct
 import time
+import types
 
 import harness
 from authority import CA_EXTENSIONS, Authority, certificate_id
@@ -15,6 +17,7 @@ from mqtt_client import (
     CONNACK,
     CONNECT,
     CREATE_FROM_CSR,
+    DISCONNECT,
     PUBACK,
     PUBLISH,
     Client,
@@ -26,7 +29,7 @@ from mqtt_client import (
     register_thing,
     text,
 )
-from parts import Cloud
+from parts import Cloud, free_port
 
 NOT_AUTHORIZED = 0x87
 REGISTERED = "$aws/events/certificates/registered/"
@@ -88,7 +91,8 @@ class JustInTime(harness.TestCase):
     def assertNothingRegistered(self, device, reason):
         self.assertIsNone(self.status(device))
         self.assertEqual(self.cloud.events(event="registered"), [])
-        self.assertIn(reason, self.cloud.wait_event(event="refused")["unregistered"])
+        (event,) = self.cloud.events(event="refused", certificateId=device.certificate_id)
+        self.assertIn(reason, event["unregistered"])
 
     def front_log(self):
         return (self.cloud.directory / "front.log").read_text()
@@ -385,7 +389,6 @@ class Registration(JustInTime):
             "The key": Device(self.authority, "small", key=rsa),
             "The key ": Device(self.authority, "ed25519", key=("ED25519",)),
             "signature algorithm": Device(self.authority, "sha1", digest="sha1"),
-            "validity": Device(self.authority, "old", days=-1),
         }
         for reason, device in cases.items():
             with self.subTest(device=device.name):
@@ -393,6 +396,10 @@ class Registration(JustInTime):
                 (event,) = self.cloud.events(event="refused", certificateId=device.certificate_id)
                 self.assertIn(reason.strip(), event["unregistered"])
                 self.assertIsNone(self.status(device))
+        old = Device(self.authority, "old", days=1)
+        self.cloud.edit(clockOffset=2 * 86400)
+        self.assertEqual(self.outcome(old), NOT_AUTHORIZED)
+        self.assertNothingRegistered(old, "validity")
 
     def test_validity_is_that_of_the_clock(self):
         """A certificate that ends while it is registered is refused, and nothing else happens to it."""
@@ -537,7 +544,7 @@ class Refusals(JustInTime):
     }
 
     def what_comes(self, device, tls, version):
-        """A return code, alert NUMBER, closed (without any of them) or, if that was before its end, handshake closed."""
+        """A return code, alert NUMBER, closed (without either) or, in the midst of the handshake, handshake closed."""
         stage = "handshake closed"
         try:
             with open_tls(self.cloud, device.chain, device.key, tls=tls) as connection:
@@ -621,7 +628,7 @@ class Front(JustInTime):
             connection.sendall(connect_packet(device.name))
             connection.recv(64)
         self.assertNothingRegistered(device, "server name")
-        self.assertEqual(self.cloud.wait_event(event="refused")["serverName"], "other.example.com")
+        self.assertEqual(self.cloud.events(event="refused")[-1]["serverName"], "other.example.com")
 
     def test_protocols_are_told(self):
         device = self.active_device()
@@ -730,6 +737,68 @@ class Front(JustInTime):
             broker.connect(str(folder / "broker"))
             broker.sendall(connect_packet(device.name, 5, 0x82, text("../registry")))
             self.assertEqual(broker.recv(64)[3], NOT_AUTHORIZED)
+        self.assertTrue((self.cloud.state / "registry.json").is_file())
+
+    def start_alone(self):
+        """Another front, before a broker that the test itself is."""
+        self.start_jitp()
+        directory = self.directory / "alone"
+        directory.mkdir()
+        self.notes = directory
+        self.alone = types.SimpleNamespace(root_ca=self.cloud.root_ca, port=free_port())
+        settings = json.loads((self.cloud.directory / "front.json").read_text())
+        settings.update(port=self.alone.port, broker=str(directory / "broker"), notes=str(directory))
+        (directory / "front.json").write_text(json.dumps(settings))
+        self.broker = socket.socket(socket.AF_UNIX)
+        self.addCleanup(self.broker.close)
+        self.broker.settimeout(harness.DEADLINE)
+        self.broker.bind(str(directory / "broker"))
+        self.broker.listen()
+        log = directory / "log"
+        front = harness.Process("iotcore-front", [harness.built("tests/iotcore/iotcore-front"), directory], log)
+        self.show_on_failure("the front alone", log)
+        self.addCleanup(front.stop)
+        wanted = f"0100007F:{self.alone.port:04X} 00000000:0000 0A"
+        harness.wait_for("the front listens", lambda: wanted in pathlib.Path("/proc/net/tcp").read_text())
+
+    def meet(self, device, answer):
+        """What the device reads after its CONNECT if the broker sends that answer and closes."""
+        with open_tls(self.alone, device.chain, device.key) as connection:
+            connection.sendall(connect_packet(device.name, 5, 0xC2, text("user") + text("secret")))
+            plain, _ = self.broker.accept()
+            with plain:
+                self.connect_seen = plain.recv(1024)
+                self.note = json.loads((self.notes / f"{self.number()}.json").read_text())
+                plain.sendall(answer)
+            data = b""
+            try:
+                while part := connection.recv(1024):
+                    data += part
+            except ssl.SSLEOFError:
+                return data, "EOF"
+            return data, "close_notify"
+
+    def number(self):
+        """The user name at the end of the CONNECT."""
+        return self.connect_seen[-1:].decode()
+
+    def test_what_the_broker_sees(self):
+        self.start_alone()
+        device = Device(self.authority)
+        connack = bytes([CONNACK << 4, 3, 0, 0x87, 0])
+        self.assertEqual(self.meet(device, connack), (connack, "close_notify"))
+        self.assertEqual(self.connect_seen, connect_packet(device.name, 5, 0x82, text("1")))
+        chain = "".join(self.note.pop("chain"))
+        self.assertEqual(chain, device.chain.read_text())
+        self.assertEqual(self.note, {"address": "127.0.0.1", "serverName": "localhost", "tls": "TLSv1.3"})
+
+    def test_no_connack_means_nothing_at_all(self):
+        """A broker's DISCONNECT before CONNACK is kept back."""
+        self.start_alone()
+        device = Device(self.authority)
+        for answer in (b"", bytes([DISCONNECT << 4, 1, 0x80]), b"HTTP/1.1 400"):
+            self.assertEqual(self.meet(device, answer), (b"", "EOF"))
+        harness.wait_for("no note is left", lambda: not list(self.notes.glob("[0-9]*.json")))
 
     def test_many_devices_at_once(self):
         self.start_jitp()
