@@ -107,13 +107,10 @@ static void print_last_error(const struct property_error *error) {
     print_text("", error->message);
 }
 
-/* What each method has come to, where there is a choice, or a failure. */
+/* What each method has come to, where there is a choice: of a single one the rest tells. */
 static void print_methods(const struct properties *properties) {
     const struct property_outcome *outcomes = properties->values[PROPERTY_METHODS].outcomes, *outcome;
-    bool failed = false;
-    for (outcome = outcomes; outcome != NULL && outcome->name != NULL; outcome++)
-        failed |= property_outcome_is_failure(outcome);
-    if (!failed && (outcomes == NULL || outcome - outcomes < 2))
+    if (outcomes == NULL || outcomes->name == NULL || outcomes[1].name == NULL)
         return;
     for (outcome = outcomes; outcome->name != NULL; outcome++) {
         bool bad = property_outcome_is_failure(outcome);
