@@ -38,7 +38,7 @@ class Factory(harness.TestCase):
         said = self.produce()
         for text in ("A: 10 certificates are REVOKED", "none of the ten of A is let in", "A-11 is refused",
                      "the connection of A-03 is ended", "the connection of B-03 has lasted",
-                     "B: 11 certificates are ACTIVE"):  # fmt: skip
+                     "B: 11 certificates are ACTIVE", "A-01 is let in"):  # fmt: skip
             self.assertIn(text, said)
         registry = self.cloud.registry()
         statuses = {key: authority["status"] for key, authority in registry["authorities"].items()}
@@ -49,11 +49,14 @@ class Factory(harness.TestCase):
             if key != self.cloud.claim_id
         )
         policy = "enrolld-device"
-        self.assertEqual(found, {(self.id_of("A"), "REVOKED", policy): 10, (self.id_of("B"), "ACTIVE", policy): 11})
+        self.assertEqual(found, {(self.id_of("A"), "REVOKED", policy): 10, (self.id_of("B"), "ACTIVE", policy): 12})
         names = [f"{maker}-{number:02}" for maker in "AB" for number in range(1, 11)]
         self.assertEqual(sorted(registry["things"]), sorted([*names, "B-11"]))
-        for name in names:
+        for name in names[1:]:
             self.assertEqual(list(self.cloud.certificates_of(name)), [self.id_of(name)])
+        # A-01 has been brought back, and has a certificate of each.
+        self.assertEqual(sorted(self.cloud.certificates_of("A-01").values()), ["ACTIVE", "REVOKED"])
+        self.assertEqual(self.cloud.certificates_of("A-01")[self.id_of("A-01")], "ACTIVE")
         # Why a new gateway of A was refused, and that none of B ever was but at its first connection.
         late = self.cloud.events(event="refused", certificateId=self.id_of("A-11"))
         self.assertEqual({event["unregistered"] for event in late}, {"the authority is not ACTIVE"})

@@ -2,9 +2,7 @@
 
 #include "common/cleanup.h"
 #include "common/text.h"
-#include "control_handler.h"
-#include "control_route.h"
-#include "control_server.h"
+#include "control_dispatch.h"
 #include "event.h"
 #include "json_read.h"
 
@@ -18,59 +16,6 @@ struct control {
     struct control_server *server;
 };
 
-static const control_handler handlers[CONTROL_OPERATION_COUNT] = {
-    [CONTROL_GET_REGISTRATION_CODE] = control_get_registration_code,
-    [CONTROL_DELETE_REGISTRATION_CODE] = control_delete_registration_code,
-    [CONTROL_REGISTER_CA_CERTIFICATE] = control_register_ca_certificate,
-    [CONTROL_LIST_CA_CERTIFICATES] = control_list_ca_certificates,
-    [CONTROL_DESCRIBE_CA_CERTIFICATE] = control_describe_ca_certificate,
-    [CONTROL_UPDATE_CA_CERTIFICATE] = control_update_ca_certificate,
-    [CONTROL_DELETE_CA_CERTIFICATE] = control_delete_ca_certificate,
-    [CONTROL_REGISTER_CERTIFICATE] = control_register_certificate,
-    [CONTROL_REGISTER_CERTIFICATE_WITHOUT_CA] = control_register_certificate_without_ca,
-    [CONTROL_LIST_CERTIFICATES] = control_list_certificates,
-    [CONTROL_LIST_CERTIFICATES_BY_CA] = control_list_certificates_by_ca,
-    [CONTROL_DESCRIBE_CERTIFICATE] = control_describe_certificate,
-    [CONTROL_UPDATE_CERTIFICATE] = control_update_certificate,
-    [CONTROL_DELETE_CERTIFICATE] = control_delete_certificate,
-    [CONTROL_ATTACH_POLICY] = control_attach_policy,
-    [CONTROL_DETACH_POLICY] = control_detach_policy,
-    [CONTROL_LIST_ATTACHED_POLICIES] = control_list_attached_policies,
-    [CONTROL_CREATE_POLICY] = control_create_policy,
-    [CONTROL_GET_POLICY] = control_get_policy,
-    [CONTROL_CREATE_THING] = control_create_thing,
-    [CONTROL_DESCRIBE_THING] = control_describe_thing,
-    [CONTROL_DELETE_THING] = control_delete_thing,
-    [CONTROL_LIST_THINGS] = control_list_things,
-    [CONTROL_ATTACH_THING_PRINCIPAL] = control_attach_thing_principal,
-    [CONTROL_DETACH_THING_PRINCIPAL] = control_detach_thing_principal,
-    [CONTROL_LIST_THING_PRINCIPALS] = control_list_thing_principals,
-    [CONTROL_LIST_PRINCIPAL_THINGS] = control_list_principal_things,
-    [CONTROL_CREATE_PROVISIONING_TEMPLATE] = control_create_provisioning_template,
-    [CONTROL_DESCRIBE_PROVISIONING_TEMPLATE] = control_describe_provisioning_template,
-    [CONTROL_DESCRIBE_ENDPOINT] = control_describe_endpoint,
-};
-
-/* An empty body is an empty object. */
-static int read_body(const struct control_request *request, struct control_call *call) {
-    call->body = request->body_size > 0 ? json_parse(request->body, request->body_size) : json_object_new_object();
-    if (json_object_is_type(call->body, json_type_object))
-        return 0;
-    return rejection_set(call->rejection, 400, "SerializationException", "The body is not a JSON object");
-}
-
-/* Who asks is not verified, but has to say that he is somebody. */
-static int handle(const struct control_request *request, struct control_uri *uri, struct control_call *call,
-                  enum control_operation *ret) {
-    if (!control_uri_parse(uri, request->target) ||
-        (*ret = control_route(request->method, uri, &call->name)) == CONTROL_OPERATION_COUNT)
-        return rejection_set(call->rejection, 404, "UnknownOperationException", "There is no such operation");
-    if (!request->authorized)
-        return rejection_set(call->rejection, 403, "MissingAuthenticationTokenException",
-                             "Missing Authentication Token");
-    return read_body(request, call) < 0 ? -1 : handlers[*ret](call);
-}
-
 static void tell(const struct standin *standin, enum control_operation operation, const struct control_call *call,
                  const struct control_response *response) {
     const char *id = json_text(call->reply, "certificateId");
@@ -83,34 +28,25 @@ static void tell(const struct standin *standin, enum control_operation operation
     event_write(standin->events, event);
 }
 
-/* GetRegistrationCode makes one. */
-static bool only_reads(enum control_operation operation) {
-    const char *name = control_operation_name(operation);
-    return strncmp(name, "List", strlen("List")) == 0 || strncmp(name, "Describe", strlen("Describe")) == 0 ||
-           operation == CONTROL_GET_POLICY;
-}
-
 static void answer(void *userdata, const struct control_request *request, struct control_response *response) {
     struct control *control = userdata;
     enum control_operation operation = CONTROL_OPERATION_COUNT;
     struct rejection rejection = {0};
     struct control_uri uri;
-    AUTO_JSON struct json_object *reply = json_object_new_object(), *body = NULL;
+    AUTO_JSON struct json_object *reply = json_object_new_object();
     struct control_call call = {.registry = control->standin->provisioning.registry,
                                 .endpoint = control->standin->host,
-                                .uri = &uri,
-                                .principal = request->principal,
                                 .reply = reply,
                                 .rejection = &rejection};
     response->status = 200;
-    if (handle(request, &uri, &call, &operation) < 0) {
+    if (control_dispatch(request, &uri, &call, &operation) < 0) {
         text_make_printable(rejection.message);
         response->status = rejection.status_code;
         response->error_code = rejection.error_code;
         control_set(reply, "message", rejection.message);
-    } else if (!only_reads(operation))
+    } else if (control_changes(operation))
         standin_save(control->standin);
-    body = call.body;
+    json_object_put(call.body);
     int flags = JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE;
     response->body = strdup(json_object_to_json_string_ext(reply, flags));
     tell(control->standin, operation, &call, response);

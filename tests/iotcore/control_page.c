@@ -118,11 +118,11 @@ int control_page(const struct control_paging *paging, const struct control_uri *
     AUTO_JSON struct json_object *owned = entries;
     struct page page = {0};
     size_t count = json_object_array_length(owned);
+    if (read_page(&page, paging, uri, rejection) < 0)
+        return -1;
     AUTO_FREE struct position *positions = calloc(count + 1, sizeof *positions);
     if (positions == NULL)
         return rejection_set(rejection, 500, "InternalFailureException", "Out of memory");
-    if (read_page(&page, paging, uri, rejection) < 0)
-        return -1;
     for (size_t i = 0; i < count; i++)
         positions[i] = position_of(json_object_array_get_idx(owned, i), paging->key);
     /* Without dates there is no newest one. */

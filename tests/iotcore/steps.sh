@@ -136,12 +136,25 @@ Backend=${2:-file}
 [Retry]
 NotYet=2s 10s
 EOF
-    start_bus "$place"
+    [ -S "$place/bus" ] || start_bus "$place"
     DBUS_SYSTEM_BUS_ADDRESS=unix:path=$place/bus ENROLLD_WORKER=$BUILD/enrolld-worker \
         ENROLLD_PLUGIN_DIR=$BUILD/plugins/.libs STATE_DIRECTORY=$place/state RUNTIME_DIRECTORY=$place/run \
         "$BUILD/enrolld" "--config=$place/enrolld.conf" >"$place/log" 2>&1 &
+    echo $! >"$place/pid"
     PROCESSES="$PROCESSES $!"
     wait_until "enrolld in $place" gateway_answers "$1"
+}
+
+# forget_gateway NAME: gives up its identity, and is started anew.
+forget_gateway() {
+    show "$1 \$" systemctl stop enrolld
+    read -r process <"$1.gateway/pid"
+    kill "$process"
+    wait "$process" || true
+    show "$1 \$" rm -r "/var/lib/enrolld/*"
+    rm -r "$1.gateway/state"
+    show "$1 \$" systemctl start enrolld
+    start_gateway "$1"
 }
 
 gateway_quietly() {
@@ -155,9 +168,14 @@ gateway_answers() {
     gateway_quietly "$1" status || [ $? -eq 3 ]
 }
 
-# new_gateway NAME CA: on the line. The key stays in the gateway; the request goes out, the certificate comes in.
+# new_gateway NAME CA: on the line.
 new_gateway() {
     start_gateway "$1"
+    fill_gateway "$1" "$2"
+}
+
+# fill_gateway NAME CA: the key stays in the gateway; the request goes out, the certificate comes in.
+fill_gateway() {
     gateway "$1" request >"$1.csr"
     sign_device "$1" "$2"
     gateway "$1" import "$1-chain.pem"
