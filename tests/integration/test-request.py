@@ -37,16 +37,17 @@ class Staging(harness.TestCase):
     def configure(self, section, **changes):
         self.sections[section].update(changes)
 
-    def run_worker(self, *arguments):
-        """Returns its exit status, standard output and standard error."""
+    def run_worker(self, *arguments, keeps=True):
+        """Returns its exit status, standard output and standard error. keeps: the job is one that stages something."""
         lines = []
         for name, keys in self.sections.items():
             lines += [f"[{name}]", *(f"{key}={value}" for key, value in keys.items() if value is not None)]
         self.configuration.write_text("\n".join(lines) + "\n")
         kept = {key: value for key, value in os.environ.items() if key == "PATH" or key.endswith("SAN_OPTIONS")}
         plugins = {"ENROLLD_PLUGIN_DIR": str(harness.built("jit.so").parent)}
+        options = [f"--config={self.configuration}", *([f"--staged={self.staged}"] if keeps else [])]
         done = subprocess.run(
-            [harness.built("enrolld-worker"), *arguments, f"--config={self.configuration}", f"--staged={self.staged}"],
+            [harness.built("enrolld-worker"), *arguments, *options],
             env=kept | plugins | {"TSS2_LOG": "all+NONE"},
             capture_output=True,
             text=True,
@@ -164,6 +165,15 @@ class Request(Staging):
         ):
             with self.subTest(subject=subject):
                 self.assertRefused(words, "request", f"--subject={subject}")
+
+    def test_wrong_subject_in_the_configuration(self):
+        """It is found before anything is asked for."""
+        self.configure("Request", Subject="CN=%s,L=Berlin")
+        status, output, errors = self.run_worker("check-config", keeps=False)
+        self.assertEqual((status, output), (1, ""))
+        self.assertIn('failed (invalid) at step request: Subject=: there is no attribute "L"', errors)
+        self.configure("Request", Subject="CN=%s,serialNumber=%s")
+        self.assertEqual(self.run_worker("check-config", keeps=False)[::2], (0, ""))
 
     def test_key_of_another_tpm(self):
         first = self.request()
