@@ -192,6 +192,7 @@ class Request(Staging):
         status, output, errors = self.run_worker("request")
         self.assertEqual((status, output), (1, ""), errors)
         self.assertIn("failed (tpm) at step key", errors)
+        self.assertNotIn("lost", errors)
         self.assertEqual(self.staged.read_bytes(), before)
         self.tpm.start()
         self.assertEqual(self.request(), first)
