@@ -15,6 +15,18 @@ from maker import Maker, certificate_id, make_key, openssl
 from parts import Tpm
 
 SERIAL = "GW-0001"
+# For dates that `openssl x509` does not make.
+CA_CONFIGURATION = """[ca]
+default_ca = default
+[default]
+database = {directory}/index
+serial = {directory}/serial
+new_certs_dir = {directory}
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+"""
 EC = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
 
 
@@ -331,9 +343,15 @@ class Import(Staging):
         return openssl("x509", "-req", *signer, "-extfile", path, *(options or ["-days", "9"]), input=request)
 
     def test_dates(self):
-        leaf = self.sign(self.request(), "-days", "-1")
+        (self.directory / "index").touch()
+        self.write("serial", "01\n")
+        configuration = self.write("ca.conf", CA_CONFIGURATION.format(directory=self.directory))
+        words = ["-batch", "-notext", "-config", configuration, "-in", self.write("device.csr", self.request())]
+        signer = ["-cert", self.maker.certificate, "-keyfile", self.maker.key]
+        leaf = openssl("ca", *words, *signer, "-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
         # Which of the two is the kernel's word about this machine's clock.
-        self.assertImportRefused("the device's certificate has expired: it is valid from ", leaf, failure="clock|invalid")
+        words = "the device's certificate has expired: it is valid from 2020-01-01T00:00:00Z to 2021-01-01T00:00:00Z"
+        self.assertImportRefused(words, leaf, failure="clock|invalid")
 
     def test_usage(self):
         request = self.request()
