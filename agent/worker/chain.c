@@ -62,28 +62,37 @@ static int take(struct chain *chain, const struct certificate_der *der, const st
     return 0;
 }
 
-int chain_read(const char *pem, size_t size, struct chain *ret, struct failure *failure) {
-    AUTO_FREE struct certificate_der *ders = calloc(2, sizeof *ders);
-    AUTO_FREE struct chain *chain = calloc(1, sizeof *chain);
+/* Too large for the stack. */
+struct reader {
+    struct certificate_der ders[2]; /* this one and the one before */
+    struct chain chain;
+};
+
+static int read_all(struct reader *reader, const char *pem, size_t size, struct failure *failure) {
+    struct chain *chain = &reader->chain;
     const char *end = pem + size;
-    const struct certificate_der *previous = NULL;
     int r;
-    if (ders == NULL || chain == NULL)
-        return failure_set(failure, FAILURE_INTERNAL, STEP_CERTIFICATE, "out of memory");
     if (certificate_check_text(pem, size, CHAIN_PEM_MAX - 1, STEP_CERTIFICATE, failure) < 0)
         return -1;
-    for (struct certificate_der *der = ders; (r = certificate_next(&pem, end, der)) > 0;) {
-        if (take(chain, der, previous, failure) < 0)
+    while ((r = certificate_next(&pem, end, &reader->ders[chain->count % 2])) > 0) {
+        const struct certificate_der *der = &reader->ders[chain->count % 2];
+        const struct certificate_der *previous = &reader->ders[(chain->count + 1) % 2];
+        if (take(chain, der, chain->count > 0 ? previous : NULL, failure) < 0)
             return -1;
-        previous = der;
-        der = der == ders ? ders + 1 : ders;
     }
     if (r < 0)
         return certificate_fail_number((int)chain->count + 1, STEP_CERTIFICATE, failure);
-    if (chain->count == 0)
-        return certificate_fail_none(STEP_CERTIFICATE, failure);
-    *ret = *chain;
-    return 0;
+    return chain->count > 0 ? 0 : certificate_fail_none(STEP_CERTIFICATE, failure);
+}
+
+int chain_read(const char *pem, size_t size, struct chain *ret, struct failure *failure) {
+    AUTO_FREE struct reader *reader = calloc(1, sizeof *reader);
+    if (reader == NULL)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_CERTIFICATE, "out of memory");
+    int r = read_all(reader, pem, size, failure);
+    if (r == 0)
+        *ret = reader->chain;
+    return r;
 }
 
 static void print_digest(const uint8_t *public_key, size_t size, char text[2 * WC_SHA256_DIGEST_SIZE + 1]) {

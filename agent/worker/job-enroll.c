@@ -295,8 +295,11 @@ int job_enroll(struct message *job, struct message *result, bool *resume, struct
 int job_check_configuration(struct message *job, struct message *result, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = NULL;
     const struct enrolld_plugin *plugin = NULL;
+    const struct specifier_values values = {.serial_number = "0"}; /* in the place of one */
+    struct subject subject;
     struct settings settings;
-    if (job_read_configuration(job, &configuration, &settings, failure) < 0)
+    if (job_read_configuration(job, &configuration, &settings, failure) < 0 ||
+        subject_parse(settings.subject, &values, &subject, failure) < 0)
         return -1;
     for (size_t i = 0; i < settings.method_count; i++) {
         if (plugin_load(settings.methods[i], &plugin, failure) < 0 ||

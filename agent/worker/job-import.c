@@ -48,16 +48,22 @@ static int check_methods(const struct settings *settings, struct failure *failur
         "no method of Methods= takes a certificate that was imported: add one that does, like jitp or jitr");
 }
 
-static int read_files(struct import *import, const struct message *job) {
-    AUTO_FREE char *chain = NULL;
+static int read_chain(struct import *import, const struct message *job) {
+    AUTO_FREE char *text = NULL;
     size_t size = 0;
-    if (staged_read(job, &import->staged, import->failure) < 0 ||
-        job_read_file(job, FILE_CERTIFICATE, &chain, &size, import->failure) < 0)
+    if (job_read_file(job, FILE_CERTIFICATE, &text, &size, import->failure) < 0)
         return -1;
-    if (job->files[FILE_PRIVATE_KEY] >= 0 &&
-        job_read_file(job, FILE_PRIVATE_KEY, &import->key_pem, &import->key_size, import->failure) < 0)
+    int r = chain_read(text, size, &import->chain, import->failure);
+    explicit_bzero(text, size); /* somebody may have put the key into it */
+    return r;
+}
+
+static int read_files(struct import *import, const struct message *job) {
+    if (staged_read(job, &import->staged, import->failure) < 0 || read_chain(import, job) < 0)
         return -1;
-    return chain_read(chain, size, &import->chain, import->failure);
+    if (job->files[FILE_PRIVATE_KEY] < 0)
+        return 0;
+    return job_read_file(job, FILE_PRIVATE_KEY, &import->key_pem, &import->key_size, import->failure);
 }
 
 /* As software, whatever [Key] says: it is judged before the TPM hears of it. */
@@ -191,30 +197,30 @@ static int take_certificate(struct import *import) {
     return staged_store(staged, import->failure);
 }
 
+static int run(struct import *import, const struct message *job, struct message *result) {
+    if (check_methods(import->settings, import->failure) < 0 || staged_lock_down(import->settings, import->failure) < 0)
+        return -1;
+    if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import) < 0 || take_key(import) < 0 ||
+        take_certificate(import) < 0)
+        return -1;
+    if (message_add(result, JOB_KEY_CERTIFICATE_ID, import->chain.certificates[0].id) < 0)
+        return failure_set(import->failure, FAILURE_INTERNAL, STEP_CERTIFICATE, "the result is too large");
+    return 0;
+}
+
 int job_import(struct message *job, struct message *result, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = NULL;
-    AUTO_FREE struct import *import = calloc(1, sizeof *import);
+    AUTO_FREE struct import *import = NULL; /* too large for the stack */
     struct settings settings;
+    if (job_read_configuration(job, &configuration, &settings, failure) < 0)
+        return -1;
+    import = calloc(1, sizeof *import);
     if (import == NULL)
         return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
     import->settings = &settings;
     import->failure = failure;
-    if (job_read_configuration(job, &configuration, &settings, failure) < 0)
-        return -1;
     report_step(STEP_CONFIGURATION);
-    if (check_methods(&settings, failure) < 0 || staged_lock_down(&settings, failure) < 0)
-        return -1;
-    int r = read_files(import, job);
-    if (r == 0)
-        r = load_key(import);
-    if (r == 0)
-        r = judge(import);
-    if (r == 0)
-        r = take_key(import);
-    if (r == 0)
-        r = take_certificate(import);
-    if (r == 0 && message_add(result, JOB_KEY_CERTIFICATE_ID, import->chain.certificates[0].id) < 0)
-        r = failure_set(failure, FAILURE_INTERNAL, STEP_CERTIFICATE, "the result is too large");
+    int r = run(import, job, result);
     import_clear(import);
     return r;
 }

@@ -15,6 +15,18 @@ from maker import Maker, certificate_id, make_key, openssl
 from parts import Tpm
 
 SERIAL = "GW-0001"
+# For dates that `openssl x509` does not make.
+CA_CONFIGURATION = """[ca]
+default_ca = default
+[default]
+database = {directory}/index
+serial = {directory}/serial
+new_certs_dir = {directory}
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+"""
 EC = ("-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
 
 
@@ -37,16 +49,17 @@ class Staging(harness.TestCase):
     def configure(self, section, **changes):
         self.sections[section].update(changes)
 
-    def run_worker(self, *arguments):
-        """Returns its exit status, standard output and standard error."""
+    def run_worker(self, *arguments, keeps=True):
+        """Returns its exit status, standard output and standard error. keeps: the job is one that stages something."""
         lines = []
         for name, keys in self.sections.items():
             lines += [f"[{name}]", *(f"{key}={value}" for key, value in keys.items() if value is not None)]
         self.configuration.write_text("\n".join(lines) + "\n")
         kept = {key: value for key, value in os.environ.items() if key == "PATH" or key.endswith("SAN_OPTIONS")}
         plugins = {"ENROLLD_PLUGIN_DIR": str(harness.built("jit.so").parent)}
+        options = [f"--config={self.configuration}", *([f"--staged={self.staged}"] if keeps else [])]
         done = subprocess.run(
-            [harness.built("enrolld-worker"), *arguments, f"--config={self.configuration}", f"--staged={self.staged}"],
+            [harness.built("enrolld-worker"), *arguments, *options],
             env=kept | plugins | {"TSS2_LOG": "all+NONE"},
             capture_output=True,
             text=True,
@@ -165,6 +178,15 @@ class Request(Staging):
             with self.subTest(subject=subject):
                 self.assertRefused(words, "request", f"--subject={subject}")
 
+    def test_wrong_subject_in_the_configuration(self):
+        """It is found before anything is asked for."""
+        self.configure("Request", Subject="CN=%s,L=Berlin")
+        status, output, errors = self.run_worker("check-config", keeps=False)
+        self.assertEqual((status, output), (1, ""))
+        self.assertIn('failed (invalid) at step request: Subject=: there is no attribute "L"', errors)
+        self.configure("Request", Subject="CN=%s,serialNumber=%s")
+        self.assertEqual(self.run_worker("check-config", keeps=False)[::2], (0, ""))
+
     def test_key_of_another_tpm(self):
         first = self.request()
         self.tpm.stop()
@@ -182,6 +204,7 @@ class Request(Staging):
         status, output, errors = self.run_worker("request")
         self.assertEqual((status, output), (1, ""), errors)
         self.assertIn("failed (tpm) at step key", errors)
+        self.assertNotIn("lost", errors)
         self.assertEqual(self.staged.read_bytes(), before)
         self.tpm.start()
         self.assertEqual(self.request(), first)
@@ -320,9 +343,15 @@ class Import(Staging):
         return openssl("x509", "-req", *signer, "-extfile", path, *(options or ["-days", "9"]), input=request)
 
     def test_dates(self):
-        leaf = self.sign(self.request(), "-days", "-1")
+        (self.directory / "index").touch()
+        self.write("serial", "01\n")
+        configuration = self.write("ca.conf", CA_CONFIGURATION.format(directory=self.directory))
+        words = ["-batch", "-notext", "-config", configuration, "-in", self.write("device.csr", self.request())]
+        signer = ["-cert", self.maker.certificate, "-keyfile", self.maker.key]
+        leaf = openssl("ca", *words, *signer, "-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
         # Which of the two is the kernel's word about this machine's clock.
-        self.assertImportRefused("the device's certificate has expired: it is valid from ", leaf, failure="clock|invalid")
+        words = "the device's certificate has expired: it is valid from 2020-01-01T00:00:00Z to 2021-01-01T00:00:00Z"
+        self.assertImportRefused(words, leaf, failure="clock|invalid")
 
     def test_usage(self):
         request = self.request()
