@@ -459,6 +459,15 @@ class Header(harness.TestCase):
         for words in targets:
             run(*words, *warnings, f"-I{SOURCE_DIR / 'plugins'}", "-fsyntax-only", source)
 
+    def test_it_serves_other_languages(self):
+        """C++ has words of its own, and others read the header by libclang."""
+        compilers = [name for name in ("c++", "clang++") if shutil.which(name)]
+        source = self.directory / "test.cc"
+        source.write_text(PLUGIN % GOOD)
+        for compiler in compilers:
+            words = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", "-Wno-write-strings"]
+            run(compiler, *words, f"-I{SOURCE_DIR / 'plugins'}", "-fsyntax-only", source)
+
 
 class Tutorial(harness.TestCase):
     """The commands of docs/plugin.md, as they stand there."""
