@@ -320,7 +320,7 @@ static int host_try_identity(const struct enrolld_host *host, struct enrolld_ref
         return r;
     enrollment->refusal = *enrollment->failure;
     memset(enrollment->failure, 0, sizeof *enrollment->failure);
-    *refusal = (struct enrolld_refusal){.class = public_class_of(enrollment->refusal.class),
+    *refusal = (struct enrolld_refusal){.reason = public_class_of(enrollment->refusal.class),
                                         .reached = enrollment->refusal.reached,
                                         .message = enrollment->refusal.message};
     return 1;

@@ -23,6 +23,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #define ENROLLD_PLUGIN_ABI 1
 
 /* Why an attempt has failed, which decides when the next one comes (section [Retry] of enrolld.conf). */
@@ -75,9 +79,9 @@ enum enrolld_registration {
 
 /* Why a connection with the device's own identity was not accepted, though it may be later. */
 struct enrolld_refusal {
-    enum enrolld_class class; /* NETWORK, CLOUD_BUSY, NOT_YET or DENIED */
-    bool reached;             /* a server was reached whose certificate was verified */
-    const char *message;      /* what it said or did, borrowed until the next call of the host */
+    enum enrolld_class reason; /* NETWORK, CLOUD_BUSY, NOT_YET or DENIED */
+    bool reached;              /* a server was reached whose certificate was verified */
+    const char *message;       /* what it said or did, borrowed until the next call of the host */
 };
 
 struct enrolld_https_request {
@@ -115,7 +119,7 @@ struct enrolld_host {
     void (*step)(const struct enrolld_host *host, const char *step);
     /* Records why the method has failed; returns -1. Secrets of options, and the one of the certificate, are masked in
      * the text. After an https() whose response said Retry-After the next attempt waits as long. */
-    int (*fail)(const struct enrolld_host *host, enum enrolld_class class, const char *format, ...)
+    int (*fail)(const struct enrolld_host *host, enum enrolld_class reason, const char *format, ...)
         __attribute__((format(printf, 3, 4)));
     /* A pause; `why` is shown meanwhile as the reason. */
     void (*pause)(const struct enrolld_host *host, uint32_t milliseconds, const char *why);
@@ -201,5 +205,9 @@ struct enrolld_plugin {
 
 /* What the plugin defines. */
 extern ENROLLD_PLUGIN_EXPORT const struct enrolld_plugin enrolld_plugin;
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -80,10 +80,10 @@ static int connect_until_accepted(const struct enrolld_host *host, struct attemp
         attempt->refusals++;
         attempt->reached = attempt->reached || refusal.reached;
         snprintf(attempt->reason, sizeof attempt->reason, "%s", refusal.message);
-        *ret_class = refusal.class;
+        *ret_class = refusal.reason;
         uint32_t pause_ms = pace_pause_ms(attempt->by_lambda, host->waited_s, attempt->refusals);
         /* A quota is not to be tried again within seconds, and without a network there is nothing to see. */
-        if (!refusal.reached || refusal.class == ENROLLD_CLASS_CLOUD_BUSY || pause_ms == 0)
+        if (!refusal.reached || refusal.reason == ENROLLD_CLASS_CLOUD_BUSY || pause_ms == 0)
             return 1;
         host->pause(host, pause_ms, attempt->reason);
     }

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 
@@ -52,7 +53,7 @@ class Installation:
     @classmethod
     def get(cls):
         if cls.directory is None:
-            cls.directory = pathlib.Path(harness.tempfile.mkdtemp(prefix="enrolld-installed-"))
+            cls.directory = pathlib.Path(tempfile.mkdtemp(prefix="enrolld-installed-"))
             environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
             run("make", "-C", BUILD_DIR, "install", f"DESTDIR={cls.directory}", environment=environment)
         return cls.directory
@@ -174,6 +175,10 @@ class EndToEnd(Scene):
         client.connected()
         client.publish(f"things/{identity['thingName']}/hello", b"{}")
         self.assertNotIn(TOKEN, self.gateway.log.read_text())
+        listed = self.gateway.enrollctl("plugins").stdout
+        self.assertRegex(listed, "(?m)^https-json +asks an HTTPS service, which registers the certificate by itself$")
+        self.assertIn("  Token=  the bearer token: /PATH or credential:ID (required)\n",
+                      self.gateway.enrollctl("plugins", "https-json").stdout)  # fmt: skip
 
     def test_killed_while_the_service_thinks(self):
         """The certificate is made, and the answer is lost: the same key asks again, and gets the same one."""
@@ -291,10 +296,10 @@ class Statuses(Scene):
         self.assertEqual(self.service.asked, [])
 
 
-PLUGIN = """
+PLUGIN = r"""
 #include <enrolld/plugin.h>
 static int enroll(const struct enrolld_host *host) { return host->fail(host, ENROLLD_CLASS_INTERNAL, "no"); }
-static const struct enrolld_method methods[] = {{"%(name)s", "a test"}, {NULL, NULL}};
+static const struct enrolld_method methods[] = {{"%(name)s", "%(help)s"}, {NULL, NULL}};
 static const struct enrolld_option options[] = {{NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL}};
 const struct enrolld_plugin %(symbol)s = {
     .abi = %(abi)s, .size = %(size)s, .host_size = %(host_size)s,
@@ -303,6 +308,7 @@ const struct enrolld_plugin %(symbol)s = {
 """
 GOOD = {
     "name": "test",
+    "help": "a test",
     "symbol": "enrolld_plugin",
     "abi": "ENROLLD_PLUGIN_ABI",
     "size": "sizeof(struct enrolld_plugin)",
@@ -412,6 +418,16 @@ class Loader(harness.TestCase):
         self.module.symlink_to(outside / "real.so")
         self.assertRefused("leads out of the plugin directory")
 
+    def test_the_list_is_bounded(self):
+        self.make(help=r"a \033[31mred\n help" + 5000 * "x")
+        listed = self.worker("plugins").stdout
+        self.assertTrue(listed.startswith("test: a  [31mred  help"), listed[:100])
+        self.assertLess(len(listed), 4200)
+        for number in range(70):
+            shutil.copy(self.module, self.plugins / f"a{number:02}.so")
+        listed = self.worker("plugins").stdout.splitlines()
+        self.assertEqual([line.split(": ")[0] for line in listed], [f"a{number:02}" for number in range(64)])
+
     def test_all_methods_are_judged(self):
         """check-config knows the keys of each method, and prints those that are not set."""
         shutil.copy(built("abi.so"), self.plugins)
@@ -443,6 +459,15 @@ class Header(harness.TestCase):
         source = SOURCE_DIR / "tests/plugins/abi.c"
         for words in targets:
             run(*words, *warnings, f"-I{SOURCE_DIR / 'plugins'}", "-fsyntax-only", source)
+
+    def test_it_serves_other_languages(self):
+        """C++ has words of its own, and others read the header by libclang."""
+        compilers = [name for name in ("c++", "clang++") if shutil.which(name)]
+        source = self.directory / "test.cc"
+        source.write_text(PLUGIN % GOOD)
+        for compiler in compilers:
+            words = ["-std=c++20", "-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers"]
+            run(compiler, *words, f"-I{SOURCE_DIR / 'plugins'}", "-fsyntax-only", source)
 
 
 class Tutorial(harness.TestCase):

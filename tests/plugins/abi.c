@@ -54,7 +54,7 @@ MEMBER(struct enrolld_reply, payload, 8, 4, const char *);
 MEMBER(struct enrolld_reply, size, 16, 8, size_t);
 
 SIZE(struct enrolld_refusal, 16, 12);
-MEMBER(struct enrolld_refusal, class, 0, 0, enum enrolld_class);
+MEMBER(struct enrolld_refusal, reason, 0, 0, enum enrolld_class);
 MEMBER(struct enrolld_refusal, reached, 4, 4, bool);
 MEMBER(struct enrolld_refusal, message, 8, 8, const char *);
 

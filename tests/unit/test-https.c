@@ -30,6 +30,7 @@ struct wish {
     size_t body_size;
     const char *certificate; /* name of a client certificate and key */
     const char *anchors;
+    const char *proxy;
     unsigned timeout_s;
 };
 
@@ -47,8 +48,10 @@ static int ask(const char *path, struct wish wish) {
     char url[512], file[64];
     char *certificate = NULL;
     struct key *key = NULL;
-    struct https_settings settings = {
-        .tls.anchors = wish.anchors, .step = STEP, .timeout_s = wish.timeout_s != 0 ? wish.timeout_s : 5};
+    struct https_settings settings = {.proxy = wish.proxy,
+                                      .tls.anchors = wish.anchors,
+                                      .step = STEP,
+                                      .timeout_s = wish.timeout_s != 0 ? wish.timeout_s : 5};
     char *root_ca = fixture_read("ca.pem", &settings.tls.root_ca_size);
     settings.tls.root_ca_pem = root_ca;
     if (wish.certificate != NULL) {
@@ -141,7 +144,7 @@ static void test_retry_after(void) {
 static void test_requests(void) {
     static const char *const headers[] = {"Authorization: Bearer secret", "X-Empty-Is: not empty", NULL};
     static const char *const typed[] = {"content-type: application/json", NULL};
-    static char large[100000];
+    static char large[2000000]; /* libcurl asks first from a million on */
     char host[64];
     memset(large, 'b', sizeof large);
     server_begin("localhost http/1.1");
@@ -163,7 +166,7 @@ static void test_requests(void) {
     ASSERT_NUMBER(ask("/ok", (struct wish){.method = "PUT", .body = large, .body_size = sizeof large}), 0);
     line = request_line();
     assert_sent(line, "\"method\": \"PUT\"");
-    assert_sent(line, "\"size\": 100000");
+    assert_sent(line, "\"size\": 2000000");
     CU_ASSERT_PTR_NULL(strstr(line, "Expect"));
     CU_ASSERT_PTR_NULL(strstr(line, "Content-Type"));
     ASSERT_NUMBER(ask("/ok", (struct wish){.method = "POST"}), 0);
@@ -276,12 +279,13 @@ static void test_unusable_requests(void) {
 }
 
 /* A proxy of the environment would see where the device goes, and could keep it from there. */
-static void test_environment_is_ignored(void) {
+static void test_proxy(void) {
     server_begin("localhost");
     setenv("https_proxy", "http://127.0.0.1:1", 1);
     setenv("http_proxy", "http://127.0.0.1:1", 1);
     setenv("ALL_PROXY", "http://127.0.0.1:1", 1);
     assert_status("/ok", 200, "{}", 0);
+    assert_failed(ask("/ok", (struct wish){.proxy = "http://127.0.0.1:1"}), "network", " through the proxy: ");
     unsetenv("https_proxy");
     unsetenv("http_proxy");
     unsetenv("ALL_PROXY");
@@ -298,7 +302,7 @@ int main(int argc, char **argv) {
         {"wrong servers", test_wrong_servers},
         {"addresses in the URL", test_addresses},
         {"unusable requests", test_unusable_requests},
-        {"the environment is ignored", test_environment_is_ignored},
+        {"no proxy but the configured one", test_proxy},
         {NULL, NULL},
     };
     char text[4096];

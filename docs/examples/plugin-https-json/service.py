@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The other end of the plugin https-json: a service that enrols devices, and registers their certificates with the cloud
-by itself. For trying it out: it keeps what it knows in memory.
+"""The other end of the plugin https-json: a service that enrols devices, and registers their certificates with the
+cloud by itself. For trying it out: it keeps what it knows in memory.
 
     service.py --directory=DIR --iotcore=STANDIN
 
-makes DIR with a server certificate (DIR/server-ca.pem is whom to trust) and a token (DIR/token), and prints its URL once
-it listens. STANDIN is the directory of a stand-in for AWS IoT Core that has been set up with --control-port=0. There the
-certificates are issued by the stand-in's own authority, as CreateCertificateFromCsr does; with the real cloud this program
-would call that and the other operations below, with credentials that devices never see.
+makes DIR with a server certificate (DIR/server-ca.pem is whom to trust) and a token (DIR/token), and prints its URL
+once it listens. STANDIN is the directory of a stand-in for AWS IoT Core that has been set up with --control-port=0.
+There the certificates are issued by the stand-in's own authority, as CreateCertificateFromCsr does; with the real cloud
+this program would call that and the other operations below, with credentials that devices never see.
 """
 
 import argparse
