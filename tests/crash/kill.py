@@ -188,18 +188,18 @@ def try_point(kill_scene, point):
     return verdict
 
 
-def lane(number, options):
-    with KillScene(options.replacement) as kill_scene:
+def lane(number, options, scene):
+    with scene(options.replacement) as kill_scene:
         calls = record(kill_scene)
         points = [Point(*call, everything) for call in calls for everything in (False, True)]
         for point in points[:: options.every][number::LANES]:
             yield try_point(kill_scene, point)
 
 
-def main():
+def main(part="kill", scene=KillScene):
     options = arguments("point").parse_args()
-    verdicts = run_lanes(functools.partial(lane, options=options))
-    line, good = summary("kill", verdicts, options.replacement)
+    verdicts = run_lanes(functools.partial(lane, options=options, scene=scene))
+    line, good = summary(part, verdicts, options.replacement)
     print(line, flush=True)
     sys.exit(0 if good else 1)
 

@@ -48,9 +48,12 @@ class Scene(harness.TestCase):
         self.replacement = replacement
         self.count = 0
 
+    def make_cloud(self):
+        return Cloud(self, "--connect-rate=off", "--history=on")
+
     def __enter__(self):
         self.setUp()
-        self.cloud = Cloud(self, "--connect-rate=off", "--history=on")
+        self.cloud = self.make_cloud()
         self.tpm = Tpm(self)
         self.gateway = Gateway(self, self.cloud, self.tpm)
         self.predecessor = self.directory / "predecessor"  # the state directory with the identity that is lost

@@ -122,6 +122,10 @@ class Sample(unittest.TestCase):
         status, text = self.run_part("kill.py", "--every=29")
         self.assertEqual(status, 0, text)
 
+    def test_kill_at_system_calls_of_an_import(self):
+        status, text = self.run_part("kill_imported.py", "--every=61")
+        self.assertEqual(status, 0, text)
+
     def test_power_cuts(self):
         status, text = self.run_part("replay.py", "--every=11")
         self.assertEqual(status, 0, text)

@@ -4,8 +4,8 @@
 import json
 
 import harness
+from authority import Authority, certificate_id
 from gateway import Gateway
-from maker import Maker, certificate_id
 from parts import Cloud
 
 SERIAL = "GW-0001"
@@ -15,20 +15,21 @@ NOT_IMPORTED = "no certificate was imported: jitp needs `enrollctl import`, afte
 class Scene(harness.TestCase):
     def scene(self, methods, *cloud_options):
         self.cloud = Cloud(self, *cloud_options, front=True)
-        self.maker = Maker(self)
+        self.maker = Authority(self.directory, "maker")
         self.gateway = Gateway(self, self.cloud, backend="file", serial=SERIAL)
         self.gateway.sections["jitp"] = {}
         self.gateway.configure("Agent", Methods=methods, ThingName="%c")
 
     def register(self):
-        self.cloud.register_authority(self.maker.certificate, template=self.cloud.jitp_template())
+        self.cloud.register_authority(self.maker.path, template=self.cloud.jitp_template())
 
     def import_device(self):
         """Returns the certificate's id."""
-        key, chain = self.maker.make_device(f"/CN={SERIAL}")
-        done = self.gateway.enrollctl("import", f"--key={key}", str(chain))
+        receipt = certificate_id(self.maker.device(SERIAL))
+        key, chain = (str(self.directory / f"{SERIAL}.{suffix}") for suffix in ("key", "pem"))
+        done = self.gateway.enrollctl("import", f"--key={key}", chain)
         self.assertEqual(done.returncode, 0, done.stderr)
-        return certificate_id(chain.read_text())
+        return receipt
 
     def methods(self):
         """Name and outcome of each."""
