@@ -11,7 +11,7 @@ static void check_members(const struct checkpoint *checkpoint) {
     REQUIRE(checkpoint->stage >= CHECKPOINT_KEY && checkpoint->stage <= CHECKPOINT_REGISTERED);
     REQUIRE(checkpoint->private_pem != NULL);
     REQUIRE(checkpoint->stage < CHECKPOINT_ISSUED || checkpoint->certificate_pem != NULL);
-    if (checkpoint->stage == CHECKPOINT_ISSUED || checkpoint->stage == CHECKPOINT_SENT)
+    if (checkpoint->stage == CHECKPOINT_SENT)
         REQUIRE(checkpoint->secret != NULL);
 }
 
