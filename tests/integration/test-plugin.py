@@ -296,6 +296,64 @@ class Statuses(Scene):
         self.assertEqual(self.service.asked, [])
 
 
+CLIENT = r"""
+#include <enrolld/plugin.h>
+static const struct enrolld_method methods[] = {{"client", "asks as a client with a certificate"}, {NULL, NULL}};
+static const struct enrolld_option options[] = {
+    {"Url", ENROLLD_OPTION_TEXT, true, "whom", NULL, NULL},
+    {"ServerCA", ENROLLD_OPTION_FILE, true, "whom to trust", NULL, NULL},
+    {"Certificate", ENROLLD_OPTION_FILE, false, "its own", NULL, NULL},
+    {"PrivateKey", ENROLLD_OPTION_FILE, false, "its key", NULL, NULL},
+    {"Header", ENROLLD_OPTION_TEXT, false, "one more", NULL, "A: b"},
+    {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL}};
+static int enroll(const struct enrolld_host *host) {
+    const char *headers[] = {host->option(host, "Header"), NULL};
+    struct enrolld_https_response response = {.size = sizeof response - RESPONSE_LACKS};
+    const struct enrolld_https_request request = {
+        .size = sizeof request, .method = "GET", .url = host->option(host, "Url"), .headers = headers,
+        .root_ca_pem = host->option(host, "ServerCA"), .certificate_pem = host->option(host, "Certificate"),
+        .private_key_pem = host->option(host, "PrivateKey")};
+    if (host->https(host, &request, &response) < 0)
+        return -1;
+    return host->fail(host, ENROLLD_CLASS_NOT_YET, "the answer is %d", response.status);
+}
+const struct enrolld_plugin enrolld_plugin = {
+    .abi = ENROLLD_PLUGIN_ABI, .size = sizeof(struct enrolld_plugin), .host_size = sizeof(struct enrolld_host),
+    .methods = methods, .options = options, .enroll = enroll,
+};
+"""
+
+
+class ClientCertificate(Scene):
+    def assertSays(self, words, lacks=0, **options):
+        source = self.directory / "client.c"
+        source.write_text(CLIENT)
+        flags = ["-Wno-missing-field-initializers", f"-DRESPONSE_LACKS={lacks}"]
+        compile_plugin(source, self.plugins / "client.so", *flags)
+        self.gateway.sections["client"] = {
+            "Url": self.server.url + "?canary-of-the-query",
+            "ServerCA": self.service_directory / "server-ca.pem",
+        } | options
+        self.gateway.configure("Agent", Methods="client")
+        said = self.enroll_by_hand()
+        self.assertIn(words, said)
+        self.assertNotIn("canary", said)
+
+    def test_of_the_host(self):
+        self.scene()
+        self.server.context.verify_mode = service.ssl.CERT_REQUIRED
+        self.server.context.load_verify_locations(self.cloud.state / "issuer.pem")
+        certificate, key = self.cloud.claim_certificate, self.cloud.claim_key
+        self.assertSays("failed (not-yet) at step configuration: the answer is 501",
+                        Certificate=certificate, PrivateKey=key)
+        self.assertSays("failed (denied) at step configuration: localhost:")
+        self.assertSays("does not belong to its certificate", Certificate=self.service_directory / "server.pem",
+                        PrivateKey=key)  # fmt: skip
+        self.assertSays("a client certificate or its key, not both", Certificate=certificate)
+        self.assertSays("has not set the sizes", lacks=8, Certificate=certificate, PrivateKey=key)
+        self.assertSays("header 1 of the request is not", Header="canary", Certificate=certificate, PrivateKey=key)
+
+
 PLUGIN = r"""
 #include <enrolld/plugin.h>
 static int enroll(const struct enrolld_host *host) { return host->fail(host, ENROLLD_CLASS_INTERNAL, "no"); }
