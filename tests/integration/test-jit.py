@@ -113,9 +113,11 @@ class Scene(harness.TestCase):
         event = self.cloud.wait_event(event="message", topic=topic)
         self.assertEqual((event["certificateId"], event["payload"]), (receipt, "21.5"))
 
-    def connects(self, receipt):
-        """How often the device has connected with that certificate."""
-        return len(self.cloud.events(event="connect", certificateId=receipt)) + len(self.refusals(receipt))
+    def pauses(self, receipt):
+        """Seconds between the CONNECTs with that certificate."""
+        events = self.refusals(receipt) + self.cloud.events(event="connect", certificateId=receipt)
+        times = [event["time"] / 1000 for event in events]
+        return [second - first for first, second in zip(times, times[1:])]
 
     def refusals(self, receipt):
         return self.cloud.events(event="refused", certificateId=receipt)
@@ -191,7 +193,9 @@ class Template(Scene):
         self.assertIn("backoff", self.gateway.signalled("State"))
         classes = [error[0] for error in self.gateway.signalled("LastError")]
         self.assertEqual(set(classes[classes.index("not-yet") :]), {"", "not-yet"})
-        self.assertLessEqual(self.connects(receipt), FIRST_ATTEMPT + 2 * 3)
+        # Later attempts have no burst: of two pauses in a row one is that within the attempt.
+        pauses = self.pauses(receipt)[FIRST_ATTEMPT - 1 :]
+        self.assertTrue(all(max(pair) > 3.9 for pair in zip(pauses, pauses[1:])), pauses)
         self.check_distance()
 
     def test_restart_while_pending(self):
