@@ -180,8 +180,8 @@ static const char *parse_retry(const char *value, size_t offset, struct settings
     if (parse_word(value, text, sizeof text) != NULL)
         return wrong;
     const char *base = strsep(&rest, " "), *cap = rest != NULL ? rest + strspn(rest, " ") : "";
-    if (text_to_span(base, &range.base_ms) < 0 || text_to_span(cap, &range.cap_ms) < 0 ||
-        range.base_ms == 0 || range.cap_ms < range.base_ms)
+    if (text_to_span(base, &range.base_ms) < 0 || text_to_span(cap, &range.cap_ms) < 0 || range.base_ms == 0 ||
+        range.cap_ms < range.base_ms)
         return wrong;
     settings->retry[offset] = range;
     return NULL;

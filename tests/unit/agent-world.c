@@ -13,7 +13,6 @@
 #include <sys/stat.h>
 #include <time.h>
 
-
 struct world world;
 
 const char good_configuration[] = "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
