@@ -44,14 +44,9 @@ void task_refuse(struct agent *agent, const char *why) {
     task_failed(agent, &failure, false);
 }
 
-/* Back to what the task came between: an attempt that has begun, or the wait for the next one. With a certificate that
- * has just come there is nothing to wait for. */
-static void go_on(struct agent *agent, bool imported) {
+/* Back to what the task came between: an attempt that has begun, or the wait for the next one. */
+static void go_on(struct agent *agent) {
     agent_set_step(agent, "");
-    if (imported) {
-        attempts_forget(&agent->attempts);
-        methods_forget(&agent->methods);
-    }
     if (agent->operation != 0)
         agent_start_soon(agent);
     else
@@ -76,19 +71,26 @@ static void take_request(struct agent *agent, int file) {
     task_end(agent, "done", "");
 }
 
+/* With a certificate that has just come there is nothing to wait for: not after a crash either, once its receipt is
+ * told. */
+static void take_import(struct agent *agent, const char *certificate_id) {
+    attempts_forget(&agent->attempts);
+    methods_forget(&agent->methods);
+    log_message(LOG_NOTICE, "certificate %s was imported", certificate_id);
+    task_end(agent, "done", certificate_id);
+}
+
 static void on_task_ended(const struct job_outcome *outcome, void *data) {
     struct agent *agent = data;
-    bool imported = outcome->done && agent->task.verb == VERB_IMPORT;
     if (!agent_take_worker(agent))
         return;
     if (!outcome->done)
         task_failed(agent, &outcome->failure, outcome->canceled);
-    else if (imported) {
-        log_message(LOG_NOTICE, "certificate %s was imported", outcome->identity.certificate_id);
-        task_end(agent, "done", outcome->identity.certificate_id);
-    } else
+    else if (agent->task.verb == VERB_IMPORT)
+        take_import(agent, outcome->identity.certificate_id);
+    else
         take_request(agent, outcome->files[FILE_REQUEST]);
-    go_on(agent, imported);
+    go_on(agent);
 }
 
 void task_run(struct agent *agent) {
@@ -109,7 +111,7 @@ void task_run(struct agent *agent) {
     if (r == 0)
         return;
     task_failed(agent, &failure, false);
-    go_on(agent, false);
+    go_on(agent);
 }
 
 static enum agent_answer ask(struct agent *agent, enum job_verb verb, uint32_t *ret_id, struct failure *failure) {
