@@ -85,6 +85,17 @@ end_gateways() {
 trap end_gateways EXIT
 trap 'exit 1' INT TERM
 
+# end_process NUMBER: one of them, which may have ended already.
+end_process() {
+    others=
+    for other in $PROCESSES; do
+        [ "$other" = "$1" ] || others="$others $other"
+    done
+    PROCESSES=$others
+    kill "$1" 2>/dev/null || true
+    wait "$1" || true
+}
+
 # wait_until WHAT COMMAND...
 wait_until() {
     what=$1
@@ -116,7 +127,7 @@ EOF
     wait_until "a message bus in $1" test -S "$1/bus"
 }
 
-# start_gateway NAME [BACKEND]: its serial number is its name.
+# start_gateway NAME: its serial number is its name.
 start_gateway() {
     place=$PWD/$1.gateway
     mkdir -p "$place/run" "$place/state"
@@ -132,7 +143,7 @@ Endpoint=$ENDPOINT
 Port=$PORT
 RootCA=$ROOT_CA
 [Key]
-Backend=${2:-file}
+Backend=file
 [Retry]
 NotYet=2s 10s
 EOF
@@ -147,13 +158,10 @@ EOF
 
 # forget_gateway NAME: gives up its identity, and is started anew.
 forget_gateway() {
-    show "$1 \$" systemctl stop enrolld
+    note "on $1 enrolld is stopped, /var/lib/enrolld is deleted, and enrolld is started"
     read -r process <"$1.gateway/pid"
-    kill "$process"
-    wait "$process" || true
-    show "$1 \$" rm -r "/var/lib/enrolld/*"
+    end_process "$process"
     rm -r "$1.gateway/state"
-    show "$1 \$" systemctl start enrolld
     start_gateway "$1"
 }
 
