@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The control plane of the stand-in: with the aws client as operators have it, and with plain HTTP where it matters what
-a client could never be made to say."""
+"""The control plane of the stand-in: with the aws client as operators have it, and with plain HTTP for what no client
+could be made to say."""
 
 import json
 import socket
@@ -90,8 +90,8 @@ class StockClient(ControlPlane):
         self.assertEqual(seen.exception.code, "CertificateStateException")
         leaf = self.directory / "leaf.pem"
         leaf.write_text(authority.device("device", subject="/CN=GW-0001"))
-        arn = aws("register-certificate", "--certificate-pem", f"file://{leaf}",
-                  "--ca-certificate-pem", f"file://{authority.path}", "--status", "ACTIVE")["certificateArn"]  # fmt: skip
+        files = ["--certificate-pem", f"file://{leaf}", "--ca-certificate-pem", f"file://{authority.path}"]
+        arn = aws("register-certificate", *files, "--status", "ACTIVE")["certificateArn"]
         identifier = certificate_id(leaf.read_text())
         listed = aws("list-certificates-by-ca", "--ca-certificate-id", authority.id, "--page-size", "1")["certificates"]
         self.assertEqual([(item["certificateId"], item["status"]) for item in listed], [(identifier, "ACTIVE")])
@@ -523,8 +523,8 @@ class Requests(ControlPlane):
         """Nobody waits for the rest of another's."""
         self.start()
         port = int(self.cloud.control_url().rpartition(":")[2])
-        halves = [b"", b"G", b"GET /certificates HTTP/1.1\r\nAuth", b"POST /certificate/register HTTP/1.1\r\nHost: x\r\n"
-                  b"Content-Length: 100\r\n\r\n{"]  # fmt: skip
+        body = b"POST /certificate/register HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+        halves = [b"", b"G", b"GET /certificates HTTP/1.1\r\nAuth", body]
         for half in halves:
             connection = socket.create_connection(("127.0.0.1", port), timeout=harness.DEADLINE)
             self.addCleanup(connection.close)

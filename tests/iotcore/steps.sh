@@ -56,7 +56,8 @@ prove_authority() {
 
 # sign_device NAME CA: NAME.pem from NAME.csr; NAME-chain.pem is what the device sends.
 sign_device() {
-    printf 'basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n' >"$1.ext"
+    printf '%s\n' basicConstraints=critical,CA:FALSE keyUsage=critical,digitalSignature extendedKeyUsage=clientAuth \
+        >"$1.ext"
     run openssl x509 -req -in "$1.csr" -CA "$2.pem" -CAkey "$2.key" -CAcreateserial -days 90 -sha256 \
         -extfile "$1.ext" -out "$1.pem"
     cat "$1.pem" "$2.pem" >"$1-chain.pem"
@@ -198,8 +199,9 @@ gateway() {
     gateway_quietly "$on" "$@"
 }
 
-# gateway_comes_online NAME: a gateway comes back until it is let in, for a refusal of the first connections is part of the
-# protocol. AWS IoT takes no two connections of one client id within a second, and enrolld may have used the application's.
+# gateway_comes_online NAME: a gateway comes back until it is let in, for a refusal of the first connections is part of
+# the protocol. AWS IoT takes no two connections of one client id within a second, and enrolld may have used the
+# application's.
 gateway_comes_online() {
     gateway "$1" wait --timeout=120
     sleep 1.1
