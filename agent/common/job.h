@@ -6,7 +6,7 @@
 #define JOB_ENROLL "enroll" /* + configuration, checkpoint and staged if they are there: get a new identity */
 #define JOB_CHECK_CONFIG "check-config" /* + configuration: are the settings and the sections of the methods right? */
 #define JOB_REQUEST "request"           /* + configuration, staged if there is one: a key that waits, and its CSR */
-#define JOB_IMPORT "import"   /* + the same, certificate, private-key if it comes along: the certificate for it */
+#define JOB_IMPORT "import"   /* + the same, certificate, private-key if it came; if one is in use: identity */
 #define JOB_PLUGINS "plugins" /* the methods that are installed, and their options */
 
 /* The file of a JOB_PLUGINS: for each method its name and a text about it for people, each ended by a NUL. */

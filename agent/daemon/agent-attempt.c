@@ -107,7 +107,8 @@ static void on_enroll_ended(const struct job_outcome *outcome, void *data) {
     struct store *store = agent->environment.store;
     int files[FILE_ROLE_COUNT] = NO_FILES;
     struct failure failure;
-    agent->enroll_ended_usec = agent_boottime_usec();
+    if (!outcome->failure.unusable) /* else it has connected to nobody */
+        agent->enroll_ended_usec = agent_boottime_usec();
     if (!agent_take_worker(agent))
         return;
     if (outcome->resume && !agent->resumed) { /* with the same client id: the distance counts here, too */
@@ -162,6 +163,7 @@ void attempt_enroll(struct agent *agent) {
     struct failure failure;
     int r = attempts_begin(&agent->attempts, &failure);
     agent->status.attempt = agent->attempts.retry.attempts;
+    methods_set(&agent->methods, &agent->settings);
     methods_begin(&agent->methods);
     agent->resumed = agent->resuming = false;
     agent_set_state(agent, STATE_ENROLLING); /* again, where another method was the last one, or a check came first */

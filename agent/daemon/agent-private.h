@@ -98,5 +98,7 @@ bool agent_take_worker(struct agent *agent);
 /* True if one waits for its turn. */
 bool task_waits(const struct agent *agent);
 void task_run(struct agent *agent);
-/* Ends one that waits for what cannot come any more. */
-void task_refuse(struct agent *agent, const char *why);
+/* Ends one that waits. */
+void task_cancel(struct agent *agent);
+/* Answers who waits for the list of methods, before the agent goes. */
+void task_end_listing(struct agent *agent);

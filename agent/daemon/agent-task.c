@@ -36,21 +36,23 @@ bool task_waits(const struct agent *agent) {
     return agent->task.id != 0 && !agent->task.running;
 }
 
-void task_refuse(struct agent *agent, const char *why) {
-    struct failure failure;
-    if (!task_waits(agent))
-        return;
-    failure_set(&failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s", why);
-    task_failed(agent, &failure, false);
-}
-
 /* Back to what the task came between: an attempt that has begun, or the wait for the next one. */
 static void go_on(struct agent *agent) {
     agent_set_step(agent, "");
+    if (agent->status.state == STATE_PROVISIONED)
+        return;
     if (agent->operation != 0)
         agent_start_soon(agent);
     else
         agent_resume(agent);
+}
+
+void task_cancel(struct agent *agent) {
+    struct failure failure;
+    failure_set(&failure, FAILURE_INTERNAL, STEP_WORKER, "canceled on request");
+    task_failed(agent, &failure, true);
+    if (agent->job == NULL && !agent->resuming)
+        go_on(agent);
 }
 
 static void take_request(struct agent *agent, int file) {
@@ -93,6 +95,23 @@ static void on_task_ended(const struct job_outcome *outcome, void *data) {
     go_on(agent);
 }
 
+/* What the worker is to have beside what came with the task. An import on a device that is provisioned has no other
+ * use than its receipt, if that was lost: for it the worker compares with the identity in use. */
+static int open_files(struct agent *agent, int files[FILE_ROLE_COUNT], struct failure *failure) {
+    struct store *store = agent->environment.store;
+    int current[FILE_ROLE_COUNT] = NO_FILES;
+    if (!agent_has_identity(agent))
+        return store_open_kept(store, STORE_STAGED, &files[FILE_STAGED], failure);
+    if (agent->task.verb == VERB_REQUEST)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "this device is provisioned meanwhile");
+    if (store_open_current(store, current, failure) < 0)
+        return -1;
+    files[FILE_IDENTITY] = take_fd(&current[FILE_IDENTITY]);
+    for (int role = 0; role < FILE_ROLE_COUNT; role++)
+        cleanup_close(&current[role]);
+    return 0;
+}
+
 void task_run(struct agent *agent) {
     struct task *task = &agent->task;
     struct job_request request = {
@@ -102,7 +121,7 @@ void task_run(struct agent *agent) {
     task->running = true;
     memcpy(files, task->files, sizeof files);
     memcpy(task->files, (const int[FILE_ROLE_COUNT])NO_FILES, sizeof task->files);
-    int r = store_open_kept(agent->environment.store, STORE_STAGED, &files[FILE_STAGED], &failure);
+    int r = open_files(agent, files, &failure);
     if (r == 0)
         r = agent_start_worker(agent, &request, files, on_task_ended, &failure);
     else
@@ -117,7 +136,7 @@ void task_run(struct agent *agent) {
 static enum agent_answer ask(struct agent *agent, enum job_verb verb, uint32_t *ret_id, struct failure *failure) {
     if (agent->stopping || agent->task.id != 0)
         return ANSWER_BUSY;
-    if (agent_has_identity(agent))
+    if (agent_has_identity(agent) && verb == VERB_REQUEST)
         return ANSWER_ALREADY_PROVISIONED;
     if (agent->configuration == NULL && agent_load_configuration(agent, failure) < 0)
         return ANSWER_INVALID_CONFIGURATION;
@@ -185,4 +204,13 @@ enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, 
     int r = job_start(agent->environment.event, &agent->environment.launch, &request, files, &handler, &agent->listing,
                       failure);
     return r < 0 ? ANSWER_FAILED : ANSWER_YES;
+}
+
+void task_end_listing(struct agent *agent) {
+    struct failure failure;
+    if (agent->listing == NULL)
+        return;
+    agent->listing = job_free(agent->listing);
+    failure_set(&failure, FAILURE_INTERNAL, STEP_WORKER, "enrolld is stopping");
+    agent->listed(NULL, 0, &failure, agent->listed_data);
 }

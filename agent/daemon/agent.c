@@ -134,10 +134,15 @@ void agent_begin(struct agent *agent, enum job_verb verb) {
     agent_set_state(agent, agent_has_identity(agent) ? STATE_CHECKING : STATE_ENROLLING);
 }
 
-void agent_start_soon(struct agent *agent) {
-    uint64_t quiet_until = agent->enroll_ended_usec + QUIET_USEC, now = clock_usec(CLOCK_BOOTTIME);
+/* How long the next enrolment has to wait, whatever the reason for it. */
+static uint64_t quiet_usec(const struct agent *agent) {
+    uint64_t quiet_until = agent->enroll_ended_usec + QUIET_USEC, now = agent_boottime_usec();
     bool must_wait = agent->enroll_ended_usec != 0 && !agent_has_identity(agent) && quiet_until > now;
-    agent_arm_timer(agent, must_wait ? quiet_until - now : 0);
+    return must_wait ? quiet_until - now : 0;
+}
+
+void agent_start_soon(struct agent *agent) {
+    agent_arm_timer(agent, quiet_usec(agent));
 }
 
 void agent_end_operation(struct agent *agent, const char *result, const char *detail) {
@@ -210,7 +215,8 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
     agent_set_state(agent, STATE_PROVISIONED);
     announce_identity(agent);
     agent_end_operation(agent, "done", "");
-    task_refuse(agent, "this device is provisioned meanwhile");
+    if (task_waits(agent)) /* which sees that */
+        agent_arm_timer(agent, 0);
 }
 
 /* --- what is next --- */
@@ -229,7 +235,8 @@ int agent_load_configuration(struct agent *agent, struct failure *failure) {
         handover_configuration(configuration, &file, failure) < 0) /* what no worker could take stays out of force */
         return -1;
     agent->settings = settings;
-    methods_set(&agent->methods, &settings);
+    if (!agent->attempts.retry.begun) /* an attempt goes on with the list it has begun with */
+        methods_set(&agent->methods, &settings);
     settings_warn_unknown(configuration, &agent->settings, log_warning, NULL);
     configuration_free(agent->configuration);
     agent->configuration = TAKE_POINTER(configuration);
@@ -278,6 +285,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
         task_run(agent);
         return 0;
     }
+    if (quiet_usec(agent) > 0) {
+        agent_start_soon(agent);
+        return 0;
+    }
     if (agent->operation == 0)
         agent_begin(agent, agent_has_identity(agent) ? VERB_CHECK : VERB_ENROLL);
     if (agent_has_identity(agent))
@@ -324,7 +335,7 @@ enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
         return ANSWER_YES;
     }
     if (id == agent->task.id) {
-        task_refuse(agent, "canceled on request");
+        task_cancel(agent);
         return ANSWER_YES;
     }
     failure_set(&failure, FAILURE_INTERNAL, STEP_WORKER, "canceled on request");
@@ -342,10 +353,10 @@ static enum agent_answer reload(struct agent *agent, struct failure *failure) {
         return ANSWER_INVALID_CONFIGURATION;
     }
     log_message(LOG_NOTICE, "the configuration was read again");
+    methods_forget(&agent->methods);
     bus_publish(agent->bus, &agent->status);
     if (waiting && !agent->stopping) {
         attempts_forget(&agent->attempts);
-        methods_forget(&agent->methods);
         agent_resume(agent);
     }
     return ANSWER_YES;
@@ -380,12 +391,21 @@ void agent_stop(struct agent *agent) {
         job_cancel(agent->job);
 }
 
+/* An import forgets the attempts before it. */
+static bool has_staged(const struct agent *agent) {
+    AUTO_CLOSE int file = -1;
+    struct failure ignored;
+    return store_open_kept(agent->environment.store, STORE_STAGED, &file, &ignored) == 0 && file >= 0;
+}
+
 void agent_start(struct agent *agent) {
     struct failure failure, before;
     int r = agent_load_configuration(agent, &failure);
     agent->known_generation = store_current(agent->environment.store);
     if (attempts_load(&agent->attempts, settings_of(agent), &before))
         agent_set_error(agent, &before);
+    if (agent->attempts.retry.attempts > 0 || has_staged(agent))
+        agent->enroll_ended_usec = agent_boottime_usec(); /* for all that is known */
     if (r < 0)
         agent_attempt_failed(agent, &failure, failure.class, false);
     else
@@ -407,7 +427,7 @@ struct agent *agent_free(struct agent *agent) {
     if (agent == NULL)
         return NULL;
     job_free(agent->job);
-    job_free(agent->listing);
+    task_end_listing(agent);
     for (int role = 0; role < FILE_ROLE_COUNT; role++)
         cleanup_close(&agent->task.files[role]);
     free(agent->task.subject);

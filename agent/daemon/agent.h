@@ -71,6 +71,7 @@ enum agent_answer agent_request(struct agent *agent, const char *subject, uint32
 const char *agent_request_pem(const struct agent *agent);
 
 /* The same for the import of a certificate chain, and of its private key if that is not the one that waits (else -1).
+ * Where an identity is in use already it only succeeds, and changes nothing, if that has the same certificate.
  * Takes the descriptors in any case; they go to the worker unread. The detail of JobRemoved() is the certificate's id.
  */
 enum agent_answer agent_import(struct agent *agent, int certificate, int private_key, uint32_t *ret_id,

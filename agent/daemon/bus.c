@@ -209,7 +209,7 @@ static int take_file(sd_bus_message *message, int *ret, sd_bus_error *error) {
     if (r < 0)
         return r;
     if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size == 0 || status.st_size > MEMFD_SIZE_MAX ||
-        (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY)
+        (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY || (fcntl(fd, F_GETFL) & O_PATH) != 0)
         return sd_bus_error_set(error, BUS_ERROR "InvalidFile",
                                 "A certificate or key must come as a regular file or memfd of 1 byte to 64 KiB");
     *ret = fcntl(fd, F_DUPFD_CLOEXEC, 3);
@@ -234,7 +234,7 @@ static int import(sd_bus_message *message, struct bus *bus, bool with_key, sd_bu
     return sd_bus_reply_method_return(message, "u", id);
 }
 
-/* Import(h chain, h key) -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration, InvalidFile */
+/* Import(h chain, h key) -> u: AccessDenied, Busy, InvalidConfiguration, InvalidFile */
 static int method_import(sd_bus_message *message, void *data, sd_bus_error *error) {
     return import(message, data, true, error);
 }

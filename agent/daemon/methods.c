@@ -107,9 +107,14 @@ void methods_done(struct methods *methods, const char *name) {
     for (size_t i = 0; i < methods->count; i++)
         if (strcmp(methods->states[i].name, name) == 0)
             set_outcome(&methods->states[i], METHOD_DONE, FAILURE_NETWORK, "");
-    methods_forget(methods);
+    memset(methods->not_yet_since_usec, 0, sizeof methods->not_yet_since_usec);
 }
 
 void methods_forget(struct methods *methods) {
     memset(methods->not_yet_since_usec, 0, sizeof methods->not_yet_since_usec);
+    for (size_t i = 0; i < methods->count; i++) {
+        struct method_state *state = &methods->states[i];
+        bool stays = state->outcome == METHOD_TRYING || state->outcome == METHOD_DONE;
+        set_outcome(state, stays ? state->outcome : METHOD_UNTRIED, FAILURE_NETWORK, "");
+    }
 }

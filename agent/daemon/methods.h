@@ -32,7 +32,7 @@ struct methods {
 /* "", "trying", "done", "unusable" or the class of the failure: as D-Bus has it. */
 const char *method_outcome_name(const struct method_state *state);
 
-/* Takes the list over; what is known of methods that stay is kept. */
+/* Takes the list over, between two attempts; what is known of methods that stay is kept. */
 void methods_set(struct methods *methods, const struct settings *settings);
 
 /* Begins an attempt; methods_name() is then the first method. */
@@ -50,5 +50,6 @@ bool methods_fail(struct methods *methods, enum setting_on_denied on_denied, str
 /* An identity by that method is in use, which need not be among them. */
 void methods_done(struct methods *methods, const char *name);
 
-/* Something has changed, or somebody has asked: what was waited for until now does not count. */
+/* Something has changed, or somebody has asked: what was waited for until now does not count, and what was said of the
+ * methods may not be true any more. */
 void methods_forget(struct methods *methods);

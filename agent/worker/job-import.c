@@ -6,6 +6,7 @@
 #include "worker/chain.h"
 #include "worker/clock.h"
 #include "worker/deadline.h"
+#include "worker/identity.h"
 #include "worker/job-staged.h"
 #include "worker/jobs.h"
 #include "worker/key-backend.h"
@@ -197,11 +198,34 @@ static int take_certificate(struct import *import) {
     return staged_store(staged, import->failure);
 }
 
+/* Where an identity is in use already an import can only be one whose receipt was lost. */
+static int compare_with_identity(struct import *import, const struct message *job) {
+    CLEANUP(identity_clear) struct identity identity = {0};
+    struct failure *failure = import->failure;
+    AUTO_FREE char *chain = NULL;
+    AUTO_FREE char *json = NULL;
+    size_t size = 0, json_size = 0;
+    if (job_read_file(job, FILE_CERTIFICATE, &chain, &size, failure) < 0 ||
+        chain_read(chain, size, &import->chain, failure) < 0 ||
+        job_read_file(job, FILE_IDENTITY, &json, &json_size, failure) < 0 ||
+        identity_parse(json, json_size, &identity, failure) < 0)
+        return -1;
+    if (strcmp(identity.certificate_id, import->chain.certificates[0].id) == 0)
+        return 0;
+    return failure_set(failure, FAILURE_INVALID, STEP_CERTIFICATE,
+                       "this device is provisioned already, with the certificate %.16s..., and not with this one "
+                       "(%.16s...): to start over stop enrolld, remove its state directory and start it again",
+                       identity.certificate_id, import->chain.certificates[0].id);
+}
+
 static int run(struct import *import, const struct message *job, struct message *result) {
     if (check_methods(import->settings, import->failure) < 0 || staged_lock_down(import->settings, import->failure) < 0)
         return -1;
-    if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import) < 0 || take_key(import) < 0 ||
-        take_certificate(import) < 0)
+    if (job->files[FILE_IDENTITY] >= 0) {
+        if (compare_with_identity(import, job) < 0)
+            return -1;
+    } else if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import) < 0 || take_key(import) < 0 ||
+               take_certificate(import) < 0)
         return -1;
     if (message_add(result, JOB_KEY_CERTIFICATE_ID, import->chain.certificates[0].id) < 0)
         return failure_set(import->failure, FAILURE_INTERNAL, STEP_CERTIFICATE, "the result is too large");

@@ -701,6 +701,7 @@ class DaemonTest(harness.TestCase):
         self.enrollctl("plugins", "est", status=1)
 
     def test_methods(self):
+        self.gateway.wait_property("State", "failed")  # an attempt that runs goes on with the list it has begun with
         self.gateway.configure("Agent", Methods="jitp jitr")
         self.gateway.call("Reload")
         lines = [line.split() for line in self.gateway.enrollctl("status").stdout.splitlines()]

@@ -152,6 +152,14 @@ class Template(Scene):
         secret = "".join(key.read_text().splitlines()[1:3])
         for path in self.gateway.files():
             self.assertNotIn(secret, path.read_text(errors="replace").replace("\n", ""), path)
+        # A receipt that was lost is had by importing again, and so the key goes after all; another one is refused.
+        self.maker.device("other")
+        other = self.gateway.enrollctl("import", str(self.directory / "other.pem"))
+        self.assertEqual(other.returncode, 1, other.stdout)
+        self.assertIn("provisioned already", other.stderr)
+        self.assertEqual(self.import_chain(chain.read_text(), "--wipe", f"--key={key}"), receipt)
+        self.assertFalse(key.exists())
+        self.assertEqual(self.gateway.property("State"), "provisioned")
 
     def test_key_in_a_file(self):
         self.scene(backend="file")

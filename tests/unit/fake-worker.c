@@ -164,6 +164,15 @@ static void send_resume(void) {
     send_message(&message);
 }
 
+/* Until the test has made the file "go" beside the record. */
+static void wait_for_go(void) {
+    char path[128];
+    snprintf(path, sizeof path, "%s", getenv(FAKE_RECORD_VARIABLE));
+    strcpy(strrchr(path, '/') + 1, "go");
+    while (access(path, F_OK) < 0)
+        poll(NULL, 0, 10);
+}
+
 static int misbehave_at_checkpoint(const char *behaviour, const char *verb) {
     struct message message;
     if (strcmp(behaviour, "checkpoint-empty") == 0)
@@ -327,7 +336,12 @@ static int behave(const char *behaviour, const char *verb) {
         send_failed(class, "the fake worker was told to fail", NULL);
     else if (strncmp(behaviour, "failed-", 7) == 0)
         send_failed(behaviour + 7, "the fake worker was told to fail so", NULL);
-    else if (strcmp(behaviour, "unusable") == 0)
+    else if (strcmp(behaviour, "checkpoint-hold") == 0) {
+        send_progress("claim");
+        wait_for_go();
+        send_checkpoint("as far as this");
+        wait_for_ever();
+    } else if (strcmp(behaviour, "unusable") == 0)
         send_unusable();
     else if (strcmp(behaviour, "staged") == 0) {
         if (!send_kept(FILE_STAGED, "what waits"))

@@ -92,8 +92,11 @@ static void test_waited(void) {
     ASSERT_NUMBER(methods_waited_s(&methods, 65 * SECOND), 60);
     ASSERT_NUMBER(methods_waited_s(&methods, 6 * SECOND - 1), 1);
     ASSERT_NUMBER(methods_waited_s(&methods, 4 * SECOND), 1);
+    ASSERT_TEXT(methods.states[0].message, "wait");
     methods_forget(&methods);
     ASSERT_NUMBER(methods_waited_s(&methods, 65 * SECOND), 0);
+    ASSERT_TEXT(methods.states[0].message, "");
+    ASSERT_TEXT(method_outcome_name(&methods.states[0]), "");
 }
 
 /* A configuration that is read again changes nothing for the methods that stay. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const char two_methods[] = "[Agent]\nMethods=jitp fleet-claim\nOnDenied=next\n[Cloud]\nEndpoint=example.com\n"
                                   "RootCA=/ca.pem\n[Retry]\nNotYet=1h 2h\nDenied=1h 2h\nInvalid=1h 2h\n";
@@ -34,6 +35,17 @@ static bool is_staged(const struct status *status) {
 
 static bool is_running(const struct status *status) {
     return strcmp(status->step, "claim") == 0;
+}
+
+static bool has_checkpoint(const struct status *status) {
+    (void)status;
+    return is_there("state/checkpoint-jitp") || is_there("state/checkpoint-fleet-claim");
+}
+
+static uint64_t now_usec(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 /* --- methods --- */
@@ -99,8 +111,12 @@ static void test_import(void) {
     expect_state(is_provisioned, STATE_PROVISIONED);
     ASSERT_TEXT(read_file("record"), "enroll\nenroll\nimport\nenroll\ncheck\n");
     ASSERT_NUMBER(is_there("state/staged"), 0);
-    ASSERT_NUMBER(import(&id), ANSWER_ALREADY_PROVISIONED);
     ASSERT_NUMBER(request(&id), ANSWER_ALREADY_PROVISIONED);
+    /* The receipt once more, if it was lost; the worker sees whether it is that certificate. */
+    ASSERT_NUMBER(import(&id), ANSWER_YES);
+    while (import(&id) == ANSWER_BUSY)
+        sd_event_run(world.event, 100000);
+    expect_state(is_provisioned, STATE_PROVISIONED);
     tear_down();
 }
 
@@ -143,6 +159,81 @@ static void test_cancel_of_request(void) {
     ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_YES); /* that waits */
     ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_NO_SUCH_JOB);
     ASSERT_NUMBER(agent_status(world.agent)->state, STATE_ENROLLING);
+    tear_down();
+}
+
+static void run_for(uint64_t usec) {
+    uint64_t end = now_usec() + usec;
+    while (now_usec() < end)
+        sd_event_run(world.event, 50000);
+}
+
+/* Neither is the next attempt's time. */
+static void test_cancel_between_attempts(void) {
+    uint32_t id = 0;
+    set_up(two_methods);
+    start("jitp=unusable fleet-claim=unusable request=staged");
+    expect_state(is_waiting, STATE_FAILED);
+    ASSERT_NUMBER(request(&id), ANSWER_YES);
+    ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_YES);
+    run_for(300000);
+    ASSERT_TEXT(read_file("record"), "enroll\nenroll\n");
+    expect_state(is_waiting, STATE_FAILED);
+    tear_down();
+}
+
+/* --- another configuration in the middle --- */
+
+/* What has begun ends as it has begun: under its own name, with its own checkpoint. */
+static void test_reload_while_enrolling(void) {
+    struct failure failure = {0};
+    set_up(two_methods);
+    start("jitp=unusable fleet-claim=checkpoint-hold");
+    ASSERT_NUMBER(wait_for(is_running), true);
+    ASSERT_TEXT(agent_status(world.agent)->method, "fleet-claim");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    write_file("go", "");
+    ASSERT_NUMBER(wait_for(has_checkpoint), true);
+    ASSERT_TEXT(read_file("state/checkpoint-fleet-claim"), "as far as this");
+    ASSERT_NUMBER(is_there("state/checkpoint-jitp"), 0);
+    ASSERT_TEXT(agent_status(world.agent)->method, "fleet-claim");
+    tear_down();
+}
+
+/* --- the distance between two attempts --- */
+
+static uint64_t count_enrolments(void) {
+    uint64_t count = 0;
+    for (const char *at = read_file("record"); (at = strstr(at, "enroll\n")) != NULL; at++)
+        count++;
+    return count;
+}
+
+static bool has_second_enrolment(const struct status *status) {
+    (void)status;
+    return count_enrolments() >= 2;
+}
+
+/* Whatever the waits of [Retry], and over a restart. */
+static void test_distance(void) {
+    static const char quick[] = "[Agent]\nMethods=jitp\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
+                                "[Retry]\nNotYet=1ms 1ms\n";
+    struct failure failure = {0};
+    uint32_t id = 0;
+    set_up(quick);
+    start("jitp=failed-not-yet");
+    expect_state(is_waiting, STATE_BACKOFF);
+    uint64_t ended = now_usec();
+    ASSERT_NUMBER(wait_for(has_second_enrolment), true);
+    CU_ASSERT(now_usec() - ended > 900000);
+    expect_state(is_waiting, STATE_BACKOFF);
+    stop();
+    ended = now_usec();
+    write_file("record", "enroll\n");
+    start("jitp=failed-not-yet");
+    ASSERT_NUMBER(agent_enroll(world.agent, &id, &failure), ANSWER_YES);
+    ASSERT_NUMBER(wait_for(has_second_enrolment), true);
+    CU_ASSERT(now_usec() - ended > 900000);
     tear_down();
 }
 
@@ -213,6 +304,9 @@ int main(int argc, char **argv) {
         {"an import that fails changes nothing", test_failed_import},
         {"a request waits for the present worker", test_request_while_enrolling},
         {"a request that waits is canceled", test_cancel_of_request},
+        {"a request that is canceled brings no attempt", test_cancel_between_attempts},
+        {"another configuration while an attempt runs", test_reload_while_enrolling},
+        {"the distance between two attempts", test_distance},
         {"a request while provisioning succeeds", test_request_when_provisioned_meanwhile},
         {"what is staged survives", test_staged_survives},
         {"the list of methods", test_list},
