@@ -703,6 +703,7 @@ class DaemonTest(harness.TestCase):
     def test_methods(self):
         self.gateway.configure("Agent", Methods="jitp jitr")
         self.gateway.call("Reload")
+        self.gateway.wait_property("Methods", lambda methods: [method[1] for method in methods] == ["unusable"] * 2)
         lines = [line.split() for line in self.gateway.enrollctl("status").stdout.splitlines()]
         self.assertIn("Methods:", [line[0] for line in lines])
         methods = json.loads(self.gateway.enrollctl("status", "--json").stdout)["Methods"]
