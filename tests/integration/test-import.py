@@ -203,6 +203,12 @@ class FileTest(EnrollctlTest):
         done = self.enrollctl("import", "bundle.pem")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("This device is provisioned already", done.stderr)
+        self.assertIn("To start over: stop enrolld, delete /var/lib/enrolld, start it.", done.stderr)
+        # The group is named once, by whoever refuses.
+        for message in ("Only root and members of the group enrolld-admin may do this", "Rejected send message"):
+            self.agent.answer(error="org.freedesktop.DBus.Error.AccessDenied", message=message)
+            done = self.enrollctl("import", "bundle.pem")
+            self.assertEqual(done.stderr.count("enrolld-admin"), 1, done.stderr)
 
     def test_daemon_ends_meanwhile(self):
         self.write("bundle.pem", self.bundle)
@@ -624,7 +630,7 @@ class OtherVerbsTest(EnrollctlTest):
         lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
         self.assertEqual(lines, [["fleet-claim", "by a shared claim"], ["jitp", "by the maker's CA"]])
         done = self.enrollctl("plugins", "fleet-claim")
-        self.assertEqual((done.returncode, done.stdout), (0, "by a shared claim\n\nTemplate=NAME\n"))
+        self.assertEqual((done.returncode, done.stdout), (0, "fleet-claim: by a shared claim\n\nTemplate=NAME\n"))
         done = self.enrollctl("plugins", "est")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("no plugin has a method est", done.stderr)
