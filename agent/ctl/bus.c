@@ -70,8 +70,7 @@ enum exit_code bus_complain(const char *what, int r, const sd_bus_error *error) 
         return EXIT_CODE_NO_DAEMON;
     }
     if (bus_daemon_is_silent(r, error)) {
-        fprintf(stderr, "enrollctl: %s: enrolld does not answer. `systemctl status enrolld` shows what it does.\n",
-                what);
+        fprintf(stderr, "enrollctl: %s: enrolld does not answer: its log shows what it does.\n", what);
         return EXIT_CODE_NO_DAEMON;
     }
     AUTO_FREE char *message = strdup(error->message != NULL ? error->message : strerror(-r));

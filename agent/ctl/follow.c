@@ -36,7 +36,7 @@ enum exit_code follow_wait(sd_bus *bus, uint64_t timeout) {
     }
     if (!bus_daemon_is_silent(r, &error))
         return bus_complain("cannot wait for the identity", r, &error);
-    fputs("enrollctl: timed out: enrolld does not answer. `systemctl status enrolld` shows what it does.\n", stderr);
+    fputs("enrollctl: timed out: enrolld does not answer: its log shows what it does.\n", stderr);
     return EXIT_CODE_TIMED_OUT;
 }
 
