@@ -30,13 +30,6 @@ int enrollment_take_key(struct enrollment *enrollment, struct key *key, const ch
                                      : failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_KEY, "out of memory");
 }
 
-static bool is_file(const struct enrollment *enrollment, const char *name) {
-    for (const struct enrolld_option *option = enrollment->plugin->options; option->name != NULL; option++)
-        if (strcmp(option->name, name) == 0)
-            return option->type == ENROLLD_OPTION_FILE;
-    return false;
-}
-
 /* Each value with the NUL that ends it, so that two of them cannot pass for others. */
 static int hash_text(wc_Sha256 *hash, const char *text) {
     return wc_Sha256Update(hash, (const byte *)text, (word32)strlen(text) + 1);
@@ -55,7 +48,7 @@ int enrollment_bind(struct enrollment *enrollment) {
     for (size_t i = 0; i < sizeof texts / sizeof *texts && r == 0; i++)
         r = hash_text(&hash, texts[i]);
     while (r == 0 && options_next(enrollment->options, "", &position, (const char **)&name, (const char **)&value))
-        if (!is_file(enrollment, name) && (r = hash_text(&hash, name)) == 0)
+        if (!options_is_file(enrollment->options, name) && (r = hash_text(&hash, name)) == 0)
             r = hash_text(&hash, value);
     if (r == 0)
         r = wc_Sha256Update(&hash, enrollment->subject.der, (word32)enrollment->subject.size);

@@ -28,6 +28,7 @@ struct enrollment {
     const struct settings *settings;
     const char *method;
     const struct enrolld_plugin *plugin;
+    bool imports; /* key and certificate are those of `enrollctl import` */
     const struct options *options;
     struct failure *failure;
     const char *step;

@@ -39,9 +39,9 @@ static void import_clear(struct import *import) {
 static int check_methods(const struct settings *settings, struct failure *failure) {
     for (size_t i = 0; i < settings->method_count; i++) {
         const struct enrolld_plugin *plugin = NULL;
-        if (plugin_load(settings->methods[i], &plugin, failure) < 0)
+        if (plugin_load(settings->methods[i], NULL, &plugin, failure) < 0)
             return -1;
-        if (plugin->imports)
+        if (plugin_method(plugin, settings->methods[i])->imports)
             return 0;
     }
     return failure_set(

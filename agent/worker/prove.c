@@ -38,7 +38,7 @@ static struct specifier_values values_of(const struct enrollment *enrollment, co
 /* What a device is known by that was never told the name of its thing: an imported certificate was made for it by its
  * common name, any other one was asked for by the serial number. Many use that as the thing's name, too. */
 static const char *other_name(const struct enrollment *enrollment, const struct specifier_values *values) {
-    return enrollment->plugin->imports && values->common_name != NULL ? "%c" : "%s";
+    return enrollment->imports && values->common_name != NULL ? "%c" : "%s";
 }
 
 /* The ids to try in turn, those that are too long left out. The agent's own id never throws the application out; a
