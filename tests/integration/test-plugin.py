@@ -15,6 +15,7 @@ import threading
 import time
 
 import harness
+from authority import Authority, certificate_id
 from gateway import Gateway
 from harness import BUILD_DIR, DEADLINE, SOURCE_DIR, built, wait_for
 from mqtt_client import Client
@@ -367,6 +368,68 @@ class ClientCertificate(Scene):
         self.assertSays("header 1 of the request is not", Header="canary", Certificate=certificate, PrivateKey=key)
 
 
+IMPORTER = r"""
+#include <enrolld/plugin.h>
+#include <string.h>
+static const struct enrolld_option options[] = {
+    {"Span", ENROLLD_OPTION_SPAN, false, "a time", NULL, "90s"},
+    {"Text", ENROLLD_OPTION_TEXT, false, "a text", NULL, "%s"},
+    {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL}};
+static const struct enrolld_method methods[] = {
+    {"asker", "asks for a certificate", options, false},
+    {"importer", "takes what was imported", options, true},
+    {NULL, NULL, NULL, false}};
+static int enroll(const struct enrolld_host *host) {
+    const char *pem = host->certificate_pem(host), *id = host->certificate_id(host);
+    const char *name = host->certificate_common_name(host);
+    if (pem == NULL || id == NULL || name == NULL)
+        return host->fail(host, ENROLLD_CLASS_INTERNAL, "nothing was imported");
+    for (int i = 0; i < 2; i++) {
+        struct enrolld_refusal refusal;
+        int r = host->try_identity(host, &refusal);
+        if (r <= 0)
+            return r;
+        host->step(host, "distance");
+    }
+    if (strstr(pem, "-----BEGIN CERTIFICATE-----") == NULL || strlen(id) != 64)
+        return host->fail(host, ENROLLD_CLASS_INTERNAL, "what was borrowed has changed");
+    return host->fail(host, ENROLLD_CLASS_DENIED, "%s, %s, %u ms", name, host->option(host, "Text"),
+                      (unsigned)host->span_ms(host, "Span"));
+}
+const struct enrolld_plugin enrolld_plugin = {
+    .abi = ENROLLD_PLUGIN_ABI, .size = sizeof(struct enrolld_plugin), .host_size = sizeof(struct enrolld_host),
+    .method_size = sizeof(struct enrolld_method), .option_size = sizeof(struct enrolld_option),
+    .methods = methods, .enroll = enroll,
+};
+"""
+
+
+class Imported(harness.TestCase):
+    """A plugin with methods of both kinds, which tries its imported identity as fast as it can."""
+
+    def test_the_host_keeps_the_distance(self):
+        cloud = Cloud(self, front=True)
+        gateway = Gateway(self, cloud, backend="file", serial=SERIAL)
+        plugins = self.directory / "plugins"
+        plugins.mkdir()
+        (self.directory / "importer.c").write_text(IMPORTER)
+        compile_plugin(self.directory / "importer.c", plugins / "importer.so")
+        gateway.extra_environment["ENROLLD_PLUGIN_DIR"] = str(plugins)
+        del gateway.sections["fleet-claim"]
+        gateway.configure("Agent", Methods="importer")
+        gateway.start()
+        gateway.wait_property("LastError", lambda error: error[0] == "invalid")
+        receipt = certificate_id(Authority(self.directory, "maker").device("common-name"))
+        key, chain = (str(self.directory / f"common-name.{suffix}") for suffix in ("key", "pem"))
+        done = gateway.enrollctl("import", f"--key={key}", chain)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        error = gateway.wait_property("LastError", lambda error: error[0] not in ("", "invalid"))
+        self.assertEqual(error[:3], ["denied", "distance", f"common-name, {SERIAL}, 90000 ms"])
+        first, second = cloud.events(event="refused", certificateId=receipt)[:2]
+        self.assertEqual(first["clientId"], second["clientId"])
+        self.assertGreaterEqual(second["time"] - first["time"], 1000)
+
+
 PLUGIN = r"""
 #include <enrolld/plugin.h>
 static int enroll(const struct enrolld_host *host) { return host->fail(host, ENROLLD_CLASS_INTERNAL, "no"); }
@@ -467,7 +530,7 @@ class Loader(harness.TestCase):
         wrong = self.worker("check-config", self.configure(), check=False)
         self.assertEqual(wrong.returncode, 1)
         self.assertIn("the plugin's own default of Span= in section [test], soon, is no time span", wrong.stderr)
-        self.make(options='{"Text", ENROLLD_OPTION_TEXT, false, "a text", NULL, "100%%"},')
+        self.make(options='{"Text", ENROLLD_OPTION_TEXT, false, "a text", NULL, "100%"},')
         wrong = self.worker("check-config", self.configure(), check=False)
         self.assertEqual(wrong.returncode, 1)
         self.assertIn("default of Text= in section [test], 100%, has a % that starts no specifier", wrong.stderr)
