@@ -225,6 +225,20 @@ class EndToEnd(Scene):
         self.assertEqual(self.service.asked[1:], [{"serialNumber": SERIAL, "certificateId": identifier}])
         self.assertOneCertificate()
 
+    def test_what_was_borrowed_is_handed_back(self):
+        """take_certificate() with the texts of the certificate that it replaces."""
+        self.scene()
+        source = (EXAMPLE / "https-json.c").read_text()
+        taken = "    int r = is_held ? 0 : take_certificate(host, answer);\n"
+        self.assertIn(taken, source)
+        again = "host->take_certificate(host, host->certificate_pem(host), host->certificate_id(host), NULL)"
+        changed = self.directory / "changed.c"
+        changed.write_text(source.replace(taken, f"{taken}    if (r == 0)\n        r = {again};\n"))
+        compile_plugin(changed, self.plugins / "https-json.so")
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        self.assertOneCertificate()
+
     def test_retry_after(self):
         self.scene()
         self.service.answers = [service.Refusal(429, "slowly", Retry_After=9)]
