@@ -704,6 +704,7 @@ class DaemonTest(harness.TestCase):
         self.gateway.wait_property("State", "failed")  # an attempt that runs goes on with the list it has begun with
         self.gateway.configure("Agent", Methods="jitp jitr")
         self.gateway.call("Reload")
+        self.gateway.wait_property("Methods", lambda methods: [method[1] for method in methods] == ["unusable"] * 2)
         lines = [line.split() for line in self.gateway.enrollctl("status").stdout.splitlines()]
         self.assertIn("Methods:", [line[0] for line in lines])
         methods = json.loads(self.gateway.enrollctl("status", "--json").stdout)["Methods"]
