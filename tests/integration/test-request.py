@@ -471,7 +471,10 @@ class InFile(Staging):
     def test_staged_that_cannot_be_written(self):
         """A directory is where its successor should be, which stops root, too."""
         self.staged.with_name(f"{self.staged.name}.new").mkdir()
-        self.assertRefused("could not be stored", "request", failure="internal")
+        status, output, errors = self.run_worker("request")
+        self.assertEqual((status, output), (1, ""))
+        self.assertRegex(errors, r"(?m)^failed \(internal\) at step .*could not be stored")
+        self.assertFalse(self.staged.exists())
 
 
 if __name__ == "__main__":
