@@ -217,9 +217,10 @@ static int prepare(struct enrollment *enrollment, struct message *job) {
         return -1;
     if (plugin->imports && enrollment_take_imported(enrollment, job) < 0)
         return -1;
+    host_open(enrollment);
+    enrollment->brings_key = plugin->brings_key != NULL && plugin->brings_key(&enrollment->host);
     if (prove_check_settings(enrollment) < 0 || enrollment_bind(enrollment) < 0)
         return -1;
-    host_open(enrollment);
     *enrollment->failure = unsaid;
     if (plugin->usable == NULL || plugin->usable(&enrollment->host) >= 0)
         return 0;
@@ -232,10 +233,8 @@ static int prepare(struct enrollment *enrollment, struct message *job) {
 
 /* By a certificate that is asked for: what costs something in the cloud survives in the checkpoint. */
 static int enroll_asking(struct enrollment *enrollment, struct message *job) {
-    const struct enrolld_plugin *plugin = enrollment->plugin;
     if (enrollment_resume(enrollment, job) < 0)
         return -1;
-    enrollment->brings_key = plugin->brings_key != NULL && plugin->brings_key(&enrollment->host);
     if (enrollment->key == NULL && !enrollment->brings_key && make_key(enrollment) < 0)
         return -1;
     bool was_held = enrollment->held.certificate_pem != NULL && !enrollment->brings_key;

@@ -22,16 +22,25 @@ static int64_t now_ms(void) {
 /* 64 hexadecimal digits, in place of an id that is not known yet. */
 static const char any_id[] = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/* Until there is a certificate, its common name is taken to be the serial number, which it is by default. */
+/* The common name of a certificate that was imported. Any other one has what its issuer writes into it, which may be
+ * the same for a whole fleet ("AWS IoT Certificate"): there it is the name that was asked for, or the serial number
+ * where nothing is asked for. */
+static const char *common_name_of(const struct enrollment *enrollment) {
+    const char *name = enrollment->subject.common_name;
+    if (enrollment->plugin->imports)
+        name = enrollment->certificate.common_name;
+    else if (enrollment->brings_key)
+        name = enrollment->serial_number;
+    return name[0] != '\0' ? name : NULL;
+}
+
 static struct specifier_values values_of(const struct enrollment *enrollment, const char *thing_name) {
-    const struct certificate *certificate = &enrollment->certificate;
     bool held = enrollment->held.certificate_pem != NULL;
-    const char *common_name = certificate->common_name[0] != '\0' ? certificate->common_name : NULL;
     return (struct specifier_values){
         .serial_number = enrollment->serial_number,
         .thing_name = thing_name[0] != '\0' ? thing_name : NULL,
-        .common_name = held ? common_name : enrollment->serial_number,
-        .certificate_id = held ? certificate->id : any_id,
+        .common_name = common_name_of(enrollment),
+        .certificate_id = held ? enrollment->certificate.id : any_id,
     };
 }
 

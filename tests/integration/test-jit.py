@@ -262,6 +262,29 @@ class Lambda(Scene):
         self.assertNotIn("backoff", self.gateway.signalled("State"))
 
 
+class Claim(Scene):
+    """%c of a device that imports nothing: the cloud calls the certificates of a whole fleet the same."""
+
+    def check_client_id(self, expected, **changes):
+        self.scene(method="fleet-claim", backend="file")
+        self.gateway.configure("Request", Subject="CN=box-%s")
+        self.gateway.configure("Agent", ClientId="%c-enrolld", ThingName=None)
+        self.gateway.configure("fleet-claim", **changes)
+        self.cloud.set_policy("enrolld-claim", ALL_ALLOWED)
+        self.cloud.set_policy("enrolld-device", ALL_ALLOWED)
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        receipt = self.gateway.property("CertificateId")
+        event = self.cloud.events(event="connect", certificateId=receipt)[0]
+        self.assertEqual(event["clientId"], expected)
+
+    def test_name_that_was_asked_for(self):
+        self.check_client_id(f"box-{SERIAL}-enrolld")
+
+    def test_key_of_the_cloud(self):
+        self.check_client_id(f"{SERIAL}-enrolld", KeySource="cloud")
+
+
 class Forms(Scene):
     """Every form of a refusal is taken for "not yet", whatever it looks like."""
 
