@@ -79,7 +79,7 @@ enum enrolld_registration {
 
 /* Why a connection with the device's own identity was not accepted, though it may be later. */
 struct enrolld_refusal {
-    enum enrolld_class reason; /* NETWORK, CLOUD_BUSY, NOT_YET or DENIED */
+    enum enrolld_class reason; /* NETWORK, CLOUD_BUSY, NOT_YET or DENIED; DENIED: by the server in the TLS session */
     bool reached;              /* a server was reached whose certificate was verified */
     const char *message;       /* what it said or did, borrowed until the next call of the host */
 };

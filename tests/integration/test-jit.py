@@ -136,7 +136,10 @@ class Template(Scene):
         self.check_provisioned(receipt)
         self.publish(receipt)
         self.assertEqual(self.gateway.identity()["method"], "jitp")
-        # The first CONNECT is refused by design; that is no failure.
+        # The first CONNECT is refused by design; that is no failure, and no reason to ask for its policy.
+        reasons = [error[2] for error in self.gateway.signalled("LastError") if error[0] == "not-yet"]
+        self.assertRegex(reasons[0], "^the first connection of a new certificate is always refused; asked again: ")
+        self.assertNotIn("?", reasons[0])
         self.assertNotIn("backoff", self.gateway.signalled("State"))
         self.assertIn(len(self.refusals(receipt)), (1, 2, 3))
 
@@ -195,7 +198,8 @@ class Template(Scene):
         receipt = self.import_signed()
         error = self.gateway.wait_signalled("LastError", lambda error: "describe-certificate" in error[2])
         self.assertEqual(error[:2], ["not-yet", "register"])
-        self.assertIn(f"refused {FIRST_ATTEMPT} times", error[2])
+        self.assertRegex(error[2], rf"^refused {FIRST_ATTEMPT} times in 1[5-9] s, last: ")
+        self.assertIn(f"the agent's client id is {SERIAL}-enrolld. To learn why: `aws iot describe", error[2])
         self.assertIn(f"--certificate-id {receipt}", error[2])
         self.check_provisioned(receipt, "file")
         self.assertIn("backoff", self.gateway.signalled("State"))
@@ -364,7 +368,7 @@ class Mistakes(Scene):
 
     def ask(self, message, receipt):
         """Runs the command that the message names; returns the status of the certificate."""
-        words = re.search(r"tells: aws iot ([^.]*)\.", message)
+        words = re.search(r"To learn why: `aws iot ([^`]*)`\.", message)
         self.assertIsNotNone(words, message)
         self.assertIn(receipt, words[1])
         try:
@@ -381,7 +385,7 @@ class Mistakes(Scene):
     def check_devices(self, seconds=harness.DEADLINE):
         for mistake, gateway, receipt in self.devices:
             with self.subTest(mistake=mistake):
-                error = gateway.wait_signalled("LastError", lambda error: "tells: aws iot" in error[2], seconds)
+                error = gateway.wait_signalled("LastError", lambda error: "To learn why: `aws iot" in error[2], seconds)
                 self.assertEqual(error[:2], ["not-yet", "register"])
                 self.expect(mistake, error[2])
                 # The message says of each answer what it means.
