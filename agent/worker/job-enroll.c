@@ -6,6 +6,7 @@
 #include "worker/deadline.h"
 #include "worker/enrollment.h"
 #include "worker/identity.h"
+#include "worker/job-staged.h"
 #include "worker/jobs.h"
 #include "worker/lockdown.h"
 #include "worker/plugin-loader.h"
@@ -298,7 +299,8 @@ int job_check_configuration(struct message *job, struct message *result, struct 
     struct subject subject;
     struct settings settings;
     if (job_read_configuration(job, &configuration, &settings, failure) < 0 ||
-        subject_parse(settings.subject, &values, &subject, failure) < 0)
+        subject_parse(settings.subject, &values, &subject, failure) < 0 ||
+        staged_check_names(&settings, &subject, failure) < 0)
         return -1;
     for (size_t i = 0; i < settings.method_count; i++) {
         if (plugin_load(settings.methods[i], &plugin, failure) < 0 ||

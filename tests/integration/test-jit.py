@@ -22,16 +22,17 @@ REFUSALS = ("connack", "close", "handshake-alert", "handshake-close", "after-han
 # The first attempt of jitp: five CONNECTs in 15.5 s.
 FIRST_ATTEMPT = 5
 LONG = "--long" in sys.argv
+ALL_ALLOWED = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
 
 NOT_REGISTERED = "ResourceNotFound: no registered ACTIVE CA with auto-registration has issued it"
 # What an operator is told: the table of docs/just-in-time.md.
 MISTAKES = {
     "nothing was imported": "no certificate was imported",
-    "no request was made before": "there is no staged key that this certificate could be for",
-    "the certificate was issued for another request": "no certificate is for the staged key",
-    "the key does not belong to the certificate": "no certificate is for the private key that came along",
-    "the CA's certificate stands before the device's": "the order is another one",
-    "the certificate of a CA was imported in place of the device's": "is one of a CA (basicConstraints CA:TRUE)",
+    "no request was made before": "this device has made no request",
+    "the certificate was issued for another request": "the certificate is not for this device's request",
+    "the key does not belong to the certificate": "the certificate is not for the private key that came along",
+    "the CA's certificate stands before the device's": "wrong order: ",
+    "the certificate of a CA was imported in place of the device's": "is a CA's own: the device's certificate is missing, it must come first",
     "the certificate has expired": "the device's certificate has expired",
     "the common name is no thing name": "the certificate's common name is",
     "the CA is not registered, or in another account or region": NOT_REGISTERED,
@@ -347,8 +348,7 @@ class Mistakes(Scene):
         self.refuse("the key does not belong to the certificate", foreign, f"--key={self.directory / 'GW-9998.key'}")
         leaf = self.maker.sign(request)
         self.refuse("the CA's certificate stands before the device's", self.maker.pem + leaf)
-        self.refuse("the certificate of a CA was imported in place of the device's", self.maker.pem,
-                    f"--key={self.maker.key}")  # fmt: skip
+        self.refuse("the certificate of a CA was imported in place of the device's", self.maker.pem)
         self.refuse("the certificate has expired", self.maker.sign(request, days=-1) + self.maker.pem)
         request = self.request("--subject=CN=gw.example.com")
         self.refuse("the common name is no thing name", self.maker.sign(request) + self.maker.pem)
