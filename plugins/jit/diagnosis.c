@@ -29,13 +29,13 @@ bool diagnosis_is_alone(const char *chain_pem) {
 }
 
 /* "45 s", "12 min", "30 h": what fits the time, never empty. */
-static void write_time(uint32_t seconds, char *text, size_t size) {
+static void write_time(uint64_t seconds, char *text, size_t size) {
     if (seconds < 120)
-        snprintf(text, size, "%u s", seconds);
+        snprintf(text, size, "%u s", (unsigned)seconds);
     else if (seconds < 120 * 60)
-        snprintf(text, size, "%u min", seconds / 60);
+        snprintf(text, size, "%u min", (unsigned)(seconds / 60));
     else
-        snprintf(text, size, "%u h", seconds / 3600);
+        snprintf(text, size, "%u h", (unsigned)(seconds / 3600));
 }
 
 /* As far back as is known: of this attempt, and since the first one has ended. */
@@ -43,7 +43,7 @@ static void write_refusals(const struct diagnosis *diagnosis, char *text, size_t
     char lasted[16], waited[16];
     bool is_one = diagnosis->refusals == 1, has_lasted = !is_one && diagnosis->lasted_s > 0;
     write_time(diagnosis->lasted_s, lasted, sizeof lasted);
-    write_time(diagnosis->waited_s, waited, sizeof waited);
+    write_time((uint64_t)diagnosis->waited_s + diagnosis->lasted_s, waited, sizeof waited);
     snprintf(text, size, "refused %u time%s%s%s%s%s%s, last: ", diagnosis->refusals, is_one ? "" : "s",
              has_lasted ? " in " : "", has_lasted ? lasted : "", diagnosis->waited_s > 0 ? ", first over " : "",
              diagnosis->waited_s > 0 ? waited : "", diagnosis->waited_s > 0 ? " ago" : "");

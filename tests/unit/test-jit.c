@@ -64,6 +64,7 @@ static void test_text(void) {
     lambda.by_lambda = lambda.alone = true;
     lambda.endpoint = "iot.example.com";
     lambda.refusals = 1;
+    lambda.lasted_s = 0;
     lambda.waited_s = 3599;
     diagnosis_write(&lambda, text);
     ASSERT_TEXT(text, "refused 1 time, first over 59 min ago, last: " CLOSED ". To learn why: `aws iot "
@@ -74,7 +75,7 @@ static void test_text(void) {
     lambda.refusals = 2;
     lambda.lasted_s = 4;
     diagnosis_write(&lambda, text);
-    CU_ASSERT_PTR_NOT_NULL(strstr(text, "refused 2 times in 4 s, first over 59 min ago, last: "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "refused 2 times in 4 s, first over 60 min ago, last: "));
 }
 
 /* Whatever the server says and however long it takes: what to do is never cut off. */
