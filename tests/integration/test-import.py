@@ -683,7 +683,10 @@ class DaemonTest(harness.TestCase):
         subject = openssl("req", "-noout", "-subject", "-nameopt", "RFC2253", input=request.encode()).decode()
         self.assertEqual(set(subject.strip().removeprefix("subject=").split(",")), {"CN=box-GW-0001", "O=Example"})
         self.assertIn("CN", self.enrollctl("request", "--subject=CN", status=1))
-        for subject, words in (("CN=" + 1022 * "x", "longer than 1024 bytes"), ("CN=x,\nO=Example", "has a line break")):
+        for subject, words in (
+            ("CN=" + 1022 * "x", "longer than 1024 bytes"),
+            ("CN=x,\nO=Example", "has a line break"),
+        ):
             self.assertIn(words, self.enrollctl("request", f"--subject={subject}", status=1))
 
     def test_key_from_the_factory(self):

@@ -32,7 +32,7 @@ MISTAKES = {
     "the certificate was issued for another request": "the certificate is not for this device's request",
     "the key does not belong to the certificate": "the certificate is not for the private key that came along",
     "the CA's certificate stands before the device's": "wrong order: ",
-    "the certificate of a CA was imported in place of the device's": "is a CA's own: the device's certificate is missing, it must come first",
+    "the certificate of a CA was imported in place of the device's": "a CA's own: the device's certificate is missing",
     "the certificate has expired": "the device's certificate has expired",
     "the common name is no thing name": "the certificate's common name is",
     "the CA is not registered, or in another account or region": NOT_REGISTERED,

@@ -221,7 +221,7 @@ class Request(Staging):
         self.import_chain(self.maker.chain(third))
         self.configure("Key", Algorithm="P-256")
         self.assertRefused(
-            "the key of the last request (RSA-2048 in file) has its certificate already, but [Key] Algorithm= asks for another kind",
+            "the key of the last request (RSA-2048 in file) has its certificate already, but [Key] Algorithm= asks for",
             "request",
         )
 
@@ -335,19 +335,19 @@ class Import(Staging):
 
     def test_nothing_staged(self):
         _, chain = self.make_device()
-        self.assertImportRefused("this device has made no request, so there is no key for this certificate: have its", chain)
+        self.assertImportRefused("this device has made no request, so there is no key for this certificate", chain)
 
     def test_wrong_key(self):
         self.request()
         key, chain = self.make_device()
-        self.assertImportRefused("the certificate is not for this device's request: SHA-256 of its public key is", chain)
+        self.assertImportRefused("the certificate is not for this device's request: SHA-256 of its public", chain)
         other = make_key(self.directory / "other.key")
         self.assertImportRefused("the certificate is not for the private key that came along: SHA-256 of", chain, other)
         self.assertImportRefused("CA) is a CA's own: the device's certificate is missing", self.maker.pem())
 
     def test_wrong_order(self):
         chain = self.maker.pem() + self.maker.sign(self.request())
-        self.assertImportRefused(f"wrong order: certificate 2 (CN={SERIAL}) is the device's own, which must be the first", chain)
+        self.assertImportRefused(f"wrong order: certificate 2 (CN={SERIAL}) is the device's own, which must", chain)
 
     def test_wrong_issuer(self):
         other = Maker(self, "other")
@@ -394,7 +394,7 @@ class Import(Staging):
         self.assertImportRefused('the certificate\'s common name is "not a thing", but ClientId=%c in [Agent]', chain)
         self.configure("Agent", ClientId="%%c")
         self.import_chain(chain)
-        self.assertIn('common name "not a thing" is no thing name (1 to 128 of a-z A-Z 0-9 : _ -): the template', self.said)
+        self.assertIn('common name "not a thing" is no thing name (1 to 128 of a-z A-Z 0-9 : _ -)', self.said)
 
     def test_malformed(self):
         self.request()
