@@ -61,7 +61,8 @@ void diagnosis_write(const struct diagnosis *diagnosis, char text[DIAGNOSIS_MAX]
              refusals, REASON_MAX, diagnosis->reason, strlen(diagnosis->reason) > REASON_MAX ? "..." : ".",
              diagnosis->certificate_id, has_region ? " --region " : "", region,
              diagnosis->alone ? ", or its issuer's certificate must be sent: import the whole chain" : "",
-             diagnosis->by_lambda ? "rule or Lambda has failed, see CloudWatch /aws/lambda"
-                                  : "template or role has failed (is the common name a thing name?), see CloudWatch "
-                                    "AWSIotLogsV2");
+             diagnosis->by_lambda
+                 ? "rule or Lambda has failed (is the common name a thing name?), see CloudWatch /aws/lambda"
+                 : "template or role has failed (is the common name a thing name?), see CloudWatch "
+                   "AWSIotLogsV2");
 }

@@ -70,7 +70,8 @@ static void test_text(void) {
     ASSERT_TEXT(text, "refused 1 time, first over 59 min ago, last: " CLOSED ". To learn why: `aws iot "
                       "describe-certificate --certificate-id " ID "`. ResourceNotFound: no registered ACTIVE CA with "
                       "auto-registration has issued it, or its issuer's certificate must be sent: import the whole "
-                      "chain; PENDING_ACTIVATION: rule or Lambda has failed, see CloudWatch /aws/lambda; INACTIVE, "
+                      "chain; PENDING_ACTIVATION: rule or Lambda has failed (is the common name a thing name?), see "
+                      "CloudWatch /aws/lambda; INACTIVE, "
                       "REVOKED: somebody's decision; ACTIVE: its policy does not allow the client id");
     lambda.refusals = 2;
     lambda.lasted_s = 4;
