@@ -22,6 +22,7 @@
 #define BUS_PATH "/org/enrolld1"
 #define BUS_INTERFACE "org.enrolld1.Agent"
 #define BUS_ERROR "org.enrolld1.Error."
+#define SUBJECT_MAX 1024 /* bytes */
 
 struct bus {
     sd_bus *bus;
@@ -171,6 +172,13 @@ static int method_enroll(sd_bus_message *message, void *data, sd_bus_error *erro
     return sd_bus_reply_method_return(message, "u", id);
 }
 
+/* What would not fit into a job's message, or not be one line of it; NULL: nothing is wrong. */
+static const char *judge_subject(const char *subject) {
+    if (strlen(subject) > SUBJECT_MAX)
+        return "The subject is longer than 1024 bytes";
+    return strpbrk(subject, "\r\n") != NULL ? "The subject has a line break" : NULL;
+}
+
 /* CreateRequest(s subject) -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration */
 static int method_create_request(sd_bus_message *message, void *data, sd_bus_error *error) {
     struct bus *bus = data;
@@ -182,6 +190,9 @@ static int method_create_request(sd_bus_message *message, void *data, sd_bus_err
         r = sd_bus_message_read(message, "s", &subject);
     if (r < 0)
         return r;
+    const char *wrong = judge_subject(subject);
+    if (wrong != NULL)
+        return set_answer(error, ANSWER_INVALID_CONFIGURATION, wrong);
     enum agent_answer answer = agent_request(bus->agent, subject, &id, &failure);
     if (answer != ANSWER_YES)
         return set_answer(error, answer, failure.message);

@@ -92,6 +92,9 @@ void host_open(struct enrollment *enrollment);
 int host_connect(struct enrollment *enrollment, const char *client_id, const char *certificate_pem, struct key *key,
                  const char *step, struct failure *failure);
 
+/* Adds to a failure of host_connect(), if that is class `denied`, what to look at. */
+void host_explain_denial(const char *client_id, struct failure *failure);
+
 /* A software key for a connection that is not the device's own, and its certificate. Class `invalid` and unusable if
  * they cannot be used, or do not belong together. */
 int host_load_client_key(struct enrollment *enrollment, const char *certificate_pem, const char *private_key_pem,

@@ -182,11 +182,14 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
     deadline_start(CONNECT_TIMEOUT_S + 60, FAILURE_TPM, step, "the TPM's signature for the TLS handshake");
     int r = mqtt_connect(&connection, &enrollment->mqtt, failure);
     deadline_stop();
-    if (r < 0 && failure->class == FAILURE_DENIED)
+    return r;
+}
+
+void host_explain_denial(const char *client_id, struct failure *failure) {
+    if (failure->class == FAILURE_DENIED)
         failure_append(
             failure, "; client id %s: is the certificate ACTIVE, and does its policy allow iot:Connect for client/%s?",
             client_id, client_id);
-    return r;
 }
 
 __attribute__((format(printf, 2, 3))) static int fail_unusable(struct enrollment *enrollment, const char *format, ...) {
@@ -227,8 +230,12 @@ static int host_plugin_connect(const struct enrolld_host *host, const char *clie
     snprintf(default_id, sizeof default_id, "%s-enroll", enrollment->serial_number);
     if (host_load_client_key(enrollment, certificate_pem, private_key_pem, &enrollment->client_key) < 0)
         return -1;
-    return host_connect(enrollment, client_id != NULL ? client_id : default_id, certificate_pem, enrollment->client_key,
-                        enrollment->step, enrollment->failure);
+    client_id = client_id != NULL ? client_id : default_id;
+    int r = host_connect(enrollment, client_id, certificate_pem, enrollment->client_key, enrollment->step,
+                         enrollment->failure);
+    if (r < 0)
+        host_explain_denial(client_id, enrollment->failure);
+    return r;
 }
 
 static int host_subscribe(const struct enrolld_host *host, const char *const *filters, size_t count) {

@@ -6,6 +6,7 @@
 #include "worker/deadline.h"
 #include "worker/enrollment.h"
 #include "worker/identity.h"
+#include "worker/job-staged.h"
 #include "worker/jobs.h"
 #include "worker/lockdown.h"
 #include "worker/plugin-loader.h"
@@ -217,9 +218,10 @@ static int prepare(struct enrollment *enrollment, struct message *job) {
         return -1;
     if (enrollment->imports && enrollment_take_imported(enrollment, job) < 0)
         return -1;
+    host_open(enrollment);
+    enrollment->brings_key = plugin->brings_key != NULL && plugin->brings_key(&enrollment->host);
     if (prove_check_settings(enrollment) < 0 || enrollment_bind(enrollment) < 0)
         return -1;
-    host_open(enrollment);
     *enrollment->failure = unsaid;
     if (plugin->usable == NULL || plugin->usable(&enrollment->host) >= 0)
         return 0;
@@ -232,10 +234,8 @@ static int prepare(struct enrollment *enrollment, struct message *job) {
 
 /* By a certificate that is asked for: what costs something in the cloud survives in the checkpoint. */
 static int enroll_asking(struct enrollment *enrollment, struct message *job) {
-    const struct enrolld_plugin *plugin = enrollment->plugin;
     if (enrollment_resume(enrollment, job) < 0)
         return -1;
-    enrollment->brings_key = plugin->brings_key != NULL && plugin->brings_key(&enrollment->host);
     if (enrollment->key == NULL && !enrollment->brings_key && make_key(enrollment) < 0)
         return -1;
     bool was_held = enrollment->held.certificate_pem != NULL && !enrollment->brings_key;
@@ -301,7 +301,8 @@ int job_check_configuration(struct message *job, struct message *result, struct 
     struct subject subject;
     struct settings settings;
     if (job_read_configuration(job, &configuration, &settings, failure) < 0 ||
-        subject_parse(settings.subject, &values, &subject, failure) < 0)
+        subject_parse(settings.subject, &values, &subject, failure) < 0 ||
+        staged_check_names(&settings, &subject, failure) < 0)
         return -1;
     const struct configuration_entry *methods = configuration_find(configuration, "Agent", "Methods");
     for (size_t i = 0; i < settings.method_count; i++) {

@@ -89,7 +89,7 @@ enum enrolld_registration {
 
 /* Why a connection with the device's own identity was not accepted, though it may be later. */
 struct enrolld_refusal {
-    enum enrolld_class reason; /* NETWORK, CLOUD_BUSY, NOT_YET or DENIED */
+    enum enrolld_class reason; /* NETWORK, CLOUD_BUSY, NOT_YET or DENIED; DENIED: by the server in the TLS session */
     bool reached;              /* a server was reached whose certificate was verified */
     const char *message;       /* what it said or did, borrowed until the next call of the network */
 };
@@ -121,9 +121,9 @@ struct enrolld_host {
     const char *method;        /* as which of its methods the plugin is called */
     const char *serial_number; /* of the device */
     const char *endpoint;      /* the host name of the cloud's MQTT endpoint */
-    uint32_t
-        waited_s; /* since this method has failed with NOT_YET for the first time, at least 1; 0: it has not. Starts
-                     again when somebody has changed something or has asked, and when the daemon is restarted */
+    /* For how long this method has failed with NOT_YET, at least 1 if it has. Time without a network does not count.
+     * Starts again when somebody has changed something or has asked, and when the daemon is restarted. */
+    uint32_t waited_s;
 
     /* Says which step comes next. */
     void (*step)(const struct enrolld_host *host, const char *step);

@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define BY_TEMPLATE "jitp"
 #define BY_LAMBDA "jitr"
@@ -37,9 +38,18 @@ static const struct enrolld_method methods[] = {
 struct attempt {
     bool by_lambda;
     bool reached;      /* a server that is the cloud's */
+    bool denied;       /* by that server itself, inside the TLS session: nobody on the path can do that */
     unsigned refusals; /* by anybody */
-    char reason[256];  /* of the last one */
+    int64_t first_s;   /* when they began, and the last one */
+    int64_t last_s;
+    char reason[256]; /* of the last one */
 };
+
+static int64_t boottime_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec;
+}
 
 static int fail_refused(const struct enrolld_host *host, enum enrolld_class class, const struct attempt *attempt) {
     const char *certificate_id = host->certificate_id(host), *chain = host->certificate_pem(host);
@@ -52,11 +62,31 @@ static int fail_refused(const struct enrolld_host *host, enum enrolld_class clas
         .certificate_id = certificate_id,
         .endpoint = host->endpoint,
         .refusals = attempt->refusals,
+        .lasted_s = (uint32_t)(attempt->last_s - attempt->first_s),
         .waited_s = host->waited_s,
         .reason = attempt->reason,
     };
     diagnosis_write(&diagnosis, text);
     return host->fail(host, class, "%s", text);
+}
+
+static void note_refusal(struct attempt *attempt, const struct enrolld_refusal *refusal) {
+    attempt->last_s = boottime_s();
+    if (attempt->refusals++ == 0)
+        attempt->first_s = attempt->last_s;
+    attempt->reached = attempt->reached || refusal->reached;
+    attempt->denied = attempt->denied || refusal->reason == ENROLLD_CLASS_DENIED;
+    snprintf(attempt->reason, sizeof attempt->reason, "%s", refusal->message);
+}
+
+/* What makes a new certificate known is refused by design, so that a look at its policy would only mislead. */
+static void wait_for_next(const struct enrolld_host *host, const struct attempt *attempt, uint32_t pause_ms) {
+    char why[400];
+    bool is_first = host->waited_s == 0 && attempt->refusals == 1;
+    snprintf(why, sizeof why, "%s%s",
+             is_first ? "the first connection of a new certificate is always refused; asked again: " : "",
+             attempt->reason);
+    host->pause(host, pause_ms, why);
 }
 
 /* Connects until the cloud accepts the certificate (0), nothing more is to be had of this attempt (1), or what has
@@ -68,15 +98,13 @@ static int connect_until_accepted(const struct enrolld_host *host, struct attemp
         int r = host->try_identity(host, &refusal);
         if (r <= 0)
             return r;
-        attempt->refusals++;
-        attempt->reached = attempt->reached || refusal.reached;
-        snprintf(attempt->reason, sizeof attempt->reason, "%s", refusal.message);
+        note_refusal(attempt, &refusal);
         *ret_class = refusal.reason;
         uint32_t pause_ms = pace_pause_ms(attempt->by_lambda, host->waited_s, attempt->refusals);
         /* A quota is not to be tried again within seconds, and without a network there is nothing to see. */
         if (!refusal.reached || refusal.reason == ENROLLD_CLASS_CLOUD_BUSY || pause_ms == 0)
             return 1;
-        host->pause(host, pause_ms, attempt->reason);
+        wait_for_next(host, attempt, pause_ms);
     }
 }
 
@@ -89,7 +117,8 @@ static int enroll(const struct enrolld_host *host) {
         return r;
     if (!attempt.reached || class == ENROLLD_CLASS_CLOUD_BUSY)
         return host->fail(host, class, "%s", attempt.reason);
-    bool over = (uint64_t)host->waited_s * 1000 >= host->span_ms(host, "Patience");
+    /* Whoever can only cut connections does not get the device to the next method. */
+    bool over = attempt.denied && (uint64_t)host->waited_s * 1000 >= host->span_ms(host, "Patience");
     return fail_refused(host, over ? ENROLLD_CLASS_DENIED : ENROLLD_CLASS_NOT_YET, &attempt);
 }
 

@@ -164,7 +164,7 @@ class FileTest(EnrollctlTest):
         pkcs7 = openssl("crl2pkcs7", "-nocrl", "-certfile", device)
         request = openssl("req", "-new", "-key", key, "-subj", "/CN=x")
         for name, content, words in (
-            ("key.pem", self.key, ["no certificate in it"]),
+            ("key.pem", self.key, ["there is a private key: the certificate is missing"]),
             ("empty.pem", "", ["no certificate in it"]),
             ("keys.pem", self.bundle + self.key, ["line 26", "a second private key"]),
             ("encrypted.pem", encrypted + self.chain.encode(), ["encrypted", "openssl pkey -in encrypted.pem"]),
@@ -689,6 +689,11 @@ class DaemonTest(harness.TestCase):
         subject = openssl("req", "-noout", "-subject", "-nameopt", "RFC2253", input=request.encode()).decode()
         self.assertEqual(set(subject.strip().removeprefix("subject=").split(",")), {"CN=box-GW-0001", "O=Example"})
         self.assertIn("CN", self.enrollctl("request", "--subject=CN", status=1))
+        for subject, words in (
+            ("CN=" + 1022 * "x", "longer than 1024 bytes"),
+            ("CN=x,\nO=Example", "has a line break"),
+        ):
+            self.assertIn(words, self.enrollctl("request", f"--subject={subject}", status=1))
 
     def test_key_from_the_factory(self):
         """It is destroyed once enrolld has it, and not before."""

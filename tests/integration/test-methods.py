@@ -167,7 +167,7 @@ class Order(Scene):
     def test_denied_waits(self):
         receipt = self.deny_jitp()
         error = self.gateway.wait_property("LastError", lambda error: error[0] == "denied")
-        self.assertIn(f"--certificate-id {receipt}. ResourceNotFound: no registered ACTIVE CA", error[2])
+        self.assertIn(f"--certificate-id {receipt}`. ResourceNotFound: no registered ACTIVE CA", error[2])
         self.gateway.wait_property("State", "failed")
         self.assertEqual(self.methods()[0], ["jitp", "denied"])
         self.assertEqual(self.claims(), [])
