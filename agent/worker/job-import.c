@@ -224,10 +224,11 @@ static int compare_with_identity(struct import *import, const struct message *jo
 }
 
 static int run(struct import *import, const struct message *job, struct message *result) {
-    if (staged_check_methods(import->settings, import->failure) < 0 ||
+    bool is_provisioned = job->files[FILE_IDENTITY] >= 0;
+    if ((!is_provisioned && staged_check_methods(import->settings, import->failure) < 0) ||
         staged_lock_down(import->settings, import->failure) < 0)
         return -1;
-    if (job->files[FILE_IDENTITY] >= 0) {
+    if (is_provisioned) {
         if (compare_with_identity(import, job) < 0)
             return -1;
     } else if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import) < 0 || take_key(import) < 0 ||

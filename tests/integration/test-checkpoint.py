@@ -226,7 +226,7 @@ class Checkpoint(harness.TestCase):
                 self.assertOneCertificate()
                 self.assertEqual(self.gateway.property("ThingName"), self.cloud.thing_name("GW-0001"))
                 self.assertNotIn("deviceConfiguration", self.gateway.identity())
-                self.assertIn("deviceConfiguration is left out", self.gateway.log.read_text())
+                self.assertIn("device configuration is left out", self.gateway.log.read_text())
 
     def test_reply_without_a_name(self):
         self.scene()

@@ -589,7 +589,7 @@ class SshTest(EnrollctlTest):
     def test_refusal(self):
         """The status comes back over the line."""
         done = subprocess.run(self.ssh(), input=self.key, capture_output=True, text=True, timeout=2 * harness.DEADLINE)
-        self.check_refused(done, "no certificate in it")
+        self.check_refused(done, "the certificate is missing")
 
     def test_open_line(self):
         """The client waits for the receipt before it closes its side."""

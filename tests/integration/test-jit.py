@@ -437,7 +437,7 @@ class Mistakes(Scene):
         self.cloud.start()
         wait_for(
             lambda: f"a whole attempt: {gateway.describe()}",
-            lambda: any("refused 2 times now" in error[2] for error in gateway.signalled("LastError", since)),
+            lambda: any("refused 2 times" in error[2] for error in gateway.signalled("LastError", since)),
         )
         gateway.since = since
         self.check_devices()
