@@ -152,11 +152,17 @@ static bool is_turn_of_bare(struct enrollment *enrollment) {
     return enrollment->host.waited_s > 0 ? number % 2 == 1 : number > 0 && number % 2 == 0;
 }
 
-int prove_once(struct enrollment *enrollment) {
-    char *ids[2] = {NULL, NULL}, *thing_name = enrollment->held.thing_name;
+/* Where the cloud has not told the thing's name the operator may have. */
+static int name_thing(struct enrollment *enrollment, char *ids[2]) {
+    char *thing_name = enrollment->held.thing_name;
     if (thing_name[0] == '\0' && expand_thing_name(enrollment, thing_name) < 0)
         return -1;
-    int r = list_client_ids(enrollment, thing_name, ids, enrollment->failure);
+    return list_client_ids(enrollment, thing_name, ids, enrollment->failure);
+}
+
+int prove_once(struct enrollment *enrollment) {
+    char *ids[2] = {NULL, NULL};
+    int r = name_thing(enrollment, ids);
     AUTO_FREE char *own_id = ids[0];
     AUTO_FREE char *bare_id = ids[1];
     if (r < 0)
@@ -168,11 +174,8 @@ int prove_once(struct enrollment *enrollment) {
 }
 
 int prove_identity(struct enrollment *enrollment, uint64_t patience_ms) {
-    char *ids[2] = {NULL, NULL}, *thing_name = enrollment->held.thing_name;
-    /* Where the cloud has not told the thing's name the operator may have. */
-    if (thing_name[0] == '\0' && expand_thing_name(enrollment, thing_name) < 0)
-        return -1;
-    int r = list_client_ids(enrollment, thing_name, ids, enrollment->failure);
+    char *ids[2] = {NULL, NULL};
+    int r = name_thing(enrollment, ids);
     AUTO_FREE char *own_id = ids[0];
     AUTO_FREE char *bare_id = ids[1];
     if (r < 0)
