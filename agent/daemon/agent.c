@@ -82,6 +82,11 @@ static void notify_state(const struct agent *agent) {
     }
 }
 
+static void show_methods(struct agent *agent) {
+    memcpy(agent->status.methods, agent->methods.states, sizeof agent->status.methods);
+    agent->status.method_count = agent->methods.count;
+}
+
 /* The only writer of the state. */
 void agent_set_state(struct agent *agent, enum agent_state state) {
     struct status *status = &agent->status;
@@ -91,8 +96,7 @@ void agent_set_state(struct agent *agent, enum agent_state state) {
     status_set_text(status->step, sizeof status->step, "");
     if (state != STATE_PROVISIONED)
         status_set_text(status->method, sizeof status->method, methods_name(&agent->methods));
-    memcpy(status->methods, agent->methods.states, sizeof status->methods);
-    status->method_count = agent->methods.count;
+    show_methods(agent);
     switch (state) {
     case STATE_CHECKING:
     case STATE_ENROLLING:
@@ -354,6 +358,7 @@ static enum agent_answer reload(struct agent *agent, struct failure *failure) {
     }
     log_message(LOG_NOTICE, "the configuration was read again");
     methods_forget(&agent->methods);
+    show_methods(agent);
     bus_publish(agent->bus, &agent->status);
     if (waiting && !agent->stopping) {
         attempts_forget(&agent->attempts);
