@@ -181,8 +181,9 @@ void agent_attempt_failed(struct agent *agent, const struct failure *failure, en
     struct attempt_end end = attempts_fail(&agent->attempts, settings_of(agent), row, failure->retry_after_s);
     agent->resuming = false;
     agent_describe(failure, detail);
-    log_message(LOG_ERR, "attempt %u to %s failed: %s (next in %.1f s)", end.number, what_failed(agent), detail,
-                (double)end.delay_ms / 1000);
+    log_event(schedule_needs_operator(row) ? LOG_EVENT_NEEDS_OPERATOR : LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR,
+              "attempt %u to %s failed: %s (next in %.1f s)", end.number, what_failed(agent), detail,
+              (double)end.delay_ms / 1000);
     agent_set_error(agent, failure);
     if (enrolling)
         store_discard(agent->environment.store);
@@ -210,8 +211,8 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
     status->generation = store_current(agent->environment.store);
     status->credential_directory = agent->environment.credential_directory;
     status->attempt = 0;
-    log_message(LOG_NOTICE, "provisioned: thing \"%s\", certificate %s, generation %u", identity->thing_name,
-                identity->certificate_id, status->generation);
+    log_event(LOG_EVENT_PROVISIONED, NULL, LOG_NOTICE, "provisioned: thing \"%s\", certificate %s, generation %u",
+              identity->thing_name, identity->certificate_id, status->generation);
     agent_set_state(agent, STATE_PROVISIONED);
     announce_identity(agent);
     agent_end_operation(agent, "done", "");

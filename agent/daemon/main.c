@@ -92,7 +92,8 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
     if (info->ssi_signo != SIGHUP)
         agent_stop(agent);
     else if (agent_reload(agent, &failure) != ANSWER_YES)
-        log_message(LOG_ERR, "the configuration stays as it was: %s", failure.message);
+        log_event(LOG_EVENT_CONFIGURATION_REFUSED, &failure, LOG_ERR, "the configuration stays as it was: %s",
+                  failure.message);
     return 0;
 }
 

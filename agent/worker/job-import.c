@@ -127,11 +127,11 @@ static void note_what_may_surprise(const struct chain *chain, int64_t now, bool 
         }
 }
 
-static int judge(const struct import *import) {
+static int judge(const struct import *import, const struct message *job) {
     size_t size = 0;
     const uint8_t *public_key = key_public_der(import->key, &size);
     int64_t now = (int64_t)time(NULL);
-    bool is_synchronised = clock_is_synchronised();
+    bool is_synchronised = clock_is_synchronised(job);
     report_step(STEP_CERTIFICATE);
     if (chain_judge(&import->chain, public_key, size,
                     import->key_pem != NULL ? "the private key that came along" : "the staged key",
@@ -224,7 +224,7 @@ static int run(struct import *import, const struct message *job, struct message 
     if (job->files[FILE_IDENTITY] >= 0) {
         if (compare_with_identity(import, job) < 0)
             return -1;
-    } else if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import) < 0 || take_key(import) < 0 ||
+    } else if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import, job) < 0 || take_key(import) < 0 ||
                take_certificate(import) < 0)
         return -1;
     if (message_add(result, JOB_KEY_CERTIFICATE_ID, import->chain.certificates[0].id) < 0)

@@ -51,7 +51,7 @@ void start(const char *workers) {
         .event = world.event,
         .store = world.store,
         .runtime = world.runtime,
-        .launch = {.program = "/proc/self/exe", .sockets = "/nonexistent"},
+        .launch = {.program = world.by_sockets ? NULL : "/proc/self/exe", .sockets = "/nonexistent"},
         .configuration_path = world.configuration_path,
         .credential_directory = world.current,
     };

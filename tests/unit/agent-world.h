@@ -8,6 +8,7 @@
 #define PATIENCE_S 20
 
 struct world {
+    bool by_sockets; /* workers are looked for behind sockets that are not there */
     char top[64];
     int top_fd;
     char state_path[80], configuration_path[80], record_path[80], current[96];

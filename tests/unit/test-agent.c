@@ -394,6 +394,27 @@ static void test_resume(void) {
     tear_down();
 }
 
+/* The unit of the worker: credentials are for the methods whose settings name one. */
+static void expect_unit(const char *method_settings, const char *unit) {
+    char text[1024];
+    snprintf(text, sizeof text, "%s[fleet-claim]\n%s", slow_configuration, method_settings);
+    set_up(text);
+    world.by_sockets = true;
+    start("");
+    world.by_sockets = false;
+    expect_state(is_waiting, STATE_BACKOFF);
+    expect_error("internal", unit);
+    tear_down();
+}
+
+static void test_units(void) {
+    expect_unit("PrivateKey=/claim.key\n", "is enrolld-worker.socket active?");
+    expect_unit("PrivateKey=credential:claim-key\n", "is enrolld-claim.socket active?");
+    expect_unit("Parameter.Token=credential:token\n", "is enrolld-claim.socket active?");
+    expect_unit("PrivateKey=credential:claim-key\nPrivateKey=/claim.key\n", "is enrolld-worker.socket active?");
+    expect_unit("[other]\nPrivateKey=credential:claim-key\n", "is enrolld-worker.socket active?");
+}
+
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"the first enrolment", test_first_enrolment},
@@ -420,6 +441,7 @@ int main(int argc, char **argv) {
         {"the checkpoint stays after a failure", test_checkpoint_stays_with_failure},
         {"the checkpoint goes when it leads nowhere", test_checkpoint_goes_when_lost},
         {"an attempt goes on with another worker, once", test_resume},
+        {"credentials are for methods that name one", test_units},
         {NULL, NULL},
     };
     sigset_t mask;
