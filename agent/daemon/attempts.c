@@ -7,6 +7,9 @@
 #include <sys/random.h>
 #include <time.h>
 
+/* Up to four times the first span. */
+#define SOON_ATTEMPT 3
+
 /* Until there is a configuration that says otherwise. */
 static const struct retry_range unconfigured_range = {.base_ms = 5 * 60 * 1000, .cap_ms = 60 * 60 * 1000};
 
@@ -77,6 +80,10 @@ struct attempt_end attempts_fail(struct attempts *attempts, const struct setting
     attempts->retry = (struct retry){.attempts = end.number, .class = row, .next_usec = end.next_usec};
     save(attempts);
     return end;
+}
+
+uint64_t attempts_soon_ms(const struct settings *settings) {
+    return schedule_delay_ms(range_of(settings, FAILURE_NETWORK), SOON_ATTEMPT, 0, random_number());
 }
 
 void attempts_forget(struct attempts *attempts) {

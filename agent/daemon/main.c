@@ -5,6 +5,7 @@
 #include "daemon/bus.h"
 #include "daemon/check.h"
 #include "daemon/log.h"
+#include "daemon/network.h"
 #include "daemon/runtime.h"
 #include "daemon/store.h"
 
@@ -146,6 +147,7 @@ static int run_agent(const char *configuration, sd_event *event, struct store *s
         .event = event,
         .store = store,
         .runtime = runtime,
+        .route = network_open(),
         .launch = {.program = getenv("ENROLLD_WORKER"), .sockets = LAUNCH_SOCKETS},
         .configuration_path = configuration,
         .credential_directory = current,

@@ -53,6 +53,13 @@ def settings(name, section):
     return found
 
 
+def socket_groups():
+    """The mask of the groups that the daemon asks for where it opens the socket itself (rtnetlink(7))."""
+    bits = {"IPV4_IFADDR": 0x10, "IPV4_ROUTE": 0x40, "IPV6_IFADDR": 0x100, "IPV6_ROUTE": 0x400, "LINK": 1}
+    names = re.findall(r"RTMGRP_(\w+)", (SOURCE_DIR / "agent/daemon/network.c").read_text())
+    return sum(bits[name] for name in names)
+
+
 class Units(harness.TestCase):
     def units(self):
         return sorted(path for path in unit_directory().iterdir() if path.is_file())
@@ -139,13 +146,22 @@ class Units(harness.TestCase):
         (directory,) = re.findall(r'#define LAUNCH_SOCKETS "(.*)"', source)
         names = set(re.findall(r'#define LAUNCH_\w+ "(\w+)"', source))
         self.assertEqual({path.name for path in unit_directory().glob("*.socket")},
-                         {f"enrolld-{name}.socket" for name in names})
+                         {f"enrolld-{name}.socket" for name in {*names, "network"}})
         for name in names:
             text = (unit_directory() / f"enrolld-{name}.socket").read_text()
             for line in (f"ListenSequentialPacket={directory}/{name}", "Accept=yes", "SocketUser=enrolld",
                          "SocketMode=0600"):
                 self.assertIn(f"\n{line}\n", text, name)
             self.assertIn(f"enrolld-{name}.socket", " ".join(settings("enrolld.service", "Unit")["Requires"]))
+
+    def test_network(self):
+        """By the name under which the daemon looks for it; and it starts no daemon that was stopped."""
+        text = (unit_directory() / "enrolld-network.socket").read_text()
+        (name,) = re.findall(r'#define SOCKET_NAME "(.*)" ', (SOURCE_DIR / "agent/daemon/network.c").read_text())
+        groups = socket_groups()
+        for line in (f"FileDescriptorName={name}", f"ListenNetlink=route {groups}", "PartOf=enrolld.service"):
+            self.assertIn(f"\n{line}\n", text)
+        self.assertEqual(settings("enrolld.service", "Service")["Sockets"], ["enrolld-network.socket"])
 
     def test_activation(self):
         """The bus name belongs to the unit that the bus starts for it."""

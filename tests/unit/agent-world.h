@@ -15,6 +15,7 @@ struct world {
     sd_event *event;
     struct store *store;
     int runtime;
+    int route; /* what the next agent takes for the kernel's socket, -1 for none */
     struct agent *agent;
 };
 
