@@ -14,7 +14,7 @@ import time
 
 import harness
 from gateway import Gateway
-from harness import DEADLINE, SOURCE_DIR, built, wait_for
+from harness import BUILD_DIR, DEADLINE, SOURCE_DIR, built, wait_for
 from installation import Installation, run
 from mqtt_client import Client
 from parts import Cloud, Tpm
