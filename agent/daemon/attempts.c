@@ -7,8 +7,9 @@
 #include <sys/random.h>
 #include <time.h>
 
-/* Up to four times the first span. */
+/* Up to four times the first span, or this. */
 #define SOON_ATTEMPT 3
+#define SOON_MS 8000
 
 /* Until there is a configuration that says otherwise. */
 static const struct retry_range unconfigured_range = {.base_ms = 5 * 60 * 1000, .cap_ms = 60 * 60 * 1000};
@@ -83,7 +84,10 @@ struct attempt_end attempts_fail(struct attempts *attempts, const struct setting
 }
 
 uint64_t attempts_soon_ms(const struct settings *settings) {
-    return schedule_delay_ms(range_of(settings, FAILURE_NETWORK), SOON_ATTEMPT, 0, random_number());
+    struct retry_range soon = *range_of(settings, FAILURE_NETWORK);
+    if (soon.cap_ms > SOON_MS)
+        soon.cap_ms = SOON_MS;
+    return schedule_delay_ms(&soon, SOON_ATTEMPT, 0, random_number());
 }
 
 void attempts_forget(struct attempts *attempts) {
