@@ -16,6 +16,7 @@
 #define JOB_KEY_GENERATION "GENERATION" /* the number the new identity will get */
 #define JOB_KEY_WAITED "WAITED"         /* enroll: seconds since the cloud has answered "not yet" for the first time */
 #define JOB_KEY_SUBJECT "SUBJECT"       /* request: in place of the configured one; optional */
+#define JOB_KEY_SYNCHRONISED "SYNCHRONISED" /* "yes" or "no": has somebody set the clock? By hand: not there */
 
 /* Keys of progress. */
 #define JOB_KEY_STEP "STEP" /* common/step.h; with CLASS= and MESSAGE=: why it is asked again */

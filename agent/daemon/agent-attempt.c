@@ -131,12 +131,27 @@ static void on_enroll_ended(const struct job_outcome *outcome, void *data) {
         agent_attempt_failed(agent, &failure, failure.class, false);
 }
 
+/* Whether the section of a method names a credential: these are given to enrolld-claim@.service alone, so that one that
+ * cannot be opened (systemd then starts no unit that has it) stops no method that does without. */
+static bool needs_credentials(const struct agent *agent, const char *method) {
+    static const char scheme[] = "credential:";
+    const struct configuration *configuration = agent->configuration;
+    for (size_t i = 0; i < configuration->count; i++) {
+        const struct configuration_entry *entry = &configuration->entries[i];
+        if (strcmp(entry->section, method) == 0 && strncmp(entry->value, scheme, sizeof scheme - 1) == 0 &&
+            configuration_find(configuration, method, entry->key) == entry)
+            return true;
+    }
+    return false;
+}
+
 static int start_enroll(struct agent *agent, struct failure *failure) {
     struct store *store = agent->environment.store;
     struct job_request request = {
         .verb = VERB_ENROLL,
         .generation = store_next(store),
         .method = methods_name(&agent->methods),
+        .credentials = needs_credentials(agent, methods_name(&agent->methods)),
         .waited_s = methods_waited_s(&agent->methods, agent_boottime_usec()),
         .deadline_usec = JOB_ENROLL_DEADLINE_USEC + 2 * agent->settings.propagation_ms * 1000,
     };
@@ -196,7 +211,7 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
     }
     agent_describe(&outcome->failure, detail);
     agent->lost_generation = store_current(agent->environment.store);
-    log_message(LOG_ERR, "identity %u is lost: %s", agent->lost_generation, detail);
+    log_event(LOG_EVENT_LOST, &outcome->failure, LOG_ERR, "identity %u is lost: %s", agent->lost_generation, detail);
     agent_set_error(agent, &outcome->failure);
     if (agent->verb == VERB_ENROLL) {
         runtime_set_lost(agent->environment.runtime);

@@ -7,6 +7,7 @@
 #include "daemon/attempts.h"
 #include "daemon/job.h"
 #include "daemon/methods.h"
+#include "daemon/network.h"
 
 /* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). */
 #define QUIET_USEC 1000000ULL
@@ -44,9 +45,11 @@ struct agent {
     void *listed_data;
     sd_event_source *timer;
     sd_event_source *stop_timer;
-    uint64_t enroll_ended_usec; /* CLOCK_BOOTTIME, 0: none has since the start */
-    bool resumed;               /* this method has gone on with another worker */
-    bool resuming;              /* the next worker of this attempt is to be started when the timer ends */
+    struct network *network;     /* NULL: its changes are not seen */
+    uint64_t network_quiet_usec; /* CLOCK_BOOTTIME: until then they bring no other attempt forward */
+    uint64_t enroll_ended_usec;  /* CLOCK_BOOTTIME, 0: none has since the start */
+    bool resumed;                /* this method has gone on with another worker */
+    bool resuming;               /* the next worker of this attempt is to be started when the timer ends */
     bool stopping;
 };
 

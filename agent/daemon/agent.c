@@ -14,6 +14,8 @@
 #include <time.h>
 
 #define STOP_USEC 1000000ULL
+/* Between two attempts that changes of the network bring forward. */
+#define NETWORK_QUIET_USEC 30000000ULL
 
 static uint64_t clock_usec(clockid_t clock) {
     struct timespec now;
@@ -101,16 +103,19 @@ void agent_set_state(struct agent *agent, enum agent_state state) {
     case STATE_CHECKING:
     case STATE_ENROLLING:
         status->next_attempt_usec = 0;
+        network_listen(agent->network, false);
         break;
     case STATE_BACKOFF:
     case STATE_FAILED: {
         uint64_t now = now_usec();
         bool waits = status->next_attempt_usec > now && !task_waits(agent);
         agent_arm_timer(agent, waits ? status->next_attempt_usec - now : 0);
+        network_listen(agent->network, state == STATE_BACKOFF);
         break;
     }
     case STATE_PROVISIONED:
         status->next_attempt_usec = 0;
+        network_listen(agent->network, false);
         runtime_set_provisioned(agent->environment.runtime, status->generation);
         break;
     }
@@ -185,8 +190,9 @@ void agent_attempt_failed(struct agent *agent, const struct failure *failure, en
     struct attempt_end end = attempts_fail(&agent->attempts, settings_of(agent), row, failure->retry_after_s);
     agent->resuming = false;
     agent_describe(failure, detail);
-    log_message(LOG_ERR, "attempt %u to %s failed: %s (next in %.1f s)", end.number, what_failed(agent), detail,
-                (double)end.delay_ms / 1000);
+    log_event(schedule_needs_operator(row) ? LOG_EVENT_NEEDS_OPERATOR : LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR,
+              "attempt %u to %s failed: %s (next in %.1f s)", end.number, what_failed(agent), detail,
+              (double)end.delay_ms / 1000);
     agent_set_error(agent, failure);
     if (enrolling)
         store_discard(agent->environment.store);
@@ -214,8 +220,8 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
     status->generation = store_current(agent->environment.store);
     status->credential_directory = agent->environment.credential_directory;
     status->attempt = 0;
-    log_message(LOG_NOTICE, "provisioned: thing \"%s\", certificate %s, generation %u", identity->thing_name,
-                identity->certificate_id, status->generation);
+    log_event(LOG_EVENT_PROVISIONED, NULL, LOG_NOTICE, "provisioned: thing \"%s\", certificate %s, generation %u",
+              identity->thing_name, identity->certificate_id, status->generation);
     agent_set_state(agent, STATE_PROVISIONED);
     announce_identity(agent);
     agent_end_operation(agent, "done", "");
@@ -300,6 +306,27 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
     else
         attempt_enroll(agent);
     return 0;
+}
+
+/* What a changed network may have mended is tried soon: not at once, for the rest of it comes after the first address,
+ * and a fleet whose provider is back must spread; and seldom, as some networks change all the time. What the cloud has
+ * answered is no matter of the network. */
+static void on_network_changed(void *data) {
+    struct agent *agent = data;
+    struct status *status = &agent->status;
+    uint64_t boottime = agent_boottime_usec(), now = now_usec();
+    if (agent_has_identity(agent) || agent->attempts.retry.class != FAILURE_NETWORK)
+        return;
+    uint64_t wait = attempts_soon_ms(settings_of(agent)) * 1000;
+    if (agent->network_quiet_usec > boottime + wait)
+        wait = agent->network_quiet_usec - boottime;
+    if (now + wait >= status->next_attempt_usec)
+        return;
+    agent->network_quiet_usec = boottime + wait + NETWORK_QUIET_USEC;
+    log_message(LOG_INFO, "the network has changed: the next attempt comes in %.1f s", (double)wait / 1e6);
+    status->next_attempt_usec = now + wait;
+    agent_arm_timer(agent, wait);
+    bus_publish(agent->bus, status);
 }
 
 /* --- requests --- */
@@ -403,8 +430,18 @@ static bool has_staged(const struct agent *agent) {
     return store_open_kept(agent->environment.store, STORE_STAGED, &file, &ignored) == 0 && file >= 0;
 }
 
+static void watch_network(struct agent *agent) {
+    const struct agent_environment *environment = &agent->environment;
+    int r = environment->route;
+    if (r >= 0)
+        r = network_new(environment->event, environment->route, on_network_changed, agent, &agent->network);
+    if (r < 0)
+        log_message(LOG_WARNING, "changes of the network are not seen: %s", strerror(-r));
+}
+
 void agent_start(struct agent *agent) {
     struct failure failure, before;
+    watch_network(agent);
     int r = agent_load_configuration(agent, &failure);
     agent->known_generation = store_current(agent->environment.store);
     if (attempts_load(&agent->attempts, settings_of(agent), &before))
@@ -439,6 +476,7 @@ struct agent *agent_free(struct agent *agent) {
     free(agent->request_pem);
     sd_event_source_disable_unref(agent->timer);
     sd_event_source_disable_unref(agent->stop_timer);
+    network_free(agent->network);
     configuration_free(agent->configuration);
     free(agent);
     return NULL;

@@ -27,6 +27,7 @@ struct agent_environment {
     sd_event *event;
     struct store *store;
     int runtime; /* runtime.h, or a negative number for none */
+    int route;   /* network.h, or a negative number for none; the agent's own from agent_start() on */
     struct launch launch;
     const char *configuration_path;   /* NULL: the usual places */
     const char *credential_directory; /* the path of `current` */

@@ -7,6 +7,10 @@
 #include <sys/random.h>
 #include <time.h>
 
+/* Up to four times the first span, or this. */
+#define SOON_ATTEMPT 3
+#define SOON_MS 8000
+
 /* Until there is a configuration that says otherwise. */
 static const struct retry_range unconfigured_range = {.base_ms = 5 * 60 * 1000, .cap_ms = 60 * 60 * 1000};
 
@@ -77,6 +81,13 @@ struct attempt_end attempts_fail(struct attempts *attempts, const struct setting
     attempts->retry = (struct retry){.attempts = end.number, .class = row, .next_usec = end.next_usec};
     save(attempts);
     return end;
+}
+
+uint64_t attempts_soon_ms(const struct settings *settings) {
+    struct retry_range soon = *range_of(settings, FAILURE_NETWORK);
+    if (soon.cap_ms > SOON_MS)
+        soon.cap_ms = SOON_MS;
+    return schedule_delay_ms(&soon, SOON_ATTEMPT, 0, random_number());
 }
 
 void attempts_forget(struct attempts *attempts) {

@@ -31,6 +31,9 @@ int attempts_begin(struct attempts *attempts, struct failure *failure);
 struct attempt_end attempts_fail(struct attempts *attempts, const struct settings *settings, enum failure_class row,
                                  uint32_t retry_after_s);
 
+/* A short wait, random, for an attempt that there is a new reason for. */
+uint64_t attempts_soon_ms(const struct settings *settings);
+
 /* None has failed. */
 void attempts_forget(struct attempts *attempts);
 

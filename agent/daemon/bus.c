@@ -5,6 +5,7 @@
 #include "common/text.h"
 #include "daemon/agent.h"
 #include "daemon/group.h"
+#include "daemon/log-control.h"
 #include "daemon/log.h"
 
 #include <systemd/sd-bus.h>
@@ -456,6 +457,8 @@ static int set_up(struct bus *bus, sd_event *event) {
         r = sd_bus_attach_event(bus->bus, event, SD_EVENT_PRIORITY_NORMAL);
     if (r >= 0)
         r = sd_bus_add_object_vtable(bus->bus, NULL, BUS_PATH, BUS_INTERFACE, vtable, bus);
+    if (r >= 0)
+        r = log_control_open(bus->bus, authorize);
     if (r >= 0)
         r = sd_bus_match_signal(bus->bus, NULL, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
                                 "NameLost", on_name_lost, bus);

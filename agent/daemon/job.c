@@ -3,6 +3,7 @@
 #include "common/cleanup.h"
 #include "common/job.h"
 #include "common/step.h"
+#include "common/synchronisation.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -421,6 +422,8 @@ static int send_job(const struct job *job, int files[FILE_ROLE_COUNT], struct fa
     r = message_add(&message, JOB_KEY_VERB, job_verb_name(job->request.verb));
     if (r == 0)
         r = message_add_number(&message, JOB_KEY_GENERATION, job->request.generation);
+    if (r == 0)
+        r = message_add(&message, JOB_KEY_SYNCHRONISED, synchronisation_is_there() ? "yes" : "no");
     if (r == 0 && job->request.method != NULL)
         r = message_add(&message, JOB_KEY_METHOD, job->request.method);
     if (r == 0 && job->request.verb == VERB_ENROLL)
@@ -471,9 +474,16 @@ static int watch(sd_event *event, struct job *job) {
     return r;
 }
 
+/* Each with a sandbox of its own: only an enrolment has a network, and only one that needs them has credentials. */
+static const char *socket_name(const struct job_request *request) {
+    if (request->verb != VERB_ENROLL)
+        return LAUNCH_CHECK;
+    return request->credentials ? LAUNCH_CLAIM : LAUNCH_WORKER;
+}
+
 static int start(sd_event *event, const struct launch *launch, struct job *job, int files[FILE_ROLE_COUNT],
                  struct failure *failure) {
-    const char *name = job->request.verb == VERB_ENROLL ? LAUNCH_CLAIM : LAUNCH_CHECK;
+    const char *name = socket_name(&job->request);
     if (launch_worker(launch, name, &job->channel, &job->pid, failure) < 0)
         return -1;
     job->socket = job->pid == 0 ? name : NULL;

@@ -14,8 +14,9 @@ struct launch {
 };
 
 /* The name of a socket below that directory, of the unit enrolld-NAME.socket and its template enrolld-NAME@.service,
- * each with a sandbox of its own: "check" has no network and no secrets, "claim" both. */
+ * each with a sandbox of its own: "check" has no network and no secrets, "worker" a network, "claim" both. */
 #define LAUNCH_CHECK "check"
+#define LAUNCH_WORKER "worker"
 #define LAUNCH_CLAIM "claim"
 
 /* Gets a worker. *ret_channel is the daemon's end, non-blocking; *ret_pid the child, which the caller reaps, or 0 if

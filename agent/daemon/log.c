@@ -1,37 +1,121 @@
+#define SD_JOURNAL_SUPPRESS_LOCATION /* before the header: no CODE_FILE= and the like */
 #include "daemon/log.h"
 
 #include "common/text.h"
 
+#include <systemd/sd-journal.h>
+
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-static bool is_journal;
+#define TEXT_MAX 1280
+#define FIELDS_MAX 5
+
+static enum log_target log_target;
+static int log_level = LOG_INFO;
+
+/* As in systemd/enrolld.catalog. */
+static const char *message_id(enum log_event event) {
+    switch (event) {
+    case LOG_EVENT_NONE:
+        return NULL;
+    case LOG_EVENT_PROVISIONED:
+        return "2353dfb52b4d4e99a635a0bdc177863e";
+    case LOG_EVENT_LOST:
+        return "3218889db726451b8916469e8ac92d04";
+    case LOG_EVENT_ATTEMPT_FAILED:
+        return "034b9725ed7d4ac8bbd5aac08d4530e4";
+    case LOG_EVENT_NEEDS_OPERATOR:
+        return "8930220396094092a617b95d7e47a99d";
+    case LOG_EVENT_CONFIGURATION_REFUSED:
+        return "67bde486123442cc98f53075459ad576";
+    }
+    return NULL;
+}
 
 /* The variable alone is not enough: standard error may have been redirected since (systemd.exec(5)). */
 void log_open(void) {
     const char *stream = getenv("JOURNAL_STREAM");
     char own[64];
     struct stat status;
+    log_target = LOG_TARGET_CONSOLE;
     if (stream == NULL || fstat(STDERR_FILENO, &status) < 0)
         return;
     snprintf(own, sizeof own, "%llu:%llu", (unsigned long long)status.st_dev, (unsigned long long)status.st_ino);
-    is_journal = strcmp(stream, own) == 0;
+    if (strcmp(stream, own) == 0)
+        log_target = LOG_TARGET_JOURNAL;
+}
+
+void log_set_target(enum log_target target) {
+    log_target = target;
+}
+
+enum log_target log_get_target(void) {
+    return log_target;
+}
+
+void log_set_level(int level) {
+    log_level = level;
+}
+
+int log_get_level(void) {
+    return log_level;
+}
+
+struct fields {
+    struct iovec vectors[FIELDS_MAX];
+    char texts[FIELDS_MAX][TEXT_MAX + 8];
+    int count;
+};
+
+__attribute__((format(printf, 2, 3))) static void add_field(struct fields *fields, const char *format, ...) {
+    char *text = fields->texts[fields->count];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof fields->texts[0], format, arguments);
+    va_end(arguments);
+    fields->vectors[fields->count++] = (struct iovec){text, strlen(text)};
+}
+
+static int send_to_journal(int priority, enum log_event event, const struct failure *failure, const char *text) {
+    struct fields fields = {.count = 0};
+    add_field(&fields, "MESSAGE=%s", text);
+    add_field(&fields, "PRIORITY=%d", priority);
+    if (event != LOG_EVENT_NONE)
+        add_field(&fields, "MESSAGE_ID=%s", message_id(event));
+    if (failure != NULL) {
+        add_field(&fields, "ENROLLD_CLASS=%s", failure_class_name(failure->class));
+        add_field(&fields, "ENROLLD_STEP=%s", failure->step);
+    }
+    return sd_journal_sendv(fields.vectors, fields.count);
+}
+
+static void write_line(int priority, enum log_event event, const struct failure *failure, const char *format,
+                       va_list arguments) {
+    char text[TEXT_MAX];
+    if (priority > log_level)
+        return;
+    vsnprintf(text, sizeof text, format, arguments);
+    text_make_printable(text);
+    if (log_target == LOG_TARGET_CONSOLE || send_to_journal(priority, event, failure, text) < 0)
+        fprintf(stderr, "enrolld: %s\n", text);
 }
 
 void log_message(int priority, const char *format, ...) {
-    char text[1280];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    write_line(priority, LOG_EVENT_NONE, NULL, format, arguments);
     va_end(arguments);
-    text_make_printable(text);
-    if (is_journal)
-        fprintf(stderr, "<%d>%s\n", priority, text);
-    else
-        fprintf(stderr, "enrolld: %s\n", text);
+}
+
+void log_event(enum log_event event, const struct failure *failure, int priority, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    write_line(priority, event, failure, format, arguments);
+    va_end(arguments);
 }

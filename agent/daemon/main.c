@@ -5,6 +5,7 @@
 #include "daemon/bus.h"
 #include "daemon/check.h"
 #include "daemon/log.h"
+#include "daemon/network.h"
 #include "daemon/runtime.h"
 #include "daemon/store.h"
 
@@ -92,7 +93,8 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
     if (info->ssi_signo != SIGHUP)
         agent_stop(agent);
     else if (agent_reload(agent, &failure) != ANSWER_YES)
-        log_message(LOG_ERR, "the configuration stays as it was: %s", failure.message);
+        log_event(LOG_EVENT_CONFIGURATION_REFUSED, &failure, LOG_ERR, "the configuration stays as it was: %s",
+                  failure.message);
     return 0;
 }
 
@@ -145,6 +147,7 @@ static int run_agent(const char *configuration, sd_event *event, struct store *s
         .event = event,
         .store = store,
         .runtime = runtime,
+        .route = network_open(),
         .launch = {.program = getenv("ENROLLD_WORKER"), .sockets = LAUNCH_SOCKETS},
         .configuration_path = configuration,
         .credential_directory = current,

@@ -1,12 +1,15 @@
 #include "worker/clock.h"
 
+#include "common/job.h"
+#include "common/synchronisation.h"
+
 #include <stdio.h>
-#include <sys/timex.h>
+#include <string.h>
 #include <time.h>
 
-bool clock_is_synchronised(void) {
-    struct timex clock = {0};
-    return adjtimex(&clock) >= 0 && (clock.status & STA_UNSYNC) == 0;
+bool clock_is_synchronised(const struct message *job) {
+    const char *told = message_get(job, JOB_KEY_SYNCHRONISED);
+    return told != NULL ? strcmp(told, "yes") == 0 : synchronisation_is_there();
 }
 
 void clock_print(int64_t seconds, char text[CLOCK_TEXT_SIZE]) {

@@ -152,10 +152,11 @@ static int check_key(struct check *check, const struct settings *settings, const
 }
 
 /* A clock that nobody has set yet never declares an identity expired. */
-static int check_dates(const struct certificate *certificate, const char **lost, struct failure *failure) {
+static int check_dates(const struct message *job, const struct certificate *certificate, const char **lost,
+                       struct failure *failure) {
     char date[CLOCK_TEXT_SIZE];
     int64_t now = (int64_t)time(NULL);
-    if (!clock_is_synchronised())
+    if (!clock_is_synchronised(job))
         return 0;
     if (now > certificate->not_after) {
         *lost = JOB_LOST_YES;
@@ -203,7 +204,7 @@ int job_check(struct message *job, struct message *result, const char **lost, st
     if (r == 0)
         r = check_key(&check, &settings, lost, failure);
     if (r == 0)
-        r = check_dates(&check.certificate, lost, failure);
+        r = check_dates(job, &check.certificate, lost, failure);
     if (r == 0)
         r = fill_facts(&check, result, failure);
     check_clear(&check);

@@ -132,11 +132,11 @@ static const char *key_words(const struct import *import) {
     return import->staged.request_pem != NULL ? "this device's request" : "the key that was imported before";
 }
 
-static int judge(const struct import *import) {
+static int judge(const struct import *import, const struct message *job) {
     size_t size = 0;
     const uint8_t *public_key = key_public_der(import->key, &size);
     int64_t now = (int64_t)time(NULL);
-    bool is_synchronised = clock_is_synchronised();
+    bool is_synchronised = clock_is_synchronised(job);
     report_step(STEP_CERTIFICATE);
     if (chain_judge(&import->chain, public_key, size, key_words(import), import->failure) < 0 ||
         chain_judge_dates(&import->chain.certificates[0], now, is_synchronised, import->failure) < 0 ||
@@ -231,7 +231,7 @@ static int run(struct import *import, const struct message *job, struct message 
     if (is_provisioned) {
         if (compare_with_identity(import, job) < 0)
             return -1;
-    } else if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import) < 0 || take_key(import) < 0 ||
+    } else if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import, job) < 0 || take_key(import) < 0 ||
                take_certificate(import) < 0)
         return -1;
     if (message_add(result, JOB_KEY_CERTIFICATE_ID, import->chain.certificates[0].id) < 0)

@@ -109,14 +109,22 @@ class Permissions(harness.TestCase):
             self.assertEqual((done.returncode, done.stdout), (1, ""), method)
             self.assertRegex(done.stderr, "(Only|is for) root and members of the group enrolld-admin", method)
             self.assertEqual(done.stderr.count("enrolld-admin"), 1, done.stderr)
+        self.assertIn("org.freedesktop.DBus.Error.AccessDenied", self.set_log_level(groups, "debug").stderr)
         words = (f"string:{INTERFACE}", "string:State", "variant:string:provisioned")
         done = self.call(groups, f"{PROPERTIES}.Set", *words)
         self.assertRegex(done.stderr, r"org\.freedesktop\.DBus\.Error\.(AccessDenied|PropertyReadOnly)")
+
+    def set_log_level(self, groups, level):
+        send = ["dbus-send", f"--bus={self.gateway.bus.address}", "--print-reply", f"--dest={NAME}"]
+        words = ["string:org.freedesktop.LogControl1", "string:LogLevel", f"variant:string:{level}"]
+        return self.run_as(groups, *send, "/org/freedesktop/LogControl1", f"{PROPERTIES}.Set", *words)
 
     def assertControls(self, groups):
         done = self.call(groups, f"{INTERFACE}.Cancel", "uint32:77")
         self.assertIn("org.enrolld1.Error.NoSuchJob", done.stderr)
         done = self.call(groups, f"{INTERFACE}.Reload")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        done = self.set_log_level(groups, "notice")
         self.assertEqual(done.returncode, 0, done.stderr)
         done = self.call(groups, f"{INTERFACE}.Enroll")
         self.assertIn("org.enrolld1.Error.AlreadyProvisioned", done.stderr)

@@ -18,6 +18,7 @@ import harness
 from authority import Authority, certificate_id
 from gateway import Gateway
 from harness import BUILD_DIR, DEADLINE, SOURCE_DIR, built, wait_for
+from installation import Installation, run
 from mqtt_client import Client
 from parts import Cloud, Tpm
 
@@ -35,45 +36,6 @@ def load_service():
 
 
 service = load_service()
-
-
-def run(*words, environment=None, **options):
-    """Runs a command that must succeed; returns what it printed."""
-    done = subprocess.run(
-        [str(word) for word in words], env=environment, capture_output=True, text=True, timeout=4 * DEADLINE, **options
-    )
-    if done.returncode != 0:
-        raise AssertionError(f"{words[0]}: {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-class Installation:
-    """What `make install` puts below a directory, once for all tests."""
-
-    directory = None
-
-    @classmethod
-    def get(cls):
-        if cls.directory is None:
-            cls.directory = pathlib.Path(tempfile.mkdtemp(prefix="enrolld-installed-"))
-            environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-            run("make", "-C", BUILD_DIR, "install", f"DESTDIR={cls.directory}", environment=environment)
-        return cls.directory
-
-    @classmethod
-    def remove(cls):
-        if cls.directory is not None:
-            shutil.rmtree(cls.directory)
-
-    @classmethod
-    def environment(cls):
-        """For pkg-config: as if the directory were the root."""
-        (path,) = cls.get().rglob("enrolld-plugin.pc")
-        return os.environ | {"PKG_CONFIG_PATH": f"{path.parent}:{os.environ.get('PKG_CONFIG_PATH', '')}"}
-
-    @classmethod
-    def pkg_config(cls, *words):
-        return run("pkg-config", "--define-prefix", *words, environment=cls.environment()).split()
 
 
 def compile_plugin(source, target, *words):

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-struct world world;
+struct world world = {.route = -1};
 
 const char good_configuration[] = "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
                                   "[Retry]\nNetwork=20ms 40ms\nDenied=20ms 40ms\nInvalid=20ms 40ms\n"
@@ -51,7 +51,8 @@ void start(const char *workers) {
         .event = world.event,
         .store = world.store,
         .runtime = world.runtime,
-        .launch = {.program = "/proc/self/exe", .sockets = "/nonexistent"},
+        .route = take_fd(&world.route),
+        .launch = {.program = world.by_sockets ? NULL : "/proc/self/exe", .sockets = "/nonexistent"},
         .configuration_path = world.configuration_path,
         .credential_directory = world.current,
     };

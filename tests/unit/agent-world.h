@@ -8,12 +8,14 @@
 #define PATIENCE_S 20
 
 struct world {
+    bool by_sockets; /* workers are looked for behind sockets that are not there */
     char top[64];
     int top_fd;
     char state_path[80], configuration_path[80], record_path[80], current[96];
     sd_event *event;
     struct store *store;
     int runtime;
+    int route; /* what the next agent takes for the kernel's socket, -1 for none */
     struct agent *agent;
 };
 

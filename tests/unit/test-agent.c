@@ -8,9 +8,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -394,6 +397,124 @@ static void test_resume(void) {
     tear_down();
 }
 
+/* The unit of the worker: credentials are for the methods whose settings name one. */
+static void expect_unit(const char *method_settings, const char *unit) {
+    char text[1024];
+    snprintf(text, sizeof text, "%s[fleet-claim]\n%s", slow_configuration, method_settings);
+    set_up(text);
+    world.by_sockets = true;
+    start("");
+    world.by_sockets = false;
+    expect_state(is_waiting, STATE_BACKOFF);
+    expect_error("internal", unit);
+    tear_down();
+}
+
+static void test_units(void) {
+    expect_unit("PrivateKey=/claim.key\n", "is enrolld-worker.socket active?");
+    expect_unit("PrivateKey=credential:claim-key\n", "is enrolld-claim.socket active?");
+    expect_unit("Parameter.Token=credential:token\n", "is enrolld-claim.socket active?");
+    expect_unit("PrivateKey=credential:claim-key\nPrivateKey=/claim.key\n", "is enrolld-worker.socket active?");
+    expect_unit("[other]\nPrivateKey=credential:claim-key\n", "is enrolld-worker.socket active?");
+}
+
+/* --- the network --- */
+
+static int kernel = -1; /* the kernel's end of its socket */
+
+static void tell(unsigned short type) {
+    const struct nlmsghdr message = {.nlmsg_len = sizeof message, .nlmsg_type = type};
+    ASSERT_NUMBER(send(kernel, &message, sizeof message, 0), sizeof message);
+}
+
+static void connect_kernel(void) {
+    int pair[2];
+    ASSERT_NUMBER(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+    kernel = pair[0];
+    world.route = pair[1];
+}
+
+static void run_for_a_moment(void) {
+    while (sd_event_run(world.event, 0) > 0)
+        ;
+}
+
+static uint64_t waiting_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return agent_status(world.agent)->next_attempt_usec / 1000000 - (uint64_t)now.tv_sec;
+}
+
+static const char network_configuration[] =
+    "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
+    "[Retry]\nNetwork=1s 20d\nDenied=20d 20d\n";
+
+/* One that has failed so often that the next attempt is days away. */
+static void start_late(const char *class) {
+    char text[128];
+    set_up(network_configuration);
+    snprintf(text, sizeof text, "attempts=40\nbegun=no\nclass=%s\nnext=99999999999999999\n", class);
+    mkdir(world.state_path, 0711);
+    write_file("state/retry", text);
+    connect_kernel();
+    start("enroll=done check=done");
+    CU_ASSERT(waiting_s() > 3600);
+}
+
+static void end_late(void) {
+    tear_down();
+    close(kernel);
+}
+
+static void test_network(void) {
+    start_late("network");
+    tell(RTM_DELROUTE);
+    tell(RTM_NEWLINK);
+    run_for_a_moment();
+    CU_ASSERT(waiting_s() > 3600);
+    tell(RTM_NEWROUTE);
+    run_for_a_moment();
+    CU_ASSERT(waiting_s() <= 5);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    tell(RTM_NEWADDR); /* nobody is woken */
+    ASSERT_NUMBER(sd_event_run(world.event, 0), 0);
+    end_late();
+}
+
+/* The network of the attempt that was brought forward was no good either: the next one comes, but later. */
+static void test_network_changes_often(void) {
+    start_late("network");
+    setenv(FAKE_WORKER_VARIABLE, "enroll=failed", 1);
+    tell(RTM_NEWADDR);
+    run_for_a_moment();
+    CU_ASSERT(waiting_s() <= 5);
+    time_t deadline = time(NULL) + PATIENCE_S;
+    while ((agent_status(world.agent)->attempt != 41 || !is_waiting(agent_status(world.agent))) &&
+           time(NULL) < deadline)
+        sd_event_run(world.event, 100000);
+    ASSERT_NUMBER(agent_status(world.agent)->attempt, 41);
+    CU_ASSERT(waiting_s() > 60);
+    tell(RTM_NEWADDR);
+    run_for_a_moment();
+    CU_ASSERT(waiting_s() > 20 && waiting_s() <= 31);
+    end_late();
+}
+
+static void test_network_is_no_matter(void) {
+    start_late("denied");
+    tell(RTM_NEWADDR);
+    run_for_a_moment();
+    CU_ASSERT(waiting_s() > 3600);
+    end_late();
+    start_late("network"); /* a socket that is closed is given up, and does not wake for ever */
+    close(kernel);
+    kernel = -1;
+    shutdown(world.route, SHUT_RDWR);
+    run_for_a_moment();
+    CU_ASSERT(waiting_s() > 3600);
+    end_late();
+}
+
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"the first enrolment", test_first_enrolment},
@@ -420,6 +541,10 @@ int main(int argc, char **argv) {
         {"the checkpoint stays after a failure", test_checkpoint_stays_with_failure},
         {"the checkpoint goes when it leads nowhere", test_checkpoint_goes_when_lost},
         {"an attempt goes on with another worker, once", test_resume},
+        {"a change of the network brings the next attempt forward", test_network},
+        {"changes of the network bring attempts seldom", test_network_changes_often},
+        {"a change of the network mends no refusal", test_network_is_no_matter},
+        {"credentials are for methods that name one", test_units},
         {NULL, NULL},
     };
     sigset_t mask;

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 static bool clock_is_set;
+static const char *told; /* what the job says of the clock, NULL for nothing */
 
 /* In the place of the C library's: what the kernel says about the clock is the test's choice. */
 int adjtimex(struct timex *clock) {
@@ -44,6 +45,8 @@ static void attach(struct message *job, enum file_role role, const char *name, c
 static int check(struct files files, struct message *result, const char **lost, struct failure *failure) {
     struct message job;
     message_init(&job, MESSAGE_JOB);
+    if (told != NULL)
+        ASSERT_NUMBER(message_add(&job, JOB_KEY_SYNCHRONISED, told), 0);
     message_init(result, MESSAGE_RESULT);
     attach(&job, FILE_CONFIGURATION, files.configuration, "enrolld.conf");
     attach(&job, FILE_CERTIFICATE, files.certificate, "good.pem");
@@ -197,7 +200,13 @@ static void test_dates(void) {
     clock_is_set = false;
     expect_good(expired);
     expect_good(early);
+    told = "yes"; /* the daemon knows better: in a sandbox the kernel tells a worker nothing */
+    expect_failure(expired, "invalid", STEP_VERIFY, true, "the certificate expired on 2021-01-02T03:04:05Z");
     clock_is_set = true;
+    told = "no";
+    expect_good(expired);
+    expect_good(early);
+    told = NULL;
 }
 
 /* What a method has that takes this certificate of a staged identity. */

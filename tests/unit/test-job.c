@@ -298,7 +298,7 @@ static void test_no_worker(void) {
     expect_no_start(&(struct launch){.program = "/nonexistent/worker"}, VERB_CHECK, "No such file");
     expect_no_start(&(struct launch){.program = "/dev/null"}, VERB_CHECK, "Permission denied");
     expect_no_start(&(struct launch){.sockets = "/nonexistent"}, VERB_CHECK, "enrolld-check.socket");
-    expect_no_start(&(struct launch){.sockets = "/nonexistent"}, VERB_ENROLL, "enrolld-claim.socket");
+    expect_no_start(&(struct launch){.sockets = "/nonexistent"}, VERB_ENROLL, "enrolld-worker.socket");
 }
 
 /* What systemd does with Accept=yes, in a child. */
@@ -323,7 +323,7 @@ static struct run run_by_socket(const char *behaviour, bool work) {
     struct failure failure;
     char directory[] = "/tmp/test-job-XXXXXX", path[64];
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(directory));
-    snprintf(path, sizeof path, "%s/claim", directory);
+    snprintf(path, sizeof path, "%s/worker", directory);
     setenv(FAKE_WORKER_VARIABLE, behaviour, 1);
     pid_t pid = serve_socket(path, work);
     sd_event_new(&run.event);
@@ -350,9 +350,9 @@ static void test_socket(void) {
     run = run_by_socket("enroll=twice", true);
     CU_ASSERT_PTR_NOT_NULL(strstr(run.outcome.failure.message, "after its result"));
     run = run_by_socket("enroll=none", true);
-    CU_ASSERT_PTR_NOT_NULL(strstr(run.outcome.failure.message, "journalctl -u 'enrolld-claim@*'"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(run.outcome.failure.message, "journalctl -u 'enrolld-worker@*'"));
     run = run_by_socket("", false);
-    CU_ASSERT_PTR_NOT_NULL(strstr(run.outcome.failure.message, "journalctl -u 'enrolld-claim@*'"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(run.outcome.failure.message, "journalctl -u 'enrolld-worker@*'"));
 }
 
 /* --- checkpoints --- */
