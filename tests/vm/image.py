@@ -18,6 +18,7 @@ SOURCE_DIR = HERE.parent.parent
 # What would only cost time in a machine that lives for a minute, and the broker that Debian starts.
 MASKED = """apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
     getty.target mosquitto.service systemd-timesyncd.service systemd-tmpfiles-clean.timer""".split()
+DISABLED = ["tpm2-abrmd.service"]  # started by whom it concerns
 # Documents and translations are half of the files.
 LEFT_OUT = ["/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*"]
 
@@ -69,7 +70,7 @@ class Image:
         with tempfile.TemporaryDirectory(dir=cache, prefix="install-") as directory:
             installed = pathlib.Path(directory)
             self.install(installed)
-            key = digest(self.base.name, tree_digest(installed), SIZE, *MASKED)
+            key = digest(self.base.name, tree_digest(installed), SIZE, *MASKED, *DISABLED)
             self.root = cache / f"root-{key}.img"
             if not self.root.exists():
                 self.forget_others()
@@ -116,6 +117,8 @@ class Image:
             shutil.copytree(installed, directory, symlinks=True, dirs_exist_ok=True)
             for unit in MASKED:
                 command("ln", "-sf", "/dev/null", f"{directory}/etc/systemd/system/{unit}")
+            for unit in DISABLED:
+                command("rm", "-f", f"{directory}/etc/systemd/system/multi-user.target.wants/{unit}")
             make_file_system(path, SIZE, "root", directory)
 
 

@@ -35,8 +35,15 @@ class Shell:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(str(path))
+        wait_for("qemu listens", lambda: self.connect(path))
         self.buffer = b""
+
+    def connect(self, path):
+        try:
+            self.socket.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):  # before bind(2), before listen(2)
+            return False
+        return True
 
     def close(self):
         self.socket.close()
@@ -123,7 +130,6 @@ class Machine:
         path = self.directory / "shell"
         path.unlink(missing_ok=True)
         self.process = Process("qemu", self.words(path, more), self.directory / "qemu.log")
-        wait_for(lambda: f"qemu listens: {self.process.log.read_text()}", path.exists)
         self.shell = Shell(path)
         self.shell.read_line(BOOT_DEADLINE, f"a shell in the machine, boot {self.boots}")
         return self.wait_booted() if wait else None
@@ -163,9 +169,10 @@ class Machine:
         self.power_is_off()
 
     def power_is_off(self):
-        self.shell.close()
+        if self.shell is not None:
+            self.shell.close()
         self.tpm.stop()
-        self.process = None
+        self.process = self.shell = None
 
     def end(self):
         if self.process is not None:
@@ -198,7 +205,7 @@ class Machine:
         """What a person would look at first, after a failure."""
         parts = {"console": self.console.read_text(errors="replace")[-8000:] if self.console.exists() else ""}
         parts["qemu"] = (self.directory / "qemu.log").read_text() if (self.directory / "qemu.log").exists() else ""
-        if self.process is not None and self.process.running():
+        if self.process is not None and self.process.running() and self.shell is not None:
             for command in (
                 "systemctl list-units --failed --no-legend",
                 "systemctl list-jobs --no-legend",

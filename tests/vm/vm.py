@@ -68,7 +68,7 @@ def try_scenario(scene, function):
         return True
     except Exception:
         comment(traceback.format_exc())
-        with deadline(60), contextlib.suppress(AssertionError):
+        with deadline(60), contextlib.suppress(Exception):
             comment(scene.describe())
         return False
     finally:
