@@ -289,10 +289,14 @@ int store_open_staged(const struct store *store, int files[FILE_ROLE_COUNT], str
 /* --- staging and commit --- */
 
 /* Applications that may use the identity are in the group; where it does not exist, or may not be given (a daemon
- * started by hand), the files stay with the daemon's own group. Returns 1 if it may not be given. */
+ * started by hand), the files stay with the daemon's own group. Returns 1 if it may not be given. In the unit it is the
+ * daemon's own group, and fchown(2) is among the calls that the unit takes away. */
 static int give_to_group(int fd, mode_t mode) {
     gid_t group;
-    bool refused = group_find(GROUP_IDENTITY, &group) == 0 && fchown(fd, (uid_t)-1, group) < 0;
+    struct stat is;
+    if (fstat(fd, &is) < 0)
+        return -errno;
+    bool refused = group_find(GROUP_IDENTITY, &group) == 0 && is.st_gid != group && fchown(fd, (uid_t)-1, group) < 0;
     if (refused && errno != EPERM)
         return -errno;
     return fchmod(fd, mode) < 0 ? -errno : refused;
