@@ -21,6 +21,8 @@ const char *terminal_colour(enum terminal_colour colour) {
         return "\033[32m";
     case TERMINAL_YELLOW:
         return "\033[33m";
+    case TERMINAL_FAINT:
+        return "\033[2m";
     }
     return "";
 }

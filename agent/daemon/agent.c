@@ -328,6 +328,8 @@ enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct fai
 
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
     struct failure failure;
+    if (id == 0)
+        id = agent->operation == 0 || agent->task.running ? agent->task.id : agent->operation;
     if (id == 0 || (id != agent->operation && id != agent->task.id))
         return ANSWER_NO_SUCH_JOB;
     if (agent->job != NULL && agent->task.running == (id == agent->task.id)) {
@@ -367,6 +369,17 @@ enum agent_answer agent_reload(struct agent *agent, struct failure *failure) {
     enum agent_answer answer = reload(agent, failure);
     sd_notify(0, "READY=1");
     return answer;
+}
+
+enum agent_answer agent_get_configuration(const struct agent *agent, const struct configuration **ret,
+                                          struct failure *failure) {
+    if (agent->configuration == NULL) {
+        failure_record(failure, FAILURE_INVALID, STEP_CONFIGURATION, "no valid configuration is in force: %s",
+                       agent->status.error.message);
+        return ANSWER_INVALID_CONFIGURATION;
+    }
+    *ret = agent->configuration;
+    return ANSWER_YES;
 }
 
 /* --- life --- */

@@ -272,13 +272,24 @@ static void test_enroll_refused(void) {
 static void test_cancel(void) {
     set_up(slow_configuration);
     start("enroll=hold");
-    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_NO_SUCH_JOB);
     ASSERT_NUMBER(agent_cancel(world.agent, 2), ANSWER_NO_SUCH_JOB);
     expect_state(is_holding, STATE_ENROLLING);
     ASSERT_NUMBER(agent_cancel(world.agent, 1), ANSWER_YES);
     expect_state(is_waiting, STATE_BACKOFF);
     expect_error("internal", "canceled on request");
     ASSERT_NUMBER(agent_cancel(world.agent, 1), ANSWER_NO_SUCH_JOB);
+    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_NO_SUCH_JOB);
+    tear_down();
+}
+
+/* 0: whatever runs. */
+static void test_cancel_what_runs(void) {
+    set_up(slow_configuration);
+    start("enroll=hold");
+    expect_state(is_holding, STATE_ENROLLING);
+    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_YES);
+    expect_state(is_waiting, STATE_BACKOFF);
+    expect_error("internal", "canceled on request");
     tear_down();
 }
 
@@ -412,6 +423,7 @@ int main(int argc, char **argv) {
         {"enrolments on request keep a distance", test_distance},
         {"Enroll is refused", test_enroll_refused},
         {"Cancel", test_cancel},
+        {"Cancel what runs", test_cancel_what_runs},
         {"a bad configuration, and its repair", test_bad_configuration},
         {"a configuration that is too large", test_large_configuration},
         {"Reload brings the next attempt forward", test_reload_brings_forward},
