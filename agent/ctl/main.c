@@ -58,6 +58,7 @@ static const char help[] =
     "  -h, --help\n"
     "      --version\n"
     "\n"
+    "Environment: DBUS_SYSTEM_BUS_ADDRESS, NO_COLOR\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not provisioned, 4 timed out, 5 enrolld is not running\n"
     "or does not answer.\n";
 

@@ -287,7 +287,7 @@ static int method_list_plugins(sd_bus_message *message, void *data, sd_bus_error
     return set_answer(error, answer, failure.message);
 }
 
-/* Cancel(u id): AccessDenied, NoSuchJob. 0: the one that runs */
+/* Cancel(u id): AccessDenied, NoSuchJob */
 static int method_cancel(sd_bus_message *message, void *data, sd_bus_error *error) {
     struct bus *bus = data;
     uint32_t id = 0;
