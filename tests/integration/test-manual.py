@@ -172,6 +172,11 @@ class Test(harness.TestCase):
         self.assertVariables(page, "agent/daemon")
         signals = set(re.findall(r"SIG[A-Z]+", re.search(r"signals\[\] = (.*);", source("agent/daemon/main.c"))[1]))
         self.assertEqual(set(page.all("SIGNALS", "Dv")), signals)
+        groups = re.findall(r'#define GROUP_\w+ "(.*?)"', source("agent/daemon/group.h"))
+        self.assertEqual(set(page.all("USERS AND GROUPS", "Sy")), {"enrolld", *groups})
+        flags = re.findall(r'openat\(directory, "(\w+)"|(?:touch|unlinkat)\(directory, "(\w+)"', source("agent/daemon/runtime.c"))
+        files = {path for path in page.all("FILES", "Pa") if path.startswith("/run/enrolld/")}
+        self.assertEqual(files, {f"/run/enrolld/{one or other}" for one, other in flags})
 
     def test_enrolld_worker(self):
         page, text = Page("enrolld-worker.8"), run("enrolld-worker", "--help")
@@ -209,6 +214,8 @@ class Test(harness.TestCase):
                 self.assertTrue(default, f"[{section[1]}] {item.word('Va')}= does not end with its default: {end}")
                 told.setdefault(section[1], {})[item.word("Va")] = "required" if default[1] else default[2]
         self.assertEqual(told, self.settings())
+        letters = re.search(r'strchr\("(\S+)", \*text\)', source("agent/common/specifier.c"))[1]
+        self.assertEqual(page.all("Specifiers", "Ic"), [f"%{letter}" for letter in letters])
 
     def test_example_configuration(self):
         """etc/enrolld.conf, which is installed, has every key, commented out, with its default."""
