@@ -101,7 +101,8 @@ class Configuration(Control):
         self.assertEqual(self.rows(self.config())["Agent", "OnDenied"][0], "next")
         self.gateway.wait_signal("JobRemoved", since)  # of the attempt that comes at once
         self.gateway.configure("Cloud", Port="many")
-        self.assertRefused(self.enrollctl("reload"), f"{self.gateway.configuration}:", "Port= must be", "stays as it was")
+        done = self.enrollctl("reload")
+        self.assertRefused(done, f"{self.gateway.configuration}:", "Port= must be", "stays as it was")
         self.assertEqual(self.rows(self.config())["Cloud", "Port"][0], str(self.cloud.port))
 
     def test_none_in_force(self):
@@ -226,7 +227,8 @@ class Completion(unittest.TestCase):
 
     def complete(self, *words):
         """What bash would offer for the last word, as readline splits them: at = too."""
-        program = 'source "$1"; shift; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _enrollctl; printf "%s\\n" "${COMPREPLY[@]}"'
+        program = 'source "$1"; shift; COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _enrollctl'
+        program += '; printf "%s\\n" "${COMPREPLY[@]}"'
         done = subprocess.run(
             ["bash", "-u", "-c", program, "bash", self.SCRIPT, "enrollctl", *words],
             capture_output=True, text=True, timeout=harness.DEADLINE, cwd=harness.SOURCE_DIR,
@@ -237,8 +239,8 @@ class Completion(unittest.TestCase):
     def test_verbs_and_options(self):
         """Those of --help, and no others."""
         text = subprocess.run([harness.built("enrollctl"), "--help"], capture_output=True, text=True).stdout
-        verbs = {}
-        for verb, words in re.findall(r"^  ([a-z]+)((?: \S+)*)", text[text.index("Verbs:") : text.index("Options:")], re.M):
+        verbs, listed = {}, text[text.index("Verbs:") : text.index("Options:")]
+        for verb, words in re.findall(r"^  ([a-z]+)((?: \S+)*)", listed, re.MULTILINE):
             verbs[verb] = sorted(re.findall(r"--[a-z-]+=?", words))
         self.assertEqual(self.complete(""), sorted([*verbs, "--help", "--version"]))
         for verb, options in verbs.items():

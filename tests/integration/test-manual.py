@@ -174,9 +174,9 @@ class Test(harness.TestCase):
         self.assertEqual(set(page.all("SIGNALS", "Dv")), signals)
         groups = re.findall(r'#define GROUP_\w+ "(.*?)"', source("agent/daemon/group.h"))
         self.assertEqual(set(page.all("USERS AND GROUPS", "Sy")), {"enrolld", *groups})
-        flags = re.findall(r'openat\(directory, "(\w+)"|(?:touch|unlinkat)\(directory, "(\w+)"', source("agent/daemon/runtime.c"))
+        flags = re.findall(r'(?:openat|touch|unlinkat)\(directory, "(\w+)"', source("agent/daemon/runtime.c"))
         files = {path for path in page.all("FILES", "Pa") if path.startswith("/run/enrolld/")}
-        self.assertEqual(files, {f"/run/enrolld/{one or other}" for one, other in flags})
+        self.assertEqual(files, {f"/run/enrolld/{flag}" for flag in flags})
 
     def test_enrolld_worker(self):
         page, text = Page("enrolld-worker.8"), run("enrolld-worker", "--help")
@@ -187,15 +187,15 @@ class Test(harness.TestCase):
             jobs[job] = options_in(words)
         told = {item.word("Cm"): option_names(item) for item in page.items("JOBS")}
         self.assertEqual(told, jobs)
-        self.assertEqual(set(jobs), set(re.findall(r'#define JOB_(?!LOST)\w+ "([a-z-]+)"', source("agent/common/job.h"))))
+        known = re.findall(r'#define JOB_(?!LOST)\w+ "([a-z-]+)"', source("agent/common/job.h"))
+        self.assertEqual(sorted(jobs), sorted(known))
 
     def test_enrollctl(self):
         page, text = Page("enrollctl.1"), run("enrollctl", "--help")
         self.assertSameHelp(page, text)
         self.assertVariables(page, "agent/ctl")
-        verbs = {}
-        for verb, words in re.findall(r"^  ([a-z]+)((?: \S+)*)", re.search(r"Verbs:\n(.*?)\n\n", text, re.DOTALL)[1], re.M):
-            verbs[verb] = options_in(words)
+        listed = text[text.index("Verbs:") : text.index("Options:")]
+        verbs = {verb: options_in(words) for verb, words in re.findall(r"^  ([a-z]+)((?: \S+)*)", listed, re.MULTILINE)}
         self.assertEqual({item.word("Cm"): option_names(item) for item in page.items("VERBS")}, verbs)
         codes = dict(re.findall(r"EXIT_CODE_(\w+) = (\d)", source("agent/ctl/bus.h")))
         self.assertEqual([item.tag[0] for item in page.items("EXIT STATUS")], list(codes.values()))
@@ -281,7 +281,8 @@ class Test(harness.TestCase):
         text = source("agent/daemon/bus.c")
         page = Page("org.enrolld1.5")
         errors, last = {}, None
-        for name, words in re.findall(r"^/\* (\w+)\(.*\)(?: -> \S+)?: (.*) \*/\nstatic int method_", text, re.MULTILINE):
+        heads = re.findall(r"^/\* (\w+)\(.*\)(?: -> \S+)?: (.*) \*/\nstatic int method_", text, re.MULTILINE)
+        for name, words in heads:
             last = errors[name] = last if words == "the same" else words.split(", ")
         self.assertEqual({item.tag[1]: item.marked("Er") for item in page.items("Methods")}, errors)
         names = set(re.findall(r'BUS_ERROR "(\w+)"', text)) | {"AccessDenied"}
