@@ -82,6 +82,11 @@ static void notify_state(const struct agent *agent) {
     }
 }
 
+static void show_methods(struct agent *agent) {
+    memcpy(agent->status.methods, agent->methods.states, sizeof agent->status.methods);
+    agent->status.method_count = agent->methods.count;
+}
+
 /* The only writer of the state. */
 void agent_set_state(struct agent *agent, enum agent_state state) {
     struct status *status = &agent->status;
@@ -91,8 +96,7 @@ void agent_set_state(struct agent *agent, enum agent_state state) {
     status_set_text(status->step, sizeof status->step, "");
     if (state != STATE_PROVISIONED)
         status_set_text(status->method, sizeof status->method, methods_name(&agent->methods));
-    memcpy(status->methods, agent->methods.states, sizeof status->methods);
-    status->method_count = agent->methods.count;
+    show_methods(agent);
     switch (state) {
     case STATE_CHECKING:
     case STATE_ENROLLING:
@@ -235,8 +239,10 @@ int agent_load_configuration(struct agent *agent, struct failure *failure) {
         handover_configuration(configuration, &file, failure) < 0) /* what no worker could take stays out of force */
         return -1;
     agent->settings = settings;
-    if (!agent->attempts.retry.begun) /* an attempt goes on with the list it has begun with */
+    if (!agent->attempts.retry.begun) { /* an attempt goes on with the list it has begun with */
         methods_set(&agent->methods, &settings);
+        show_methods(agent);
+    }
     settings_warn_unknown(configuration, &agent->settings, log_warning, NULL);
     configuration_free(agent->configuration);
     agent->configuration = TAKE_POINTER(configuration);

@@ -352,6 +352,19 @@ static void test_reload_brings_forward(void) {
     tear_down();
 }
 
+/* At once, whatever is going on. */
+static void test_reload_of_methods(void) {
+    struct failure failure;
+    set_up(good_configuration);
+    provision();
+    ASSERT_NUMBER(agent_status(world.agent)->method_count, 1);
+    write_file("enrolld.conf", "[Agent]\nMethods=jitp jitr\n[Cloud]\nEndpoint=localhost\nRootCA=/ca.pem\n");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    ASSERT_NUMBER(agent_status(world.agent)->method_count, 2);
+    ASSERT_TEXT(agent_status(world.agent)->methods[1].name, "jitr");
+    tear_down();
+}
+
 static void test_stop(void) {
     set_up(slow_configuration);
     start("enroll=stubborn");
@@ -427,6 +440,7 @@ int main(int argc, char **argv) {
         {"a bad configuration, and its repair", test_bad_configuration},
         {"a configuration that is too large", test_large_configuration},
         {"Reload brings the next attempt forward", test_reload_brings_forward},
+        {"Reload with other methods", test_reload_of_methods},
         {"stop cuts the worker off", test_stop},
         {"the checkpoint goes when an identity is in use", test_checkpoint_goes_with_success},
         {"the checkpoint stays after a failure", test_checkpoint_stays_with_failure},
