@@ -120,7 +120,8 @@ static void print_time(void) {
 static const char *colour_of(const struct properties *properties, enum property property) {
     if (property == PROPERTY_STATE)
         return terminal_colour(status_colour(properties));
-    return property == PROPERTY_LAST_ERROR ? terminal_colour(TERMINAL_RED) : "";
+    bool is_bad = property == PROPERTY_LAST_ERROR && property_is_set(properties, property);
+    return is_bad ? terminal_colour(TERMINAL_RED) : "";
 }
 
 static void print_changed(const struct properties *properties, uint32_t changed) {
@@ -135,10 +136,14 @@ static void print_changed(const struct properties *properties, uint32_t changed)
 }
 
 static void print_presence(const struct watch *watch) {
+    uint32_t set = 0;
     print_time();
     puts(watch->present ? "enrolld is running" : "enrolld is not running");
+    for (enum property property = 0; property < PROPERTY_COUNT; property++)
+        if (property_is_set(&watch->properties, property))
+            set |= UINT32_C(1) << property;
     if (watch->present)
-        print_changed(&watch->properties, UINT32_MAX);
+        print_changed(&watch->properties, set);
 }
 
 static void print_event(const struct watch *watch) {
