@@ -245,8 +245,10 @@ int agent_load_configuration(struct agent *agent, struct failure *failure) {
         handover_configuration(configuration, &file, failure) < 0) /* what no worker could take stays out of force */
         return -1;
     agent->settings = settings;
-    if (!agent->attempts.retry.begun) /* an attempt goes on with the list it has begun with */
+    if (!agent->attempts.retry.begun) { /* an attempt goes on with the list it has begun with */
         methods_set(&agent->methods, &settings);
+        show_methods(agent);
+    }
     settings_warn_unknown(configuration, &agent->settings, log_warning, NULL);
     configuration_free(agent->configuration);
     agent->configuration = TAKE_POINTER(configuration);
@@ -359,6 +361,8 @@ enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct fai
 
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
     struct failure failure;
+    if (id == 0)
+        id = agent->operation == 0 || agent->task.running ? agent->task.id : agent->operation;
     if (id == 0 || (id != agent->operation && id != agent->task.id))
         return ANSWER_NO_SUCH_JOB;
     if (agent->job != NULL && agent->task.running == (id == agent->task.id)) {
@@ -399,6 +403,17 @@ enum agent_answer agent_reload(struct agent *agent, struct failure *failure) {
     enum agent_answer answer = reload(agent, failure);
     sd_notify(0, "READY=1");
     return answer;
+}
+
+enum agent_answer agent_get_configuration(const struct agent *agent, const struct configuration **ret,
+                                          struct failure *failure) {
+    if (agent->configuration == NULL) {
+        failure_record(failure, FAILURE_INVALID, STEP_CONFIGURATION, "no valid configuration is in force: %s",
+                       agent->status.error.message);
+        return ANSWER_INVALID_CONFIGURATION;
+    }
+    *ret = agent->configuration;
+    return ANSWER_YES;
 }
 
 /* --- life --- */

@@ -2,6 +2,7 @@
 
 #include "common/cleanup.h"
 #include "common/memfd.h"
+#include "common/settings.h"
 #include "common/text.h"
 #include "daemon/agent.h"
 #include "daemon/group.h"
@@ -91,7 +92,7 @@ static const struct {
 } answers[] = {
     [ANSWER_ALREADY_PROVISIONED] = {BUS_ERROR "AlreadyProvisioned", "This device is provisioned already"},
     [ANSWER_BUSY] = {BUS_ERROR "Busy", "Something of the kind is being done already: call again in a moment"},
-    [ANSWER_NO_SUCH_JOB] = {BUS_ERROR "NoSuchJob", "No job of that number is running"},
+    [ANSWER_NO_SUCH_JOB] = {BUS_ERROR "NoSuchJob", "No such job is running"},
     [ANSWER_INVALID_CONFIGURATION] = {BUS_ERROR "InvalidConfiguration", NULL},
     [ANSWER_FAILED] = {BUS_ERROR "Failed", NULL},
 };
@@ -326,6 +327,46 @@ static int method_reload(sd_bus_message *message, void *data, sd_bus_error *erro
     return sd_bus_reply_method_return(message, NULL);
 }
 
+struct rows {
+    sd_bus_message *reply;
+    int r;
+};
+
+/* "" and 0 as origin: the default. */
+static void append_row(const struct setting_row *row, void *data) {
+    struct rows *rows = data;
+    if (rows->r >= 0)
+        rows->r = sd_bus_message_append(rows->reply, "(ssssu)", row->section, row->key, row->value,
+                                        row->file != NULL ? row->file : "", (uint32_t)row->line);
+}
+
+static int append_configuration(sd_bus_message *reply, const struct configuration *configuration) {
+    struct rows rows = {reply, sd_bus_message_open_container(reply, 'a', "(ssssu)")};
+    settings_enumerate(configuration, append_row, &rows);
+    return rows.r < 0 ? rows.r : sd_bus_message_close_container(reply);
+}
+
+/* GetConfiguration() -> a(ssssu): AccessDenied, InvalidConfiguration */
+static int method_get_configuration(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    const struct configuration *configuration = NULL;
+    sd_bus_message *reply = NULL;
+    struct failure failure;
+    int r = authorize(message, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_get_configuration(bus->agent, &configuration, &failure);
+    if (answer != ANSWER_YES)
+        return set_answer(error, answer, failure.message);
+    r = sd_bus_message_new_method_return(message, &reply);
+    if (r >= 0)
+        r = append_configuration(reply, configuration);
+    if (r >= 0)
+        r = sd_bus_send(NULL, reply, NULL);
+    sd_bus_message_unref(reply);
+    return r < 0 ? r : 1;
+}
+
 /* --- the interface --- */
 
 /* Every property that changes: where it lies, how it is told. */
@@ -393,6 +434,8 @@ static const sd_bus_vtable vtable[] = {
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ImportCertificate", SD_BUS_ARGS("h", chain), SD_BUS_RESULT("u", id),
                             method_import_certificate, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("GetConfiguration", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ssssu)", settings),
+                            method_get_configuration, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ListPlugins", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ss)", methods), method_list_plugins,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Cancel", SD_BUS_ARGS("u", id), SD_BUS_NO_RESULT, method_cancel,

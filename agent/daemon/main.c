@@ -24,15 +24,17 @@
 
 #define PATH_SIZE 4096
 
-static const char usage[] = "Usage: enrolld [OPTION]...\n"
-                            "Gives this device its identity in AWS IoT Core and keeps it valid.\n\n"
-                            "  --config=FILE    read FILE and FILE.d/*.conf in place of the usual places\n"
-                            "  --check-config   print the effective configuration, say what is wrong with it\n"
-                            "  --introspect     print the D-Bus interface as XML\n"
-                            "  --version        print the version\n"
-                            "  --help           print this\n\n"
-                            "Environment: STATE_DIRECTORY, RUNTIME_DIRECTORY, DBUS_SYSTEM_BUS_ADDRESS;\n"
-                            "ENROLLD_WORKER (the program), ENROLLD_PLUGIN_DIR (the folder of the methods)\n";
+static const char usage[] =
+    "Usage: enrolld [OPTION]...\n"
+    "Gives this device its identity in AWS IoT Core and keeps it valid.\n\n"
+    "  --config=FILE    read FILE and FILE.d/*.conf in place of the usual places\n"
+    "  --check-config   print the effective configuration, say what is wrong with it\n"
+    "  --introspect     print the D-Bus interface as XML\n"
+    "  --version        print the version\n"
+    "  --help           print this\n\n"
+    "Environment: STATE_DIRECTORY, RUNTIME_DIRECTORY, DBUS_SYSTEM_BUS_ADDRESS;\n"
+    "ENROLLD_WORKER (the program), ENROLLD_PLUGIN_DIR (the folder of the methods)\n"
+    "Exit codes: 0 told to end, or the configuration is right; 1 failed, or it is wrong; 2 wrong usage\n";
 
 struct options {
     const char *configuration;

@@ -158,9 +158,9 @@ static int fail_without_import(struct enrollment *enrollment, const char *what) 
 }
 
 /* By a clock that nobody has set yet it would only seem so. */
-static int judge_imported_dates(struct enrollment *enrollment) {
+static int judge_imported_dates(struct enrollment *enrollment, const struct message *job) {
     struct failure *failure = enrollment->failure;
-    if (!clock_is_synchronised() ||
+    if (!clock_is_synchronised(job) ||
         chain_judge_dates(&enrollment->certificate, (int64_t)time(NULL), true, failure) == 0)
         return 0;
     failure_append(failure, time(NULL) > enrollment->certificate.not_after
@@ -191,7 +191,7 @@ int enrollment_take_imported(struct enrollment *enrollment, const struct message
         return fail_without_import(enrollment, "the certificate for the request was not imported yet");
     if (certificate_parse(staged.certificate_pem, strlen(staged.certificate_pem), STEP_CERTIFICATE,
                           &enrollment->certificate, enrollment->failure) < 0 ||
-        judge_imported_dates(enrollment) < 0 || load_imported_key(enrollment, &staged) < 0)
+        judge_imported_dates(enrollment, job) < 0 || load_imported_key(enrollment, &staged) < 0)
         return -1;
     const uint8_t *public_key = key_public_der(enrollment->key, &key_size);
     if (!certificate_has_key(&enrollment->certificate, public_key, key_size))

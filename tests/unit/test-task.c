@@ -159,6 +159,9 @@ static void test_cancel_of_request(void) {
     ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_YES); /* that waits */
     ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_NO_SUCH_JOB);
     ASSERT_NUMBER(agent_status(world.agent)->state, STATE_ENROLLING);
+    ASSERT_NUMBER(request(&id), ANSWER_YES);
+    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_YES); /* what runs, not what waits */
+    ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_YES);
     tear_down();
 }
 
