@@ -33,7 +33,7 @@ struct agent_environment {
     const char *credential_directory; /* the path of `current` */
 };
 
-/* Answers to requests; bus.c has a table of their D-Bus errors. */
+/* Answers to requests; bus-methods.c has a table of their D-Bus errors. */
 enum agent_answer {
     ANSWER_YES,
     ANSWER_ALREADY_PROVISIONED,

@@ -1,5 +1,5 @@
-/* D-Bus: calls with any name, arguments and sender, through the library into the handlers of bus.c, which is included
- * for its table. Client and server talk over a pair of sockets; the bus that tells who calls is this file, and so is
+/* D-Bus: calls with any name, arguments and sender, through the library into the handlers, which are included
+ * with their table. Client and server talk over a pair of sockets; the bus that tells who calls is this file, and so is
  * the agent. Each call has one answer, and the agent is only asked for those who may. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,8 @@
 static int call_the_bus(sd_bus *bus, const char *destination, const char *path, const char *interface,
                         const char *member, sd_bus_error *error, sd_bus_message **reply, const char *types, ...);
 #define sd_bus_call_method call_the_bus
+#include "agent/daemon/bus-caller.c"
+#include "agent/daemon/bus-methods.c"
 #include "agent/daemon/bus.c"
 #undef sd_bus_call_method
 

@@ -278,10 +278,10 @@ class Test(harness.TestCase):
         self.assertEqual([self.signature(item) for item in page.items("Signals")], signals)
 
     def test_errors(self):
-        text = source("agent/daemon/bus.c")
+        text = source("agent/daemon/bus-methods.c")
         page = Page("org.enrolld1.5")
         errors, last = {}, None
-        heads = re.findall(r"^/\* (\w+)\(.*\)(?: -> \S+)?: (.*) \*/\nstatic int method_", text, re.MULTILINE)
+        heads = re.findall(r"^/\* (\w+)\(.*\)(?: -> \S+)?: (.*) \*/\nint bus_", text, re.MULTILINE)
         for name, words in heads:
             last = errors[name] = last if words == "the same" else words.split(", ")
         self.assertEqual({item.tag[1]: item.marked("Er") for item in page.items("Methods")}, errors)
