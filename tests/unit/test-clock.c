@@ -315,6 +315,12 @@ static void test_enroll_of_lost(void) {
 static void test_reload(void) {
     struct failure failure;
     begin(patient, "enroll=done check=done");
+    write_file("enrolld.conf", "[Agent]\nMethods=fleet-claim\nClockWait=30min\n[Cloud]\nEndpoint=example.com\n"
+                               "RootCA=/ca.pem\n");
+    CU_ASSERT(next_in_s() > 3000);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_WAITING_CLOCK);
+    CU_ASSERT(next_in_s() > 1500 && next_in_s() <= 1800);
     write_file("enrolld.conf", impatient);
     ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
     expect_state(is_provisioned, STATE_PROVISIONED);
