@@ -49,14 +49,24 @@ static int unescape(const char *text, size_t length, char *ret, size_t size) {
     return 0;
 }
 
+/* Decimal, to the first character that is no digit; NULL if there is none, or too many. */
+static const char *parse_id(const char *text, unsigned *ret) {
+    size_t length = strspn(text, "0123456789");
+    if (length == 0 || length > 9)
+        return NULL;
+    *ret = 0;
+    for (const char *end = text + length; text < end; text++)
+        *ret = *ret * 10 + (unsigned)(*text - '0');
+    return text;
+}
+
 /* 36 35 0:31 / /var/lib rw,relatime shared:1 - overlay overlay rw,lowerdir=/a,upperdir=/b,workdir=/c */
 int volatile_parse_upper(const char *line, unsigned mount_id, char *ret, size_t size) {
     static const char key[] = "upperdir=";
     char path[PATH_MAX];
     unsigned id;
-    int end = 0;
-    const char *options = strstr(line, " - overlay ");
-    if (sscanf(line, "%9u %n", &id, &end) != 1 || end == 0 || id != mount_id)
+    const char *end = parse_id(line, &id), *options = strstr(line, " - overlay ");
+    if (end == NULL || *end != ' ' || id != mount_id)
         return 0;
     if (options == NULL)
         return -ENODATA;
@@ -81,14 +91,15 @@ int volatile_parse_upper(const char *line, unsigned mount_id, char *ret, size_t 
 
 /* Of the mount that the file was opened through (proc(5), fdinfo): statx(2) tells it since Linux 5.8 only. */
 static int read_mount_id(int fd, unsigned *ret) {
+    static const char key[] = "mnt_id:";
     char path[64], line[256];
     snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
     CLEANUP(cleanup_file) FILE *file = fopen(path, "re");
     if (file == NULL)
         return -errno;
     while (fgets(line, sizeof line, file) != NULL)
-        if (sscanf(line, "mnt_id: %9u", ret) == 1)
-            return 0;
+        if (strncmp(line, key, sizeof key - 1) == 0)
+            return parse_id(line + sizeof key - 1 + strspn(line + sizeof key - 1, " \t"), ret) != NULL ? 0 : -ENODATA;
     return -ENODATA;
 }
 
