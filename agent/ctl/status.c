@@ -170,8 +170,9 @@ static void print_status(const struct properties *properties) {
     print_endpoints(properties);
     if (!properties_provisioned(properties))
         print_attempt(properties);
+    if (properties_provisioned(properties))
+        print_volatile_state(properties);
     print_last_error(&properties->values[PROPERTY_LAST_ERROR].error);
-    print_volatile_state(properties);
 }
 
 enum exit_code status_run(sd_bus *bus, bool json) {
