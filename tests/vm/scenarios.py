@@ -16,6 +16,7 @@ THING = f"gateway-{SERIAL}"
 CONFIGURATION = """[Agent]
 Methods=fleet-claim
 SerialNumber={serial}
+ClockWait=0s
 
 [Cloud]
 Endpoint={endpoint}
