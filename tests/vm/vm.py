@@ -11,6 +11,7 @@ import time
 import traceback
 
 import scenarios
+from gateway import Gateway
 from image import Image
 
 DEADLINE = 600  # seconds for a scenario, if it does not name its own
@@ -27,7 +28,7 @@ class Scene:
 
     def gateway(self, **options):
         directory = self.directory / f"gateway-{len(self.machines) + 1}"
-        self.machines.append(scenarios.Gateway(directory, self.golden, **options))
+        self.machines.append(Gateway(directory, self.golden, **options))
         return self.machines[-1]
 
     def say(self, text):
