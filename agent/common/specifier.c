@@ -27,6 +27,16 @@ const char *specifier_judge(const char *text) {
     return NULL;
 }
 
+bool specifier_is_in(const char *text, char letter) {
+    for (; *text != '\0'; text++) {
+        if (*text != '%' || text[1] == '\0')
+            continue;
+        if (*++text == letter)
+            return true;
+    }
+    return false;
+}
+
 static const char *value_of(char letter, const struct specifier_values *values, char *buffer, size_t size) {
     switch (letter) {
     case '%':

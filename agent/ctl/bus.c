@@ -53,11 +53,12 @@ bool bus_daemon_is_silent(int r, const sd_bus_error *error) {
     return r == -ETIMEDOUT || sd_bus_error_has_name(error, SD_BUS_ERROR_TIMEOUT);
 }
 
-static const char *advice(const sd_bus_error *error) {
-    if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED))
+/* The daemon itself names the group when it refuses; the bus, by its policy, names rules. */
+static const char *advice(const sd_bus_error *error, const char *message) {
+    if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED) && strstr(message, "enrolld-admin") == NULL)
         return " This is for root and members of the group enrolld-admin.";
     if (sd_bus_error_has_name(error, BUS_NAME ".Error.AlreadyProvisioned"))
-        return " `enrollctl status` shows the identity.";
+        return " `enrollctl status` shows it. To start over: stop enrolld, delete /var/lib/enrolld, start it.";
     if (sd_bus_error_has_name(error, BUS_NAME ".Error.Busy"))
         return " Try again after `enrollctl wait --timeout=60`.";
     return "";
@@ -69,13 +70,15 @@ enum exit_code bus_complain(const char *what, int r, const sd_bus_error *error) 
         return EXIT_CODE_NO_DAEMON;
     }
     if (bus_daemon_is_silent(r, error)) {
-        fprintf(stderr, "enrollctl: %s: enrolld does not answer. `systemctl status enrolld` shows what it does.\n",
-                what);
+        fprintf(stderr, "enrollctl: %s: enrolld does not answer: its log shows what it does.\n", what);
         return EXIT_CODE_NO_DAEMON;
     }
     AUTO_FREE char *message = strdup(error->message != NULL ? error->message : strerror(-r));
-    if (message != NULL)
-        text_make_printable(message);
-    fprintf(stderr, "enrollctl: %s: %s.%s\n", what, message != NULL ? message : "out of memory", advice(error));
+    if (message == NULL) {
+        fprintf(stderr, "enrollctl: %s: out of memory.\n", what);
+        return EXIT_CODE_FAILED;
+    }
+    text_make_printable(message);
+    fprintf(stderr, "enrollctl: %s: %s.%s\n", what, message, advice(error, message));
     return EXIT_CODE_FAILED;
 }

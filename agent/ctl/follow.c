@@ -1,5 +1,7 @@
 #include "ctl/follow.h"
 
+#include "ctl/status.h"
+#include "ctl/steps.h"
 #include "ctl/terminal.h"
 
 #include <inttypes.h>
@@ -36,7 +38,7 @@ enum exit_code follow_wait(sd_bus *bus, uint64_t timeout) {
     }
     if (!bus_daemon_is_silent(r, &error))
         return bus_complain("cannot wait for the identity", r, &error);
-    fputs("enrollctl: timed out: enrolld does not answer. `systemctl status enrolld` shows what it does.\n", stderr);
+    fputs("enrollctl: timed out: enrolld does not answer: its log shows what it does.\n", stderr);
     return EXIT_CODE_TIMED_OUT;
 }
 
@@ -46,10 +48,19 @@ static enum exit_code complain_about_job(const struct watch_event *event) {
     return EXIT_CODE_FAILED;
 }
 
-static void print_step(FILE *stream, const struct properties *properties) {
-    const char *step = properties_text(properties, PROPERTY_STEP);
-    if (step[0] != '\0')
-        fprintf(stream, "step %s\n", step);
+static bool has_changed(const struct watch_event *event, enum property property) {
+    return (event->changed & UINT32_C(1) << property) != 0;
+}
+
+/* And the method, where one takes the place of another. */
+static void print_step(FILE *stream, const struct watch *watch) {
+    const char *step = properties_text(&watch->properties, PROPERTY_STEP), *words = step_describe(step);
+    const char *method = properties_text(&watch->properties, PROPERTY_METHOD);
+    if (has_changed(&watch->event, PROPERTY_METHOD) && method[0] != '\0')
+        fprintf(stream, "method %s\n", method);
+    if (has_changed(&watch->event, PROPERTY_STEP) && step[0] != '\0')
+        fprintf(stream, "step %s%s%s%s%s\n", step, terminal_colour(TERMINAL_FAINT), words != NULL ? ": " : "",
+                words != NULL ? words : "", terminal_plain());
 }
 
 enum exit_code follow_job(struct watch *watch, uint32_t job, const char *what, FILE *steps) {
@@ -64,8 +75,8 @@ enum exit_code follow_job(struct watch *watch, uint32_t job, const char *what, F
         }
         if (event->type == WATCH_JOB_REMOVED && event->number == job)
             return strcmp(event->result, "done") == 0 ? EXIT_CODE_DONE : complain_about_job(event);
-        if (event->type == WATCH_CHANGED && steps != NULL && event->changed & UINT32_C(1) << PROPERTY_STEP)
-            print_step(steps, &watch->properties);
+        if (event->type == WATCH_CHANGED && steps != NULL)
+            print_step(steps, watch);
     }
     return bus_complain(what, r, &error);
 }
@@ -102,24 +113,37 @@ static void print_time(void) {
     struct tm local;
     clock_gettime(CLOCK_REALTIME, &now);
     localtime_r(&now.tv_sec, &local);
-    printf("%02d:%02d:%02d.%03d ", local.tm_hour, local.tm_min, local.tm_sec, (int)(now.tv_nsec / 1000000));
+    printf("%s%02d:%02d:%02d.%03d%s ", terminal_colour(TERMINAL_FAINT), local.tm_hour, local.tm_min, local.tm_sec,
+           (int)(now.tv_nsec / 1000000), terminal_plain());
+}
+
+static const char *colour_of(const struct properties *properties, enum property property) {
+    if (property == PROPERTY_STATE)
+        return terminal_colour(status_colour(properties));
+    bool is_bad = property == PROPERTY_LAST_ERROR && property_is_set(properties, property);
+    return is_bad ? terminal_colour(TERMINAL_RED) : "";
 }
 
 static void print_changed(const struct properties *properties, uint32_t changed) {
     for (enum property property = 0; property < PROPERTY_COUNT; property++)
         if (changed & UINT32_C(1) << property) {
+            const char *colour = colour_of(properties, property);
             print_time();
-            printf("%s=", property_name(property));
+            printf("%s=%s", property_name(property), colour);
             property_print(stdout, properties, property);
-            puts("");
+            puts(colour[0] != '\0' ? terminal_plain() : "");
         }
 }
 
 static void print_presence(const struct watch *watch) {
+    uint32_t set = 0;
     print_time();
     puts(watch->present ? "enrolld is running" : "enrolld is not running");
+    for (enum property property = 0; property < PROPERTY_COUNT; property++)
+        if (property_is_set(&watch->properties, property))
+            set |= UINT32_C(1) << property;
     if (watch->present)
-        print_changed(&watch->properties, UINT32_MAX);
+        print_changed(&watch->properties, set);
 }
 
 static void print_event(const struct watch *watch) {

@@ -91,6 +91,8 @@ static enum exit_code read_sources(struct source *chain, struct source *key, con
     if (code != EXIT_CODE_DONE)
         return code;
     const char *chain_name = source_name(chain) != NULL ? chain_path : "the input";
+    if (!source_has(chain, PEM_CHAIN) && source_has(chain, PEM_KEY))
+        return complain(chain_name, "there is a private key: the certificate is missing");
     if (!source_has(chain, PEM_CHAIN))
         return complain(chain_name, "no certificate in it; one begins with -----BEGIN CERTIFICATE-----");
     if (key_path != NULL && !source_has(one ? chain : key, PEM_KEY))

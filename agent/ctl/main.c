@@ -1,6 +1,8 @@
 
 #include "common/text.h"
 #include "ctl/bus.h"
+#include "ctl/configuration.h"
+#include "ctl/control.h"
 #include "ctl/follow.h"
 #include "ctl/import.h"
 #include "ctl/plugins.h"
@@ -42,10 +44,13 @@ static const char help[] =
     "                      hand over the certificate with its chain, and the private key if it was not\n"
     "                      made here; print the certificateId. PEM, from a file or (-) standard input,\n"
     "                      which ends by Ctrl-D, too, or 2 seconds after its last block\n"
+    "  cancel [JOB]        cancel a job by its number, or the one that runs\n"
     "  plugins [METHOD]    list the provisioning methods, or show the options of one\n"
+    "  config              show the configuration in force, and where each value comes from\n"
+    "  reload              read the configuration again\n"
     "\n"
     "Options:\n"
-    "      --json             one JSON object, for programs\n"
+    "      --json             one JSON object, for programs: enrollctl(1) has its members\n"
     "      --timeout=S        give up after so many seconds\n"
     "      --subject=SUBJECT  of the request instead of the configured one: CN=%s,O=Example\n"
     "      --key=FILE|-       the private key, if it is not beside the certificate\n"
@@ -53,6 +58,7 @@ static const char help[] =
     "  -h, --help\n"
     "      --version\n"
     "\n"
+    "Environment: DBUS_SYSTEM_BUS_ADDRESS, NO_COLOR\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not provisioned, 4 timed out, 5 enrolld is not running\n"
     "or does not answer.\n";
 
@@ -87,6 +93,23 @@ static enum exit_code run_import(sd_bus *bus, const struct options *options) {
     return import_run(bus, options->word, options->key, options->given & GIVEN_WIPE);
 }
 
+static enum exit_code run_cancel(sd_bus *bus, const struct options *options) {
+    uint64_t job = 0;
+    if (options->word != NULL && (text_to_u64(options->word, &job) < 0 || job == 0 || job > UINT32_MAX))
+        return complain_about_usage("no number of a job: ", options->word);
+    return control_cancel(bus, (uint32_t)job);
+}
+
+static enum exit_code run_reload(sd_bus *bus, const struct options *options) {
+    (void)options;
+    return control_reload(bus);
+}
+
+static enum exit_code run_config(sd_bus *bus, const struct options *options) {
+    (void)options;
+    return configuration_run(bus);
+}
+
 static enum exit_code run_plugins(sd_bus *bus, const struct options *options) {
     return plugins_run(bus, options->word);
 }
@@ -103,7 +126,10 @@ static const struct verb {
     {"monitor", run_monitor, 0, NO_WORD},
     {"request", run_request, GIVEN_SUBJECT, NO_WORD},
     {"import", run_import, GIVEN_KEY | GIVEN_WIPE, NEEDS_WORD},
+    {"cancel", run_cancel, 0, MAY_HAVE_WORD},
     {"plugins", run_plugins, 0, MAY_HAVE_WORD},
+    {"config", run_config, 0, NO_WORD},
+    {"reload", run_reload, 0, NO_WORD},
 };
 
 static enum exit_code parse_timeout(const char *text, struct options *ret) {

@@ -34,6 +34,8 @@ static int print_next(sd_bus_message *reply, const char *method, bool *found) {
     *found = true;
     if (method == NULL)
         printf("%-*s ", NAME_WIDTH, name);
+    else
+        printf("%s: ", method);
     r = print_lines(help, method == NULL);
     return r < 0 ? r : 1;
 }

@@ -247,6 +247,25 @@ static void outcomes_print(FILE *stream, const struct property_outcome *outcomes
                 outcome->message);
 }
 
+bool property_is_set(const struct properties *properties, enum property property) {
+    const union property_value *value = &properties->values[property];
+    switch (table[property].type) {
+    case PROPERTY_TEXT:
+        return value->text != NULL && value->text[0] != '\0';
+    case PROPERTY_NUMBER:
+        return value->number != 0;
+    case PROPERTY_TIME:
+        return value->time != 0;
+    case PROPERTY_LIST:
+        return value->list != NULL && value->list[0] != NULL;
+    case PROPERTY_ERROR:
+        return value->error.class != NULL && value->error.class[0] != '\0';
+    case PROPERTY_OUTCOMES:
+        return value->outcomes != NULL && value->outcomes[0].name != NULL;
+    }
+    return false;
+}
+
 void property_print(FILE *stream, const struct properties *properties, enum property property) {
     const union property_value *value = &properties->values[property];
     char time[MOMENT_TEXT_MAX];

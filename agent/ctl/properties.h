@@ -87,5 +87,8 @@ bool properties_provisioned(const struct properties *properties);
 /* True if this is neither the outcome of a method that may still do, nor of one that has done it. */
 bool property_outcome_is_failure(const struct property_outcome *outcome);
 
+/* True if there is a value: no empty text or list, no 0. */
+bool property_is_set(const struct properties *properties, enum property property);
+
 /* Writes one value on one line, times as local time, nothing for no value. */
 void property_print(FILE *stream, const struct properties *properties, enum property property);

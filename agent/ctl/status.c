@@ -2,7 +2,7 @@
 
 #include "ctl/moment.h"
 #include "ctl/status-json.h"
-#include "ctl/terminal.h"
+#include "ctl/steps.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,15 +11,17 @@
 /* The certificate id is 64 hex digits (AWS IoT API reference, CertificateId); the first ones tell it from others. */
 #define CERTIFICATE_ID_SHORT 16
 
+#define LABEL_WIDTH 15
+
 static void print_label(const char *label) {
-    printf("%14s ", label);
+    printf("%*s ", LABEL_WIDTH - 1, label);
 }
 
 static void print_text(const char *label, const char *text) {
     if (text[0] == '\0')
         return;
     print_label(label);
-    printf("%s\n", text);
+    terminal_print_wrapped(text, LABEL_WIDTH, LABEL_WIDTH);
 }
 
 static void print_property(const char *label, const struct properties *properties, enum property property) {
@@ -33,14 +35,14 @@ static void print_moment(const char *label, uint64_t moment) {
            moment_format(moment, time, sizeof time));
 }
 
-static enum terminal_colour state_colour(const struct properties *properties) {
+enum terminal_colour status_colour(const struct properties *properties) {
     if (properties_provisioned(properties))
         return TERMINAL_GREEN;
     return strcmp(properties_text(properties, PROPERTY_STATE), "failed") == 0 ? TERMINAL_RED : TERMINAL_YELLOW;
 }
 
 static void print_state(const struct properties *properties) {
-    enum terminal_colour colour = state_colour(properties);
+    enum terminal_colour colour = status_colour(properties);
     print_label("State:");
     printf("%s%s%s\n", terminal_colour(colour), properties_text(properties, PROPERTY_STATE), terminal_plain());
 }
@@ -84,10 +86,18 @@ static void print_identity(const struct properties *properties) {
     print_property("Credentials:", properties, PROPERTY_CREDENTIAL_DIRECTORY);
 }
 
+static void print_step(const struct properties *properties) {
+    const char *step = properties_text(properties, PROPERTY_STEP), *words = step_describe(step);
+    if (step[0] == '\0')
+        return;
+    print_label("Step:");
+    printf("%s%s%s\n", step, words != NULL ? ", " : "", words != NULL ? words : "");
+}
+
 static void print_attempt(const struct properties *properties) {
     uint32_t attempt = properties->values[PROPERTY_ATTEMPT].number;
     uint64_t next = properties->values[PROPERTY_NEXT_ATTEMPT].time;
-    print_property("Step:", properties, PROPERTY_STEP);
+    print_step(properties);
     if (attempt > 0) {
         print_label("Attempt:");
         printf("%" PRIu32 "\n", attempt);
@@ -107,17 +117,27 @@ static void print_last_error(const struct property_error *error) {
     print_text("", error->message);
 }
 
-/* What each method has come to, where there is a choice: of a single one the rest tells. */
+static void print_outcome(const struct property_outcome *outcome, const char *message, bool is_bad) {
+    const char *said = outcome->outcome[0] != '\0' ? outcome->outcome : "not tried";
+    printf("%s, %s%s%s", outcome->name, is_bad ? terminal_colour(TERMINAL_RED) : "", said,
+           is_bad ? terminal_plain() : "");
+    if (message[0] != '\0')
+        printf(": ");
+    terminal_print_wrapped(message, LABEL_WIDTH, LABEL_WIDTH + strlen(outcome->name) + strlen(said) + 4);
+}
+
+/* What each method has come to, where there is a choice: of a single one the rest tells. So does the last error what
+ * the method said that it is of. */
 static void print_methods(const struct properties *properties) {
     const struct property_outcome *outcomes = properties->values[PROPERTY_METHODS].outcomes, *outcome;
+    const char *last = properties->values[PROPERTY_LAST_ERROR].error.message;
     if (outcomes == NULL || outcomes->name == NULL || outcomes[1].name == NULL)
         return;
     for (outcome = outcomes; outcome->name != NULL; outcome++) {
-        bool bad = property_outcome_is_failure(outcome);
+        bool is_told = last != NULL && strcmp(outcome->message, last) == 0;
         print_label(outcome == outcomes ? "Methods:" : "");
-        printf("%s, %s%s%s%s%s\n", outcome->name, bad ? terminal_colour(TERMINAL_RED) : "",
-               outcome->outcome[0] != '\0' ? outcome->outcome : "not tried", bad ? terminal_plain() : "",
-               outcome->message[0] != '\0' ? ": " : "", outcome->message);
+        print_outcome(outcome, is_told ? "" : outcome->message,
+                      property_outcome_is_failure(outcome) && !properties_provisioned(properties));
     }
 }
 

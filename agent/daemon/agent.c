@@ -84,6 +84,11 @@ static void notify_state(const struct agent *agent) {
     }
 }
 
+static void show_methods(struct agent *agent) {
+    memcpy(agent->status.methods, agent->methods.states, sizeof agent->status.methods);
+    agent->status.method_count = agent->methods.count;
+}
+
 /* The only writer of the state. */
 void agent_set_state(struct agent *agent, enum agent_state state) {
     struct status *status = &agent->status;
@@ -93,8 +98,7 @@ void agent_set_state(struct agent *agent, enum agent_state state) {
     status_set_text(status->step, sizeof status->step, "");
     if (state != STATE_PROVISIONED)
         status_set_text(status->method, sizeof status->method, methods_name(&agent->methods));
-    memcpy(status->methods, agent->methods.states, sizeof status->methods);
-    status->method_count = agent->methods.count;
+    show_methods(agent);
     switch (state) {
     case STATE_CHECKING:
     case STATE_ENROLLING:
@@ -241,8 +245,10 @@ int agent_load_configuration(struct agent *agent, struct failure *failure) {
         handover_configuration(configuration, &file, failure) < 0) /* what no worker could take stays out of force */
         return -1;
     agent->settings = settings;
-    if (!agent->attempts.retry.begun) /* an attempt goes on with the list it has begun with */
+    if (!agent->attempts.retry.begun) { /* an attempt goes on with the list it has begun with */
         methods_set(&agent->methods, &settings);
+        show_methods(agent);
+    }
     settings_warn_unknown(configuration, &agent->settings, log_warning, NULL);
     configuration_free(agent->configuration);
     agent->configuration = TAKE_POINTER(configuration);
@@ -355,6 +361,8 @@ enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct fai
 
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
     struct failure failure;
+    if (id == 0)
+        id = agent->operation == 0 || agent->task.running ? agent->task.id : agent->operation;
     if (id == 0 || (id != agent->operation && id != agent->task.id))
         return ANSWER_NO_SUCH_JOB;
     if (agent->job != NULL && agent->task.running == (id == agent->task.id)) {
@@ -381,6 +389,7 @@ static enum agent_answer reload(struct agent *agent, struct failure *failure) {
     }
     log_message(LOG_NOTICE, "the configuration was read again");
     methods_forget(&agent->methods);
+    show_methods(agent);
     bus_publish(agent->bus, &agent->status);
     if (waiting && !agent->stopping) {
         attempts_forget(&agent->attempts);
@@ -394,6 +403,17 @@ enum agent_answer agent_reload(struct agent *agent, struct failure *failure) {
     enum agent_answer answer = reload(agent, failure);
     sd_notify(0, "READY=1");
     return answer;
+}
+
+enum agent_answer agent_get_configuration(const struct agent *agent, const struct configuration **ret,
+                                          struct failure *failure) {
+    if (agent->configuration == NULL) {
+        failure_record(failure, FAILURE_INVALID, STEP_CONFIGURATION, "no valid configuration is in force: %s",
+                       agent->status.error.message);
+        return ANSWER_INVALID_CONFIGURATION;
+    }
+    *ret = agent->configuration;
+    return ANSWER_YES;
 }
 
 /* --- life --- */

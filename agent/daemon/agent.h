@@ -33,7 +33,7 @@ struct agent_environment {
     const char *credential_directory; /* the path of `current` */
 };
 
-/* Answers to requests; bus.c has a table of their D-Bus errors. */
+/* Answers to requests; bus-methods.c has a table of their D-Bus errors. */
 enum agent_answer {
     ANSWER_YES,
     ANSWER_ALREADY_PROVISIONED,
@@ -83,9 +83,14 @@ enum agent_answer agent_import(struct agent *agent, int certificate, int private
 typedef void agent_listed(const char *text, size_t size, const struct failure *failure, void *data);
 enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, void *data, struct failure *failure);
 
-/* Ends a job; the next attempt comes as after any failure of class `internal`. NO_SUCH_JOB. */
+/* Ends a job, or with 0 the one that runs, else the one that waits; the next attempt comes as after any failure of
+ * class `internal`. NO_SUCH_JOB. */
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id);
 
 /* Reads the configuration again; in backoff and failed the next attempt comes at once. On INVALID_CONFIGURATION, with
  * its failure, the old configuration stays in force. */
 enum agent_answer agent_reload(struct agent *agent, struct failure *failure);
+
+/* The configuration in force, borrowed until the next reload. INVALID_CONFIGURATION while there is none, with why. */
+enum agent_answer agent_get_configuration(const struct agent *agent, const struct configuration **ret,
+                                          struct failure *failure);

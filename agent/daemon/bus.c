@@ -1,34 +1,18 @@
-#include "daemon/bus.h"
+#include "daemon/bus-private.h"
 
-#include "common/cleanup.h"
-#include "common/memfd.h"
-#include "common/text.h"
-#include "daemon/agent.h"
-#include "daemon/group.h"
 #include "daemon/log-control.h"
 #include "daemon/log.h"
 
-#include <systemd/sd-bus.h>
-
 #include <errno.h>
-#include <fcntl.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define BUS_NAME "org.enrolld1"
 #define BUS_PATH "/org/enrolld1"
 #define BUS_INTERFACE "org.enrolld1.Agent"
-#define BUS_ERROR "org.enrolld1.Error."
-
-struct bus {
-    sd_bus *bus;
-    struct agent *agent;
-    struct status published; /* what the properties say */
-};
 
 /* --- properties --- */
 
@@ -83,238 +67,6 @@ static int get_never(sd_bus *bus, const char *path, const char *interface, const
     return sd_bus_message_append(reply, "t", UINT64_C(0));
 }
 
-/* --- methods --- */
-
-static const struct {
-    const char *name, *text;
-} answers[] = {
-    [ANSWER_ALREADY_PROVISIONED] = {BUS_ERROR "AlreadyProvisioned", "This device is provisioned already"},
-    [ANSWER_BUSY] = {BUS_ERROR "Busy", "Something of the kind is being done already: call again in a moment"},
-    [ANSWER_NO_SUCH_JOB] = {BUS_ERROR "NoSuchJob", "No job of that number is running"},
-    [ANSWER_INVALID_CONFIGURATION] = {BUS_ERROR "InvalidConfiguration", NULL},
-    [ANSWER_FAILED] = {BUS_ERROR "Failed", NULL},
-};
-
-/* text: what is wrong. */
-static int set_answer(sd_bus_error *error, enum agent_answer answer, const char *text) {
-    return sd_bus_error_set(error, answers[answer].name, answers[answer].text != NULL ? answers[answer].text : text);
-}
-
-/* The array of group numbers: is that of the administrators among them? */
-static int read_groups(sd_bus_message *reply, bool *ret) {
-    gid_t admin;
-    bool known = group_find(GROUP_ADMIN, &admin) == 0;
-    const void *array = NULL;
-    size_t size = 0;
-    int r = sd_bus_message_enter_container(reply, 'v', "au");
-    if (r >= 0)
-        r = sd_bus_message_read_array(reply, 'u', &array, &size);
-    if (r >= 0)
-        r = sd_bus_message_exit_container(reply);
-    for (size_t i = 0; i < size / sizeof(uint32_t) && known && r >= 0; i++)
-        if (((const uint32_t *)array)[i] == admin)
-            *ret = true;
-    return r;
-}
-
-/* True if one of the dictionary's entries lets the caller in. */
-static bool is_allowed(sd_bus_message *reply) {
-    uint32_t uid = UINT32_MAX;
-    bool in_group = false;
-    int r = sd_bus_message_enter_container(reply, 'a', "{sv}");
-    while (r >= 0 && (r = sd_bus_message_enter_container(reply, 'e', "sv")) > 0) {
-        const char *name = NULL;
-        r = sd_bus_message_read(reply, "s", &name);
-        if (r < 0)
-            break;
-        if (strcmp(name, "UnixUserID") == 0)
-            r = sd_bus_message_read(reply, "v", "u", &uid);
-        else if (strcmp(name, "UnixGroupIDs") == 0)
-            r = read_groups(reply, &in_group);
-        else
-            r = sd_bus_message_skip(reply, "v");
-        if (r >= 0)
-            r = sd_bus_message_exit_container(reply);
-    }
-    /* Its own user: so that who runs the daemon by hand controls it. In service that is "enrolld", whose calls, those
-     * of a worker among them, the policy of the bus lets through no more than anybody's. */
-    return r >= 0 && (uid == 0 || uid == geteuid() || in_group);
-}
-
-/* Root, the daemon's own user, the group: as the bus knows the caller (GetConnectionCredentials of the D-Bus
- * specification), which does not race with the caller's end as /proc would, and is right in a user namespace.
- * sd_bus_query_sender_creds(3) cannot: it learns groups from /proc only. */
-static int authorize(sd_bus_message *message, sd_bus_error *error) {
-    sd_bus_message *reply = NULL;
-    bool allowed = false;
-    if (sd_bus_call_method(sd_bus_message_get_bus(message), "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                           "org.freedesktop.DBus", "GetConnectionCredentials", NULL, &reply, "s",
-                           sd_bus_message_get_sender(message)) >= 0)
-        allowed = is_allowed(reply);
-    sd_bus_message_unref(reply);
-    if (allowed)
-        return 0;
-    return sd_bus_error_set(error, SD_BUS_ERROR_ACCESS_DENIED,
-                            "Only root and members of the group " GROUP_ADMIN " may do this");
-}
-
-/* Enroll() -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration */
-static int method_enroll(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
-    struct failure failure;
-    uint32_t id = 0;
-    int r = authorize(message, error);
-    if (r < 0)
-        return r;
-    enum agent_answer answer = agent_enroll(bus->agent, &id, &failure);
-    if (answer != ANSWER_YES)
-        return set_answer(error, answer, failure.message);
-    return sd_bus_reply_method_return(message, "u", id);
-}
-
-/* CreateRequest(s subject) -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration */
-static int method_create_request(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
-    struct failure failure;
-    const char *subject = NULL;
-    uint32_t id = 0;
-    int r = authorize(message, error);
-    if (r >= 0)
-        r = sd_bus_message_read(message, "s", &subject);
-    if (r < 0)
-        return r;
-    enum agent_answer answer = agent_request(bus->agent, subject, &id, &failure);
-    if (answer != ANSWER_YES)
-        return set_answer(error, answer, failure.message);
-    return sd_bus_reply_method_return(message, "u", id);
-}
-
-/* GetRequest() -> s: AccessDenied, NoRequest */
-static int method_get_request(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
-    int r = authorize(message, error);
-    if (r < 0)
-        return r;
-    const char *pem = agent_request_pem(bus->agent);
-    if (pem == NULL)
-        return sd_bus_error_set(error, BUS_ERROR "NoRequest", "No request was made since enrolld has started");
-    return sd_bus_reply_method_return(message, "s", pem);
-}
-
-/* A copy of a caller's descriptor. What is in it is the worker's business; that it is a file, and no pipe or device
- * that might hold that one up, is ours. */
-static int take_file(sd_bus_message *message, int *ret, sd_bus_error *error) {
-    struct stat status;
-    int fd = -1;
-    int r = sd_bus_message_read(message, "h", &fd);
-    if (r < 0)
-        return r;
-    if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode) || status.st_size == 0 || status.st_size > MEMFD_SIZE_MAX ||
-        (fcntl(fd, F_GETFL) & O_ACCMODE) == O_WRONLY || (fcntl(fd, F_GETFL) & O_PATH) != 0)
-        return sd_bus_error_set(error, BUS_ERROR "InvalidFile",
-                                "A certificate or key must come as a regular file or memfd of 1 byte to 64 KiB");
-    *ret = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    return *ret < 0 ? -errno : 0;
-}
-
-static int import(sd_bus_message *message, struct bus *bus, bool with_key, sd_bus_error *error) {
-    AUTO_CLOSE int certificate = -1;
-    AUTO_CLOSE int private_key = -1;
-    struct failure failure;
-    uint32_t id = 0;
-    int r = authorize(message, error);
-    if (r >= 0)
-        r = take_file(message, &certificate, error);
-    if (r >= 0 && with_key)
-        r = take_file(message, &private_key, error);
-    if (r < 0)
-        return r;
-    enum agent_answer answer = agent_import(bus->agent, take_fd(&certificate), take_fd(&private_key), &id, &failure);
-    if (answer != ANSWER_YES)
-        return set_answer(error, answer, failure.message);
-    return sd_bus_reply_method_return(message, "u", id);
-}
-
-/* Import(h chain, h key) -> u: AccessDenied, Busy, InvalidConfiguration, InvalidFile */
-static int method_import(sd_bus_message *message, void *data, sd_bus_error *error) {
-    return import(message, data, true, error);
-}
-
-/* ImportCertificate(h chain) -> u: the same */
-static int method_import_certificate(sd_bus_message *message, void *data, sd_bus_error *error) {
-    return import(message, data, false, error);
-}
-
-/* The list as the worker gives it: pairs of texts, each ended by a NUL. */
-static int append_plugins(sd_bus_message *reply, const char *text, size_t size) {
-    size_t at = 0;
-    int r = sd_bus_message_open_container(reply, 'a', "(ss)");
-    while (r >= 0 && at < size) {
-        const char *name = text + at, *help = name + strlen(name) + 1;
-        if (help >= text + size || !text_is_utf8(name, strlen(name)) || !text_is_utf8(help, strlen(help)))
-            return -EBADMSG;
-        at = (size_t)(help - text) + strlen(help) + 1;
-        r = sd_bus_message_append(reply, "(ss)", name, help);
-    }
-    return r < 0 ? r : sd_bus_message_close_container(reply);
-}
-
-static void on_plugins(const char *text, size_t size, const struct failure *failure, void *data) {
-    sd_bus_message *call = data, *reply = NULL;
-    int r = text != NULL ? sd_bus_message_new_method_return(call, &reply) : -EIO;
-    if (r >= 0)
-        r = append_plugins(reply, text, size);
-    if (r >= 0)
-        r = sd_bus_send(NULL, reply, NULL);
-    if (r < 0)
-        (void)sd_bus_reply_method_errorf(call, BUS_ERROR "Failed", "The methods cannot be listed: %s",
-                                         text != NULL ? strerror(-r) : failure->message);
-    sd_bus_message_unref(reply);
-    sd_bus_message_unref(call);
-}
-
-/* ListPlugins() -> a(ss): AccessDenied, Busy, Failed */
-static int method_list_plugins(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
-    struct failure failure;
-    int r = authorize(message, error);
-    if (r < 0)
-        return r;
-    enum agent_answer answer = agent_list_plugins(bus->agent, on_plugins, sd_bus_message_ref(message), &failure);
-    if (answer == ANSWER_YES) /* answered by on_plugins() */
-        return 1;
-    sd_bus_message_unref(message);
-    return set_answer(error, answer, failure.message);
-}
-
-/* Cancel(u id): AccessDenied, NoSuchJob */
-static int method_cancel(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
-    uint32_t id = 0;
-    int r = authorize(message, error);
-    if (r >= 0)
-        r = sd_bus_message_read(message, "u", &id);
-    if (r < 0)
-        return r;
-    enum agent_answer answer = agent_cancel(bus->agent, id);
-    if (answer != ANSWER_YES)
-        return set_answer(error, answer, NULL);
-    return sd_bus_reply_method_return(message, NULL);
-}
-
-/* Reload(): AccessDenied, InvalidConfiguration */
-static int method_reload(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
-    struct failure failure;
-    int r = authorize(message, error);
-    if (r < 0)
-        return r;
-    enum agent_answer answer = agent_reload(bus->agent, &failure);
-    if (answer != ANSWER_YES)
-        return set_answer(error, answer, failure.message);
-    return sd_bus_reply_method_return(message, NULL);
-}
-
 /* --- the interface --- */
 
 /* Every property that changes: where it lies, how it is told. */
@@ -349,7 +101,7 @@ static const struct {
     SD_BUS_PROPERTY(name, signature, getter, offsetof(struct bus, published.member),                                   \
                     SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
 
-/* Callers are judged by authorize(); the flag only switches off the library's own rule. */
+/* Callers are judged by bus_authorize(); the flag only switches off the library's own rule. */
 static const sd_bus_vtable vtable[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
@@ -372,21 +124,21 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("RenewAfter", "t", get_never, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     PROPERTY("Endpoints", "as", get_endpoints, identity.endpoint),
     PROPERTY("CredentialDirectory", "s", NULL, credential_directory),
-    SD_BUS_METHOD_WITH_ARGS("Enroll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", id), method_enroll,
+    SD_BUS_METHOD_WITH_ARGS("Enroll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", id), bus_enroll, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("CreateRequest", SD_BUS_ARGS("s", subject), SD_BUS_RESULT("u", id), bus_create_request,
                             SD_BUS_VTABLE_UNPRIVILEGED),
-    SD_BUS_METHOD_WITH_ARGS("CreateRequest", SD_BUS_ARGS("s", subject), SD_BUS_RESULT("u", id), method_create_request,
+    SD_BUS_METHOD_WITH_ARGS("GetRequest", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", request), bus_get_request,
                             SD_BUS_VTABLE_UNPRIVILEGED),
-    SD_BUS_METHOD_WITH_ARGS("GetRequest", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", request), method_get_request,
-                            SD_BUS_VTABLE_UNPRIVILEGED),
-    SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("h", chain, "h", key), SD_BUS_RESULT("u", id), method_import,
+    SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("h", chain, "h", key), SD_BUS_RESULT("u", id), bus_import,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ImportCertificate", SD_BUS_ARGS("h", chain), SD_BUS_RESULT("u", id),
-                            method_import_certificate, SD_BUS_VTABLE_UNPRIVILEGED),
-    SD_BUS_METHOD_WITH_ARGS("ListPlugins", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ss)", methods), method_list_plugins,
+                            bus_import_certificate, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("GetConfiguration", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ssssu)", settings),
+                            bus_get_configuration, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("ListPlugins", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ss)", methods), bus_list_plugins,
                             SD_BUS_VTABLE_UNPRIVILEGED),
-    SD_BUS_METHOD_WITH_ARGS("Cancel", SD_BUS_ARGS("u", id), SD_BUS_NO_RESULT, method_cancel,
-                            SD_BUS_VTABLE_UNPRIVILEGED),
-    SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_reload, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Cancel", SD_BUS_ARGS("u", id), SD_BUS_NO_RESULT, bus_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, bus_reload, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_SIGNAL_WITH_ARGS("JobRemoved", SD_BUS_ARGS("u", id, "s", verb, "s", result, "s", detail), 0),
     SD_BUS_SIGNAL_WITH_ARGS("IdentityChanged", SD_BUS_ARGS("u", generation), 0),
     SD_BUS_VTABLE_END,
@@ -447,7 +199,7 @@ static int set_up(struct bus *bus, sd_event *event) {
     if (r >= 0)
         r = sd_bus_add_object_vtable(bus->bus, NULL, BUS_PATH, BUS_INTERFACE, vtable, bus);
     if (r >= 0)
-        r = log_control_open(bus->bus, authorize);
+        r = log_control_open(bus->bus, bus_authorize);
     if (r >= 0)
         r = sd_bus_match_signal(bus->bus, NULL, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
                                 "NameLost", on_name_lost, bus);

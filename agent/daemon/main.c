@@ -32,7 +32,9 @@ static const char usage[] =
     "  --introspect     print the D-Bus interface as XML\n"
     "  --version        print the version\n"
     "  --help           print this\n\n"
-    "Environment: STATE_DIRECTORY, RUNTIME_DIRECTORY, DBUS_SYSTEM_BUS_ADDRESS, ENROLLD_WORKER\n";
+    "Environment: STATE_DIRECTORY, RUNTIME_DIRECTORY, DBUS_SYSTEM_BUS_ADDRESS;\n"
+    "ENROLLD_WORKER (the program), ENROLLD_PLUGIN_DIR (the folder of the methods)\n"
+    "Exit codes: 0 told to end, or the configuration is right; 1 failed, or it is wrong; 2 wrong usage\n";
 
 struct options {
     const char *configuration;

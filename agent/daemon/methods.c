@@ -28,7 +28,7 @@ void methods_set(struct methods *methods, const struct settings *settings) {
         for (size_t k = 0; k < methods->count; k++)
             if (strcmp(methods->states[k].name, settings->methods[i]) == 0) {
                 next.states[i] = methods->states[k];
-                next.not_yet_since_usec[i] = methods->not_yet_since_usec[k];
+                next.waits[i] = methods->waits[k];
             }
     }
     *methods = next;
@@ -58,12 +58,27 @@ const char *methods_name(const struct methods *methods) {
     return methods->states[methods->present].name;
 }
 
+static uint64_t since_usec(const struct method_wait *wait, uint64_t now_usec) {
+    return wait->last_usec != 0 && now_usec > wait->last_usec ? now_usec - wait->last_usec : 0;
+}
+
 uint32_t methods_waited_s(const struct methods *methods, uint64_t now_usec) {
-    uint64_t since = methods->not_yet_since_usec[methods->present];
-    uint64_t waited_s = since != 0 && now_usec > since ? (now_usec - since) / 1000000 : 0;
-    if (since != 0 && waited_s == 0)
+    const struct method_wait *wait = &methods->waits[methods->present];
+    uint64_t waited_s = (wait->total_usec + since_usec(wait, now_usec)) / 1000000;
+    if (!wait->told)
+        return 0;
+    if (waited_s == 0)
         return 1; /* 0 would say that it was never told so */
     return waited_s < UINT32_MAX ? (uint32_t)waited_s : UINT32_MAX;
+}
+
+/* A device that was offline for hours has not been refused for hours. */
+static void count_wait(struct method_wait *wait, enum failure_class class, uint64_t now_usec) {
+    bool answered = class == FAILURE_NOT_YET || class == FAILURE_DENIED;
+    if (answered)
+        wait->total_usec += since_usec(wait, now_usec);
+    wait->last_usec = answered ? now_usec : 0;
+    wait->told = wait->told || class == FAILURE_NOT_YET;
 }
 
 /* That of the method that has come furthest: an input that is missing is only worth telling where nothing else is. */
@@ -88,8 +103,7 @@ bool methods_fail(struct methods *methods, enum setting_on_denied on_denied, str
     bool falls_through = failure->unusable || (failure->class == FAILURE_DENIED && on_denied == SETTING_DENIED_NEXT);
     set_outcome(&methods->states[present], failure->unusable ? METHOD_UNUSABLE : METHOD_FAILED, failure->class,
                 failure->message);
-    if (failure->class == FAILURE_NOT_YET && methods->not_yet_since_usec[present] == 0)
-        methods->not_yet_since_usec[present] = now_usec;
+    count_wait(&methods->waits[present], failure->class, now_usec);
     if (!failure->unusable) {
         methods->tried = true;
         methods->last = *failure;
@@ -107,11 +121,11 @@ void methods_done(struct methods *methods, const char *name) {
     for (size_t i = 0; i < methods->count; i++)
         if (strcmp(methods->states[i].name, name) == 0)
             set_outcome(&methods->states[i], METHOD_DONE, FAILURE_NETWORK, "");
-    memset(methods->not_yet_since_usec, 0, sizeof methods->not_yet_since_usec);
+    memset(methods->waits, 0, sizeof methods->waits);
 }
 
 void methods_forget(struct methods *methods) {
-    memset(methods->not_yet_since_usec, 0, sizeof methods->not_yet_since_usec);
+    memset(methods->waits, 0, sizeof methods->waits);
     for (size_t i = 0; i < methods->count; i++) {
         struct method_state *state = &methods->states[i];
         bool stays = state->outcome == METHOD_TRYING || state->outcome == METHOD_DONE;

@@ -23,7 +23,11 @@ struct method_state {
 struct methods {
     size_t count;
     struct method_state states[SETTINGS_METHODS_MAX];
-    uint64_t not_yet_since_usec[SETTINGS_METHODS_MAX]; /* CLOCK_BOOTTIME, 0: it was not told "not yet" */
+    struct method_wait {
+        uint64_t total_usec; /* between outcomes that were "not yet" or "denied", without others between them */
+        uint64_t last_usec;  /* the last one, if it was one of them; CLOCK_BOOTTIME */
+        bool told;           /* it was told "not yet" */
+    } waits[SETTINGS_METHODS_MAX];
     size_t present;
     bool tried;          /* in this attempt, a method whose inputs were of use */
     struct failure last; /* of that */
@@ -39,7 +43,8 @@ void methods_set(struct methods *methods, const struct settings *settings);
 void methods_begin(struct methods *methods);
 const char *methods_name(const struct methods *methods);
 
-/* Seconds since the present method was told "not yet" for the first time, at least 1; 0 if it was not. */
+/* For how many seconds the present method was told "not yet", at least 1 if it was; the time in which it reached nobody
+ * does not count. */
 uint32_t methods_waited_s(const struct methods *methods, uint64_t now_usec);
 
 /* The present method has failed. True if the next one is to be tried, which is then the present one; false if the

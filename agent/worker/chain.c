@@ -107,11 +107,26 @@ static int fail_other_key(const struct chain *chain, const uint8_t *public_key, 
     char ours[2 * WC_SHA256_DIGEST_SIZE + 1], theirs[2 * WC_SHA256_DIGEST_SIZE + 1], text[NAME_SIZE];
     print_digest(public_key, size, ours);
     print_digest(first->public_key, first->public_key_size, theirs);
+    return failure_set(
+        failure, FAILURE_INVALID, STEP_CERTIFICATE,
+        "the certificate is not for %s: SHA-256 of its public key is %s, that of the one in %s %s. Have the "
+        "request of this device signed (`enrollctl request`), or hand in the key that belongs to the "
+        "certificate",
+        where, ours, name(chain, 0, text), theirs);
+}
+
+static int fail_only_issuers(const struct chain *chain, struct failure *failure) {
+    char text[NAME_SIZE];
     return failure_set(failure, FAILURE_INVALID, STEP_CERTIFICATE,
-                       "no certificate is for %s: SHA-256 of its public key is %s, that of the one in %s %s. Have the "
-                       "request of this device signed (`enrollctl request`), or hand in the key that belongs to the "
-                       "certificate",
-                       where, ours, name(chain, 0, text), theirs);
+                       "%s is a CA's own: the device's certificate is missing, it must come first",
+                       name(chain, 0, text));
+}
+
+static bool has_only_issuers(const struct chain *chain) {
+    for (size_t i = 0; i < chain->count; i++)
+        if (!chain->certificates[i].usage.is_ca)
+            return false;
+    return true;
 }
 
 static int find_leaf(const struct chain *chain, const uint8_t *public_key, size_t size, const char *where,
@@ -123,6 +138,8 @@ static int find_leaf(const struct chain *chain, const uint8_t *public_key, size_
             leaf = i - 1;
             matches++;
         }
+    if (matches == 0 && has_only_issuers(chain))
+        return fail_only_issuers(chain, failure);
     if (matches == 0)
         return fail_other_key(chain, public_key, size, where, failure);
     if (matches > 1)
@@ -130,11 +147,10 @@ static int find_leaf(const struct chain *chain, const uint8_t *public_key, size_
                            "%zu certificates are for %s, the first is %s: hand in one of them", matches, where,
                            name(chain, leaf, text));
     if (leaf > 0)
-        return failure_set(
-            failure, FAILURE_INVALID, STEP_CERTIFICATE,
-            "the order is another one: %s is the device's own, which must be the first, then its issuer, "
-            "and so on up",
-            name(chain, leaf, text));
+        return failure_set(failure, FAILURE_INVALID, STEP_CERTIFICATE,
+                           "wrong order: %s is the device's own, which must be the first, then its issuer, "
+                           "and so on up",
+                           name(chain, leaf, text));
     return 0;
 }
 
@@ -154,7 +170,7 @@ static int fail_link(const struct chain *chain, size_t i, struct failure *failur
     for (size_t k = 0; k < chain->count; k++)
         if (k != i && is_issuer(&chain->certificates[i], &chain->certificates[k]))
             return failure_set(failure, FAILURE_INVALID, STEP_CERTIFICATE,
-                               "the order is another one: %s is the issuer of %s and must stand right behind it",
+                               "wrong order: %s is the issuer of %s and must stand right behind it",
                                name(chain, k, next), this);
     return failure_set(failure, FAILURE_INVALID, STEP_CERTIFICATE,
                        "%s was not issued by %s: hand in the device's certificate, its issuer, the issuer of that, and "
@@ -196,8 +212,7 @@ int chain_judge(const struct chain *chain, const uint8_t *public_key, size_t siz
     return judge_leaf(&chain->certificates[0].usage, failure);
 }
 
-int chain_judge_dates(const struct chain *chain, int64_t now, bool is_synchronised, struct failure *failure) {
-    const struct certificate *leaf = &chain->certificates[0];
+int chain_judge_dates(const struct certificate *leaf, int64_t now, bool is_synchronised, struct failure *failure) {
     char from[CLOCK_TEXT_SIZE], to[CLOCK_TEXT_SIZE], today[CLOCK_TEXT_SIZE];
     if (now >= leaf->not_before && now <= leaf->not_after)
         return 0;

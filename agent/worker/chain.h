@@ -21,9 +21,9 @@ int chain_read(const char *pem, size_t size, struct chain *ret, struct failure *
 /* Judges it for a device whose public key (SubjectPublicKeyInfo in DER) this is: the first certificate is for that key,
  * good for TLS clients, strong enough for AWS IoT Core, and no CA's; the others are its issuers in their order, and
  * strong enough, too. A root at the end is fine. Class `invalid`, step STEP_CERTIFICATE, saying what is wrong and what
- * to do. `where`: what the key is called if none is for it, "the staged key". */
+ * to do. `where`: what the key is called if none is for it, "this device's request". */
 int chain_judge(const struct chain *chain, const uint8_t *public_key, size_t size, const char *where,
                 struct failure *failure);
 
-/* Judges the dates of the first one. Class `invalid`, or `clock` where the clock is not synchronised. */
-int chain_judge_dates(const struct chain *chain, int64_t now, bool is_synchronised, struct failure *failure);
+/* Judges the dates of the device's own. Class `invalid`, or `clock` where the clock is not synchronised. */
+int chain_judge_dates(const struct certificate *leaf, int64_t now, bool is_synchronised, struct failure *failure);

@@ -3,6 +3,8 @@
 #include "common/cleanup.h"
 #include "common/step.h"
 #include "common/text.h"
+#include "worker/chain.h"
+#include "worker/clock.h"
 #include "worker/deadline.h"
 #include "worker/jobs.h"
 #include "worker/report.h"
@@ -12,6 +14,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 struct key_settings enrollment_key_settings(const struct enrollment *enrollment) {
     return key_settings_from(enrollment->settings);
@@ -28,13 +31,6 @@ int enrollment_take_key(struct enrollment *enrollment, struct key *key, const ch
     held->private_pem = strndup(pem, size);
     return held->private_pem != NULL ? 0
                                      : failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_KEY, "out of memory");
-}
-
-static bool is_file(const struct enrollment *enrollment, const char *name) {
-    for (const struct enrolld_option *option = enrollment->plugin->options; option->name != NULL; option++)
-        if (strcmp(option->name, name) == 0)
-            return option->type == ENROLLD_OPTION_FILE;
-    return false;
 }
 
 /* Each value with the NUL that ends it, so that two of them cannot pass for others. */
@@ -55,7 +51,7 @@ int enrollment_bind(struct enrollment *enrollment) {
     for (size_t i = 0; i < sizeof texts / sizeof *texts && r == 0; i++)
         r = hash_text(&hash, texts[i]);
     while (r == 0 && options_next(enrollment->options, "", &position, (const char **)&name, (const char **)&value))
-        if (!is_file(enrollment, name) && (r = hash_text(&hash, name)) == 0)
+        if (!options_is_file(enrollment->options, name) && (r = hash_text(&hash, name)) == 0)
             r = hash_text(&hash, value);
     if (r == 0)
         r = wc_Sha256Update(&hash, enrollment->subject.der, (word32)enrollment->subject.size);
@@ -147,6 +143,7 @@ static int load_imported_key(struct enrollment *enrollment, const struct staged 
     deadline_stop();
     if (r < 0 && lost) {
         failure_append(failure, "; the imported identity is lost: begin again with `enrollctl request` or import");
+        failure->class = FAILURE_INVALID; /* nothing that passes */
         failure->unusable = true;
     }
     return r;
@@ -157,6 +154,19 @@ static int fail_without_import(struct enrollment *enrollment, const char *what) 
                    "%s: %s needs `enrollctl import`, after `enrollctl request` or with a key", what,
                    enrollment->method);
     enrollment->failure->unusable = true;
+    return -1;
+}
+
+/* By a clock that nobody has set yet it would only seem so. */
+static int judge_imported_dates(struct enrollment *enrollment, const struct message *job) {
+    struct failure *failure = enrollment->failure;
+    if (!clock_is_synchronised(job) ||
+        chain_judge_dates(&enrollment->certificate, (int64_t)time(NULL), true, failure) == 0)
+        return 0;
+    failure_append(failure, time(NULL) > enrollment->certificate.not_after
+                                ? "; have another one issued for the same request, and `enrollctl import` it"
+                                : "; it is used from then on, or another one after `enrollctl import`");
+    failure->unusable = true;
     return -1;
 }
 
@@ -181,7 +191,7 @@ int enrollment_take_imported(struct enrollment *enrollment, const struct message
         return fail_without_import(enrollment, "the certificate for the request was not imported yet");
     if (certificate_parse(staged.certificate_pem, strlen(staged.certificate_pem), STEP_CERTIFICATE,
                           &enrollment->certificate, enrollment->failure) < 0 ||
-        load_imported_key(enrollment, &staged) < 0)
+        judge_imported_dates(enrollment, job) < 0 || load_imported_key(enrollment, &staged) < 0)
         return -1;
     const uint8_t *public_key = key_public_der(enrollment->key, &key_size);
     if (!certificate_has_key(&enrollment->certificate, public_key, key_size))

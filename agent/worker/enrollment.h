@@ -28,6 +28,7 @@ struct enrollment {
     const struct settings *settings;
     const char *method;
     const struct enrolld_plugin *plugin;
+    bool imports; /* key and certificate are those of `enrollctl import` */
     const struct options *options;
     struct failure *failure;
     const char *step;
@@ -90,6 +91,9 @@ void host_open(struct enrollment *enrollment);
  * ago. */
 int host_connect(struct enrollment *enrollment, const char *client_id, const char *certificate_pem, struct key *key,
                  const char *step, struct failure *failure);
+
+/* Adds to a failure of host_connect(), if that is class `denied`, what to look at. */
+void host_explain_denial(const char *client_id, struct failure *failure);
 
 /* A software key for a connection that is not the device's own, and its certificate. Class `invalid` and unusable if
  * they cannot be used, or do not belong together. */

@@ -29,10 +29,17 @@ static struct https_settings settings_of(const struct enrollment *enrollment,
     };
 }
 
-/* The structs may only grow with the host's, and then the loader has refused a plugin that is newer. */
+/* Of the first header of this interface: what comes behind these members is only read or written where the plugin's
+ * size says that it is there. */
+#define SIZE_UP_TO(object, member) (offsetof(object, member) + sizeof(((object *)NULL)->member))
+#define REQUEST_SIZE_MIN SIZE_UP_TO(struct enrolld_https_request, private_key_pem)
+#define RESPONSE_SIZE_MIN SIZE_UP_TO(struct enrolld_https_response, retry_after_s)
+
+/* A size that is larger than what is known here says that something is wanted that nobody here can give. */
 static bool sizes_are_known(const struct enrolld_https_request *request,
                             const struct enrolld_https_response *response) {
-    return request->size == sizeof *request && response->size == sizeof *response;
+    return request->size >= REQUEST_SIZE_MIN && request->size <= sizeof *request &&
+           response->size >= RESPONSE_SIZE_MIN && response->size <= sizeof *response;
 }
 
 int host_https(const struct enrolld_host *host, const struct enrolld_https_request *request,
@@ -55,11 +62,12 @@ int host_https(const struct enrolld_host *host, const struct enrolld_https_reque
     if (https_exchange(&settings, &plain, taken, enrollment->failure) < 0)
         return -1;
     enrollment->retry_after_s = taken->retry_after_s;
-    *response = (struct enrolld_https_response){.size = response->size,
-                                                .status = taken->status,
-                                                .content_type = taken->content_type,
-                                                .body = taken->body,
-                                                .body_size = taken->body_size,
-                                                .retry_after_s = taken->retry_after_s};
+    const struct enrolld_https_response known = {.size = response->size,
+                                                 .status = taken->status,
+                                                 .content_type = taken->content_type,
+                                                 .body = taken->body,
+                                                 .body_size = taken->body_size,
+                                                 .retry_after_s = taken->retry_after_s};
+    memcpy(response, &known, response->size);
     return 0;
 }

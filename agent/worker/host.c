@@ -118,6 +118,10 @@ static const char *host_option(const struct enrolld_host *host, const char *name
     return options_get(enrollment_of(host)->options, name);
 }
 
+static uint64_t host_span_ms(const struct enrolld_host *host, const char *name) {
+    return options_get_span_ms(enrollment_of(host)->options, name);
+}
+
 static bool host_next_option(const struct enrolld_host *host, const char *prefix, size_t *position, const char **name,
                              const char **value) {
     return options_next(enrollment_of(host)->options, prefix, position, name, value);
@@ -178,11 +182,14 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
     deadline_start(CONNECT_TIMEOUT_S + 60, FAILURE_TPM, step, "the TPM's signature for the TLS handshake");
     int r = mqtt_connect(&connection, &enrollment->mqtt, failure);
     deadline_stop();
-    if (r < 0 && failure->class == FAILURE_DENIED)
+    return r;
+}
+
+void host_explain_denial(const char *client_id, struct failure *failure) {
+    if (failure->class == FAILURE_DENIED)
         failure_append(
             failure, "; client id %s: is the certificate ACTIVE, and does its policy allow iot:Connect for client/%s?",
             client_id, client_id);
-    return r;
 }
 
 __attribute__((format(printf, 2, 3))) static int fail_unusable(struct enrollment *enrollment, const char *format, ...) {
@@ -223,8 +230,12 @@ static int host_plugin_connect(const struct enrolld_host *host, const char *clie
     snprintf(default_id, sizeof default_id, "%s-enroll", enrollment->serial_number);
     if (host_load_client_key(enrollment, certificate_pem, private_key_pem, &enrollment->client_key) < 0)
         return -1;
-    return host_connect(enrollment, client_id != NULL ? client_id : default_id, certificate_pem, enrollment->client_key,
-                        enrollment->step, enrollment->failure);
+    client_id = client_id != NULL ? client_id : default_id;
+    int r = host_connect(enrollment, client_id, certificate_pem, enrollment->client_key, enrollment->step,
+                         enrollment->failure);
+    if (r < 0)
+        host_explain_denial(client_id, enrollment->failure);
+    return r;
 }
 
 static int host_subscribe(const struct enrolld_host *host, const char *const *filters, size_t count) {
@@ -271,6 +282,21 @@ static int host_take_key(const struct enrolld_host *host, const char *private_ke
     return enrollment_take_key(enrollment, key, "cloud");
 }
 
+/* The texts may be those of the certificate that is dropped. */
+static int hold_certificate(struct enrollment *enrollment, const char *certificate_pem, const char *secret) {
+    char *new_pem = strdup(certificate_pem), *new_secret = secret != NULL ? strdup(secret) : NULL;
+    if (new_pem == NULL || (secret != NULL && new_secret == NULL)) {
+        free(new_pem);
+        text_free_secret(new_secret);
+        return -1;
+    }
+    checkpoint_drop_certificate(&enrollment->held);
+    enrollment->held.certificate_pem = new_pem;
+    enrollment->held.secret = new_secret;
+    enrollment->was_sent = enrollment->wants_another = enrollment->accepted = false;
+    return 0;
+}
+
 static int host_take_certificate(const struct enrolld_host *host, const char *certificate_pem,
                                  const char *certificate_id, const char *secret) {
     struct enrollment *enrollment = enrollment_of(host);
@@ -288,13 +314,9 @@ static int host_take_certificate(const struct enrolld_host *host, const char *ce
     if (size > HELD_CERTIFICATE_MAX)
         return host_fail(host, ENROLLD_CLASS_INVALID, "the certificate has %zu bytes, more than %d", size,
                          HELD_CERTIFICATE_MAX);
-    enrollment->was_sent = enrollment->wants_another = enrollment->accepted = false;
-    checkpoint_drop_certificate(&enrollment->held);
-    enrollment->held.certificate_pem = strdup(certificate_pem);
-    enrollment->held.secret = secret != NULL ? strdup(secret) : NULL;
-    enrollment->certificate = certificate;
-    if (enrollment->held.certificate_pem == NULL || (secret != NULL && enrollment->held.secret == NULL))
+    if (hold_certificate(enrollment, certificate_pem, secret) < 0)
         return host_fail(host, ENROLLD_CLASS_INTERNAL, "out of memory");
+    enrollment->certificate = certificate;
     if (enrollment_save(enrollment, CHECKPOINT_ISSUED) < 0)
         return -1;
     enrollment->must_end = enrollment->had_key && report_has_channel();
@@ -308,6 +330,11 @@ static const char *host_certificate_pem(const struct enrolld_host *host) {
 
 static const char *host_certificate_id(const struct enrolld_host *host) {
     return host_certificate_pem(host) != NULL ? enrollment_of(host)->certificate.id : NULL;
+}
+
+static const char *host_certificate_common_name(const struct enrolld_host *host) {
+    const char *name = enrollment_of(host)->certificate.common_name;
+    return host_certificate_pem(host) != NULL && name[0] != '\0' ? name : NULL;
 }
 
 static int host_try_identity(const struct enrolld_host *host, struct enrolld_refusal *refusal) {
@@ -327,7 +354,7 @@ static int host_try_identity(const struct enrolld_host *host, struct enrolld_ref
 }
 
 static const char *host_held_secret(const struct enrolld_host *host) {
-    return enrollment_of(host)->held.secret;
+    return host_certificate_pem(host) != NULL ? enrollment_of(host)->held.secret : NULL;
 }
 
 static int host_registration(const struct enrolld_host *host, enum enrolld_registration registration) {
@@ -360,13 +387,13 @@ static int host_take_thing(const struct enrolld_host *host, const char *thing_na
     if (held->certificate_pem == NULL)
         return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin has a thing but no certificate");
     if (length > 0 && !text_is_thing_name(thing_name))
-        return host_fail(host, ENROLLD_CLASS_INVALID, "the cloud's thing name \"%.140s\" is not one", thing_name);
+        return host_fail(host, ENROLLD_CLASS_INVALID,
+                         "the thing name \"%.140s\" is not one: 1 to 128 of a-z A-Z 0-9 : _ -", thing_name);
     /* json-c's own check takes overlong forms (RFC 3629, section 3). */
     if (device_configuration != NULL && !text_is_utf8(device_configuration, strlen(device_configuration)))
-        return host_fail(host, ENROLLD_CLASS_INVALID, "the cloud's device configuration is not UTF-8");
+        return host_fail(host, ENROLLD_CLASS_INVALID, "the device configuration is not UTF-8");
     if (device_configuration != NULL && !is_usable(device_configuration)) {
-        report_note(enrollment->step,
-                    "the cloud's deviceConfiguration is left out: it is no JSON object of at most 12 KiB");
+        report_note(enrollment->step, "the device configuration is left out: it is no JSON object of at most 12 KiB");
         device_configuration = NULL;
     }
     if (length > 0) /* else what ThingName= says stays */
@@ -391,6 +418,7 @@ void host_open(struct enrollment *enrollment) {
         .fail = host_fail,
         .pause = host_pause,
         .option = host_option,
+        .span_ms = host_span_ms,
         .next_option = host_next_option,
         .request_pem = host_request_pem,
         .connect = host_plugin_connect,
@@ -401,6 +429,7 @@ void host_open(struct enrollment *enrollment) {
         .take_key = host_take_key,
         .certificate_pem = host_certificate_pem,
         .certificate_id = host_certificate_id,
+        .certificate_common_name = host_certificate_common_name,
         .held_secret = host_held_secret,
         .take_certificate = host_take_certificate,
         .registration = host_registration,

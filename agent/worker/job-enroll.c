@@ -6,6 +6,7 @@
 #include "worker/deadline.h"
 #include "worker/enrollment.h"
 #include "worker/identity.h"
+#include "worker/job-staged.h"
 #include "worker/jobs.h"
 #include "worker/lockdown.h"
 #include "worker/plugin-loader.h"
@@ -87,7 +88,7 @@ static int run_plugin(struct enrollment *enrollment) {
     if (r < 0 && enrollment->failure->message[0] == '\0' && !enrollment->must_end)
         return failure_set(enrollment->failure, FAILURE_INTERNAL, enrollment->step,
                            "the plugin %s failed without a word", enrollment->method);
-    if (r == 0 && enrollment->held.stage != CHECKPOINT_REGISTERED && !plugin->imports)
+    if (r == 0 && enrollment->held.stage != CHECKPOINT_REGISTERED && !enrollment->imports)
         return failure_set(enrollment->failure, FAILURE_INTERNAL, enrollment->step,
                            "the plugin %s ended without a registered certificate", enrollment->method);
     return r < 0 ? -1 : 0;
@@ -215,11 +216,12 @@ static int prepare(struct enrollment *enrollment, struct message *job) {
     /* Before the first byte that others have made: a checkpoint has some. */
     if (read_root_ca(enrollment) < 0 || lockdown_finish(true, enrollment->failure) < 0)
         return -1;
-    if (plugin->imports && enrollment_take_imported(enrollment, job) < 0)
-        return -1;
-    if (prove_check_settings(enrollment) < 0 || enrollment_bind(enrollment) < 0)
+    if (enrollment->imports && enrollment_take_imported(enrollment, job) < 0)
         return -1;
     host_open(enrollment);
+    enrollment->brings_key = plugin->brings_key != NULL && plugin->brings_key(&enrollment->host);
+    if (prove_check_settings(enrollment) < 0 || enrollment_bind(enrollment) < 0)
+        return -1;
     *enrollment->failure = unsaid;
     if (plugin->usable == NULL || plugin->usable(&enrollment->host) >= 0)
         return 0;
@@ -232,10 +234,8 @@ static int prepare(struct enrollment *enrollment, struct message *job) {
 
 /* By a certificate that is asked for: what costs something in the cloud survives in the checkpoint. */
 static int enroll_asking(struct enrollment *enrollment, struct message *job) {
-    const struct enrolld_plugin *plugin = enrollment->plugin;
     if (enrollment_resume(enrollment, job) < 0)
         return -1;
-    enrollment->brings_key = plugin->brings_key != NULL && plugin->brings_key(&enrollment->host);
     if (enrollment->key == NULL && !enrollment->brings_key && make_key(enrollment) < 0)
         return -1;
     bool was_held = enrollment->held.certificate_pem != NULL && !enrollment->brings_key;
@@ -259,7 +259,7 @@ static int enroll(struct enrollment *enrollment, struct message *job, struct mes
         return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_WORKER, "the job has no generation");
     if (prepare(enrollment, job) < 0 || read_endorsement(enrollment) < 0)
         return -1;
-    int r = enrollment->plugin->imports ? enroll_imported(enrollment) : enroll_asking(enrollment, job);
+    int r = enrollment->imports ? enroll_imported(enrollment) : enroll_asking(enrollment, job);
     return r < 0 ? -1 : fill_result(enrollment, enrollment->method, generation, result);
 }
 
@@ -277,12 +277,14 @@ int job_enroll(struct message *job, struct message *result, bool *resume, struct
     enrollment.method =
         message_get(job, JOB_KEY_METHOD) != NULL ? message_get(job, JOB_KEY_METHOD) : settings.methods[0];
     report_step(STEP_CONFIGURATION);
-    if (plugin_load(enrollment.method, &enrollment.plugin, failure) < 0 ||
+    const struct configuration_entry *methods = configuration_find(configuration, "Agent", "Methods");
+    if (plugin_load(enrollment.method, methods, &enrollment.plugin, failure) < 0 ||
         serial_resolve(&settings, &enrollment.endorsement, enrollment.serial_number, failure) < 0 ||
         subject_parse(settings.subject, &values, &enrollment.subject, failure) < 0 ||
         options_read(configuration, enrollment.plugin, enrollment.method, &values, &options, failure) < 0)
         return -1;
     enrollment.options = options;
+    enrollment.imports = plugin_method(enrollment.plugin, enrollment.method)->imports;
     int r = enroll(&enrollment, job, result);
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, enrollment.step, "flushing the device key");
     enrollment_clear(&enrollment);
@@ -299,10 +301,12 @@ int job_check_configuration(struct message *job, struct message *result, struct 
     struct subject subject;
     struct settings settings;
     if (job_read_configuration(job, &configuration, &settings, failure) < 0 ||
-        subject_parse(settings.subject, &values, &subject, failure) < 0)
+        subject_parse(settings.subject, &values, &subject, failure) < 0 ||
+        staged_check_names(&settings, &subject, failure) < 0)
         return -1;
+    const struct configuration_entry *methods = configuration_find(configuration, "Agent", "Methods");
     for (size_t i = 0; i < settings.method_count; i++) {
-        if (plugin_load(settings.methods[i], &plugin, failure) < 0 ||
+        if (plugin_load(settings.methods[i], methods, &plugin, failure) < 0 ||
             options_check(configuration, plugin, settings.methods[i], failure) < 0)
             return -1;
         if (!report_has_channel())

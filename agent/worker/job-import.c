@@ -1,6 +1,7 @@
 #include "common/cleanup.h"
 #include "common/configuration.h"
 #include "common/job.h"
+#include "common/specifier.h"
 #include "common/step.h"
 #include "common/text.h"
 #include "worker/chain.h"
@@ -10,7 +11,6 @@
 #include "worker/job-staged.h"
 #include "worker/jobs.h"
 #include "worker/key-backend.h"
-#include "worker/plugin-loader.h"
 #include "worker/report.h"
 #include "worker/tss2-pem.h"
 
@@ -33,20 +33,6 @@ static void import_clear(struct import *import) {
     free(import->key_pem);
     import->key = key_free(import->key);
     staged_clear(&import->staged);
-}
-
-/* Without a method that takes it what is imported would lie there for ever. */
-static int check_methods(const struct settings *settings, struct failure *failure) {
-    for (size_t i = 0; i < settings->method_count; i++) {
-        const struct enrolld_plugin *plugin = NULL;
-        if (plugin_load(settings->methods[i], &plugin, failure) < 0)
-            return -1;
-        if (plugin->imports)
-            return 0;
-    }
-    return failure_set(
-        failure, FAILURE_INVALID, STEP_CONFIGURATION,
-        "no method of Methods= takes a certificate that was imported: add one that does, like jitp or jitr");
 }
 
 static int read_chain(struct import *import, const struct message *job) {
@@ -81,34 +67,46 @@ static int load_key(struct import *import) {
         return load_software_key(import);
     if (import->staged.private_pem == NULL)
         return failure_set(failure, FAILURE_INVALID, STEP_KEY,
-                           "there is no staged key that this certificate could be for: have the request of this device "
-                           "signed (`enrollctl request`), or hand in the certificate's private key, too");
+                           "this device has made no request, so there is no key for this certificate: have its "
+                           "request signed (`enrollctl request`), or hand in the certificate's private key, too");
     if (staged_load_key(&import->staged, import->settings, &import->key, &lost, failure) < 0) {
-        if (lost)
+        if (lost) {
+            failure->class = FAILURE_INVALID; /* nothing that passes: a person must do something */
             failure_append(failure, "; have a new request signed (`enrollctl request`)");
+        }
         return -1;
     }
     return 0;
 }
 
-static bool has_specifier(const char *text, char letter) {
-    for (; *text != '\0'; text++)
-        if (*text == '%' && *++text == letter)
-            return true;
-    return false;
-}
-
 static int judge_common_name(const struct import *import) {
     const struct settings *settings = import->settings;
     const char *common_name = import->chain.certificates[0].common_name;
-    bool names_thing = has_specifier(settings->thing_name, 'c');
-    if ((!names_thing && !has_specifier(settings->client_id, 'c')) || text_is_thing_name(common_name))
+    bool names_thing = specifier_is_in(settings->thing_name, 'c');
+    if ((!names_thing && !specifier_is_in(settings->client_id, 'c')) || text_is_thing_name(common_name))
         return 0;
     return failure_set(import->failure, FAILURE_INVALID, STEP_CERTIFICATE,
                        "the certificate's common name is \"%s\", but %s=%s in [Agent] needs one of 1 to 128 of a-z A-Z "
                        "0-9 : _ -: have another one issued, or change that",
                        common_name, names_thing ? "ThingName" : "ClientId",
                        names_thing ? settings->thing_name : settings->client_id);
+}
+
+static bool is_just_in_time(const struct settings *settings) {
+    for (size_t i = 0; i < settings->method_count; i++)
+        if (strcmp(settings->methods[i], "jitp") == 0 || strcmp(settings->methods[i], "jitr") == 0)
+            return true;
+    return false;
+}
+
+static void note_common_name(const struct import *import) {
+    const char *common_name = import->chain.certificates[0].common_name;
+    if (is_just_in_time(import->settings) && !text_is_thing_name(common_name))
+        staged_note(
+            STEP_CERTIFICATE,
+            "the certificate's common name \"%s\" is no thing name (1 to 128 of a-z A-Z 0-9 : _ -): the template "
+            "and the Lambda of etc/aws take the common name as thing name, and will fail",
+            common_name);
 }
 
 static void note_what_may_surprise(const struct chain *chain, int64_t now, bool is_synchronised) {
@@ -127,17 +125,24 @@ static void note_what_may_surprise(const struct chain *chain, int64_t now, bool 
         }
 }
 
+/* What the key is called that the certificate must be for. */
+static const char *key_words(const struct import *import) {
+    if (import->key_pem != NULL)
+        return "the private key that came along";
+    return import->staged.request_pem != NULL ? "this device's request" : "the key that was imported before";
+}
+
 static int judge(const struct import *import, const struct message *job) {
     size_t size = 0;
     const uint8_t *public_key = key_public_der(import->key, &size);
     int64_t now = (int64_t)time(NULL);
     bool is_synchronised = clock_is_synchronised(job);
     report_step(STEP_CERTIFICATE);
-    if (chain_judge(&import->chain, public_key, size,
-                    import->key_pem != NULL ? "the private key that came along" : "the staged key",
-                    import->failure) < 0 ||
-        chain_judge_dates(&import->chain, now, is_synchronised, import->failure) < 0 || judge_common_name(import) < 0)
+    if (chain_judge(&import->chain, public_key, size, key_words(import), import->failure) < 0 ||
+        chain_judge_dates(&import->chain.certificates[0], now, is_synchronised, import->failure) < 0 ||
+        judge_common_name(import) < 0)
         return -1;
+    note_common_name(import);
     note_what_may_surprise(&import->chain, now, is_synchronised);
     return 0;
 }
@@ -172,7 +177,7 @@ static int take_key(struct import *import) {
     if (r < 0)
         return -1;
     if (import->staged.private_pem != NULL)
-        staged_note(STEP_KEY, "the key that was staged before is given up for the one that came along");
+        staged_note(STEP_KEY, "the key of the last request or import is given up for the one that came along");
     return staged_take_key(&import->staged, key, import->failure);
 }
 
@@ -219,9 +224,11 @@ static int compare_with_identity(struct import *import, const struct message *jo
 }
 
 static int run(struct import *import, const struct message *job, struct message *result) {
-    if (check_methods(import->settings, import->failure) < 0 || staged_lock_down(import->settings, import->failure) < 0)
+    bool is_provisioned = job->files[FILE_IDENTITY] >= 0;
+    if ((!is_provisioned && staged_check_methods(import->settings, import->failure) < 0) ||
+        staged_lock_down(import->settings, import->failure) < 0)
         return -1;
-    if (job->files[FILE_IDENTITY] >= 0) {
+    if (is_provisioned) {
         if (compare_with_identity(import, job) < 0)
             return -1;
     } else if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import, job) < 0 || take_key(import) < 0 ||

@@ -28,12 +28,12 @@ static int find_key(const struct staged *staged, const struct settings *settings
     bool lost = false, in_tpm = tss2_pem_is(staged->private_pem, strlen(staged->private_pem));
     /* Where a TPM is no longer meant to be used it may not be there either. */
     if (in_tpm && wanted.backend == KEY_BACKEND_FILE && staged->certificate_pem == NULL) {
-        staged_note(STEP_KEY, "another key is made: the staged one is in the TPM, but Backend=file in [Key]");
+        staged_note(STEP_KEY, "another key is made: the last one is in the TPM, but Backend=file in [Key]");
         return 0;
     }
     int r = staged_load_key(staged, settings, &key, &lost, failure);
     if (r < 0 && lost) {
-        staged_note(STEP_KEY, "the staged key is lost, another is made%s: %.500s",
+        staged_note(STEP_KEY, "the key of the last request is lost, another is made%s: %.500s",
                     staged->certificate_pem != NULL ? ", and the imported certificate is of no use any more" : "",
                     failure->message);
         return 0;
@@ -42,12 +42,13 @@ static int find_key(const struct staged *staged, const struct settings *settings
         return -1;
     const char *differs = judge_kind(key, &wanted);
     if (differs != NULL && staged->certificate_pem != NULL)
-        return failure_set(failure, FAILURE_INVALID, STEP_KEY,
-                           "the staged key (%s in %s) has its certificate already, but [Key] %s asks for another kind: "
-                           "set that back, or remove the file staged from the state directory to give both up",
-                           key_algorithm_name(key_get_algorithm(key)), key_backend_name(key_get_backend(key)), differs);
+        return failure_set(
+            failure, FAILURE_INVALID, STEP_KEY,
+            "the key of the last request (%s in %s) has its certificate already, but [Key] %s asks for another kind: "
+            "set that back, or remove the file staged from the state directory to give both up",
+            key_algorithm_name(key_get_algorithm(key)), key_backend_name(key_get_backend(key)), differs);
     if (differs != NULL) {
-        staged_note(STEP_KEY, "another key is made: the staged one is %s in %s, which is not what %s in [Key] says",
+        staged_note(STEP_KEY, "another key is made: the last one is %s in %s, which is not what %s in [Key] says",
                     key_algorithm_name(key_get_algorithm(key)), key_backend_name(key_get_backend(key)), differs);
         return 0;
     }
@@ -119,11 +120,13 @@ int job_request(struct message *job, struct message *result, struct failure *fai
     struct subject subject;
     struct staged staged = {0};
     const char *text = message_get(job, JOB_KEY_SUBJECT);
-    if (job_read_configuration(job, &configuration, &settings, failure) < 0 || staged_lock_down(&settings, failure) < 0)
+    if (job_read_configuration(job, &configuration, &settings, failure) < 0 ||
+        staged_check_methods(&settings, failure) < 0 || staged_lock_down(&settings, failure) < 0)
         return -1;
     report_step(STEP_CONFIGURATION);
     if (serial_resolve(&settings, &endorsement, serial_number, failure) < 0 ||
-        subject_parse(text != NULL ? text : settings.subject, &values, &subject, failure) < 0)
+        subject_parse(text != NULL ? text : settings.subject, &values, &subject, failure) < 0 ||
+        staged_check_names(&settings, &subject, failure) < 0)
         return -1;
     int r = staged_read(job, &staged, failure);
     if (r == 0)

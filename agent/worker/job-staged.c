@@ -1,15 +1,41 @@
 #include "worker/job-staged.h"
 
 #include "common/cleanup.h"
+#include "common/specifier.h"
 #include "common/step.h"
 #include "worker/deadline.h"
 #include "worker/jobs.h"
 #include "worker/lockdown.h"
+#include "worker/plugin-loader.h"
 #include "worker/report.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+int staged_check_methods(const struct settings *settings, struct failure *failure) {
+    for (size_t i = 0; i < settings->method_count; i++) {
+        const struct enrolld_plugin *plugin = NULL;
+        if (plugin_load(settings->methods[i], NULL, &plugin, failure) < 0)
+            return -1;
+        if (plugin_method(plugin, settings->methods[i])->imports)
+            return 0;
+    }
+    return failure_set(
+        failure, FAILURE_INVALID, STEP_CONFIGURATION,
+        "no method of Methods= takes a certificate that was imported: add one that does, like jitp or jitr");
+}
+
+int staged_check_names(const struct settings *settings, const struct subject *subject, struct failure *failure) {
+    bool names_thing = specifier_is_in(settings->thing_name, 'c');
+    if (subject->common_name[0] != '\0' || (!names_thing && !specifier_is_in(settings->client_id, 'c')))
+        return 0;
+    return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                       "%s=%s in [Agent] is by the common name, but the subject has no CN: add one, like CN=%%s, or "
+                       "change that",
+                       names_thing ? "ThingName" : "ClientId",
+                       names_thing ? settings->thing_name : settings->client_id);
+}
 
 int staged_lock_down(const struct settings *settings, struct failure *failure) {
     bool network = strstr(settings->tcti, "host=") != NULL || strstr(settings->tcti, "port=") != NULL;
@@ -51,7 +77,7 @@ int staged_store(const struct staged *staged, struct failure *failure) {
 int staged_load_key(const struct staged *staged, const struct settings *settings, struct key **ret, bool *ret_lost,
                     struct failure *failure) {
     const struct key_settings key_settings = key_settings_from(settings);
-    deadline_start(STAGED_KEY_TIMEOUT_S, FAILURE_TPM, STEP_KEY, "loading the staged key");
+    deadline_start(STAGED_KEY_TIMEOUT_S, FAILURE_TPM, STEP_KEY, "loading the key of the last request or import");
     int r = key_load(&key_settings, staged->private_pem, strlen(staged->private_pem), ret, ret_lost, failure);
     deadline_stop();
     return r;

@@ -27,5 +27,11 @@ int staged_take_key(struct staged *staged, const struct key *key, struct failure
 /* A note of the step, in the manner of printf(3). */
 void staged_note(const char *step, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Refuses what no method of Methods= would ever take: class `invalid`. */
+int staged_check_methods(const struct settings *settings, struct failure *failure);
+
+/* Refuses %c in ThingName= or ClientId= where the certificate that is asked for has no common name: class `invalid`. */
+int staged_check_names(const struct settings *settings, const struct subject *subject, struct failure *failure);
+
 /* The lock-down of a job without network, save for a simulated TPM that is reached by TCP. */
 int staged_lock_down(const struct settings *settings, struct failure *failure);

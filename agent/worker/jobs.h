@@ -21,9 +21,9 @@ int job_check_configuration(struct message *job, struct message *result, struct 
 /* Tells which methods are installed: the file of a JOB_PLUGINS, or, for a person, their texts. */
 int job_plugins(struct message *result, struct failure *failure);
 
-/* Makes or reuses the staged key, and gives back a request for its certificate: the file FILE_REQUEST of the result. No
- * network. The job has the configuration, what is staged, and SUBJECT= if it is not the configured one. What is staged
- * is durable before the result; after a failure nothing has changed. */
+/* Makes or reuses the key that is staged, and gives back a request for its certificate: the file FILE_REQUEST of the
+ * result. No network. The job has the configuration, what is staged, and SUBJECT= if it is not the configured one. What
+ * is staged is durable before the result; after a failure nothing has changed. */
 int job_request(struct message *job, struct message *result, struct failure *failure);
 
 /* Stages a certificate, made elsewhere, for the staged key or for one that comes along: CERTIFICATE_ID= in the result.

@@ -61,7 +61,10 @@ static int usage(FILE *stream) {
                     "  --subject=TEXT      in place of Subject= in section [Request]\n"
                     "  --certificate=FILE  the chain in PEM, the device's certificate first\n"
                     "  --private-key=FILE  its key in PEM, if that was not made by a request\n"
-                    "  --version, --help\n");
+                    "  --version, --help\n\n"
+                    "Environment: STATE_DIRECTORY, CREDENTIALS_DIRECTORY, ENROLLD_PLUGIN_DIR, RUNTIME_DIRECTORY, "
+                    "TMPDIR\n"
+                    "Exit codes: 0 done, 1 failed, 2 wrong usage\n");
     return stream == stdout ? EXIT_SUCCESS : 2;
 }
 

@@ -10,13 +10,14 @@
 
 struct options;
 
-/* Class `invalid` with FILE:LINE for a key that the plugin does not know, a missing one, a bad specifier, or a file or
+/* Class `invalid` with FILE:LINE for a key that the method does not know, a missing one, a bad value, or a file or
  * credential that cannot be read (at most 64 KiB; then the method is `unusable`). Credentials come from
  * $CREDENTIALS_DIRECTORY (systemd.exec(5)). method: the name of the section. */
 int options_read(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
                  const struct specifier_values *values, struct options **ret, struct failure *failure);
 
-/* Only the names are judged, and that required ones are there: for check-config. */
+/* What can be judged without a value for %s and without opening a file: names, that required ones are there, choices,
+ * time spans, specifiers, defaults. For check-config. */
 int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
                   struct failure *failure);
 
@@ -24,14 +25,19 @@ int options_check(const struct configuration *configuration, const struct enroll
 void options_print_unset(const struct configuration *configuration, const struct enrolld_plugin *plugin,
                          const char *method);
 
+/* As enrolld_host.option and enrolld_host.span_ms. */
 const char *options_get(const struct options *options, const char *name);
+uint64_t options_get_span_ms(const struct options *options, const char *name);
 
-/* As enrolld_host.next_option. */
+/* As enrolld_host.next_option: of what is set, without defaults. */
 bool options_next(const struct options *options, const char *prefix, size_t *position, const char **name,
                   const char **value);
 
 /* True if the value came from a file or a credential. */
 bool options_is_secret(const struct options *options, const char *name);
+
+/* True for an ENROLLD_OPTION_FILE that is set. */
+bool options_is_file(const struct options *options, const char *name);
 
 /* Wipes the values. Accepts NULL, returns NULL. */
 struct options *options_free(struct options *options);

@@ -34,27 +34,56 @@ static int check_path(const char *path, struct failure *failure) {
     return 0;
 }
 
-static bool answers_to(const struct enrolld_plugin *plugin, const char *name) {
-    for (const struct enrolld_method *method = plugin->methods; method != NULL && method->name != NULL; method++)
-        if (strcmp(method->name, name) == 0)
+const struct enrolld_method *plugin_method(const struct enrolld_plugin *plugin, const char *name) {
+    const char *at = (const char *)plugin->methods;
+    for (; at != NULL && ((const struct enrolld_method *)at)->name != NULL; at += plugin->method_size)
+        if (strcmp(((const struct enrolld_method *)at)->name, name) == 0)
+            return (const struct enrolld_method *)at;
+    return NULL;
+}
+
+const struct enrolld_option *plugin_next_option(const struct enrolld_plugin *plugin,
+                                                const struct enrolld_option *option) {
+    return (const struct enrolld_option *)((const char *)option + plugin->option_size);
+}
+
+/* Of the first header of this interface: nothing behind these members is read here. */
+#define SIZE_UP_TO(object, member) (offsetof(object, member) + sizeof(((object *)NULL)->member))
+#define PLUGIN_SIZE_MIN SIZE_UP_TO(struct enrolld_plugin, enroll)
+#define METHOD_SIZE_MIN SIZE_UP_TO(struct enrolld_method, imports)
+#define OPTION_SIZE_MIN SIZE_UP_TO(struct enrolld_option, otherwise)
+
+static bool is_older(const struct enrolld_plugin *plugin) {
+    return plugin->abi != ENROLLD_PLUGIN_ABI || plugin->size < PLUGIN_SIZE_MIN ||
+           plugin->method_size < METHOD_SIZE_MIN || plugin->option_size < OPTION_SIZE_MIN;
+}
+
+/* One with a larger struct was built with a newer header, and may count on what the members do that are not known
+ * here. */
+static bool is_newer(const struct enrolld_plugin *plugin) {
+    return plugin->size > sizeof *plugin || plugin->host_size > sizeof(struct enrolld_host) ||
+           plugin->method_size > sizeof(struct enrolld_method) || plugin->option_size > sizeof(struct enrolld_option);
+}
+
+/* A value behind the last one that is known here changes no size. */
+static bool has_newer_type(const struct enrolld_plugin *plugin, const struct enrolld_method *method) {
+    const struct enrolld_option *option = method->options;
+    for (; option->name != NULL; option = plugin_next_option(plugin, option))
+        if ((unsigned)option->type > ENROLLD_OPTION_SPAN)
             return true;
     return false;
 }
 
-/* Of the first header of this interface: nothing behind it is read here. */
-#define PLUGIN_SIZE_MIN (offsetof(struct enrolld_plugin, enroll) + sizeof(((struct enrolld_plugin *)NULL)->enroll))
-
-/* All that is read here was there in the first version already. One with a larger struct was built with a newer header,
- * and may count on what the members do that are not known here. */
 static int judge(const struct enrolld_plugin *plugin, const char *name, const char *path, struct failure *failure) {
-    if (plugin->abi != ENROLLD_PLUGIN_ABI || plugin->size < PLUGIN_SIZE_MIN)
+    if (is_older(plugin))
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "%s was built for another enrolld (plugin interface %u, here %u): build it again", path,
                            plugin->abi, (unsigned)ENROLLD_PLUGIN_ABI);
-    if (plugin->size > sizeof *plugin || plugin->host_size > sizeof(struct enrolld_host))
+    const struct enrolld_method *method = is_newer(plugin) ? NULL : plugin_method(plugin, name);
+    if (is_newer(plugin) || (method != NULL && method->options != NULL && has_newer_type(plugin, method)))
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "%s was built for a newer enrolld than this one, %s", path, PACKAGE_VERSION);
-    if (plugin->options == NULL || plugin->enroll == NULL || !answers_to(plugin, name))
+    if (method == NULL || method->options == NULL || plugin->enroll == NULL)
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s has no method %s", path, name);
     return 0;
 }
@@ -64,16 +93,27 @@ const char *plugin_directory(void) {
     return directory != NULL ? directory : PLUGINS_DIR;
 }
 
+static int fail_missing(const char *name, const char *path, const struct configuration_entry *methods,
+                        struct failure *failure) {
+    char where[300] = "";
+    int error = errno;
+    if (methods != NULL)
+        snprintf(where, sizeof where, "%.250s:%u: ", methods->file, methods->line);
+    return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                       "%sthere is no plugin for the method %s: %s (%s); `enrollctl plugins` lists the methods", where,
+                       name, path, strerror(error));
+}
+
 /* The file that the name stands for. A link may lead to another module of the directory: one plugin, several methods.
  */
-static int find(const char *name, char resolved[PATH_MAX], struct failure *failure) {
+static int find(const char *name, const struct configuration_entry *methods, char resolved[PATH_MAX],
+                struct failure *failure) {
     AUTO_FREE char *path = NULL;
     char directory[PATH_MAX];
     if (asprintf(&path, "%s/%s.so", plugin_directory(), name) < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
     if (realpath(path, resolved) == NULL || realpath(plugin_directory(), directory) == NULL)
-        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
-                           "there is no plugin for the method %s: %s (%s)", name, path, strerror(errno));
+        return fail_missing(name, path, methods, failure);
     size_t length = strlen(directory);
     if (strncmp(resolved, directory, length) != 0 || resolved[length] != '/')
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s leads out of the plugin directory, to %s",
@@ -81,9 +121,10 @@ static int find(const char *name, char resolved[PATH_MAX], struct failure *failu
     return 0;
 }
 
-int plugin_load(const char *name, const struct enrolld_plugin **ret, struct failure *failure) {
+int plugin_load(const char *name, const struct configuration_entry *methods, const struct enrolld_plugin **ret,
+                struct failure *failure) {
     char resolved[PATH_MAX];
-    if (find(name, resolved, failure) < 0)
+    if (find(name, methods, resolved, failure) < 0)
         return -1;
     if (check_path(resolved, failure) < 0)
         return -1;

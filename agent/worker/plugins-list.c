@@ -56,10 +56,10 @@ static void append_option(char text[TEXT_MAX], const struct enrolld_option *opti
 
 char *plugins_describe(const struct enrolld_plugin *plugin, const char *method) {
     char text[TEXT_MAX] = "";
-    for (const struct enrolld_method *at = plugin->methods; at->name != NULL; at++)
-        if (strcmp(at->name, method) == 0)
-            append_words(text, at->help);
-    for (const struct enrolld_option *option = plugin->options; option->name != NULL; option++)
+    const struct enrolld_method *described = plugin_method(plugin, method);
+    const struct enrolld_option *option = described->options;
+    append_words(text, described->help);
+    for (; option->name != NULL; option = plugin_next_option(plugin, option))
         append_option(text, option);
     return strdup(text);
 }
@@ -82,7 +82,7 @@ static void add_module(FILE *list, const char *file) {
     struct failure failure;
     char name[256];
     snprintf(name, sizeof name, "%.*s", (int)strlen(file) - 3, file);
-    bool loaded = plugin_load(name, &plugin, &failure) == 0;
+    bool loaded = plugin_load(name, NULL, &plugin, &failure) == 0;
     AUTO_FREE char *text = loaded ? plugins_describe(plugin, name) : NULL;
     text_make_printable(name);
     add(list, name, loaded ? text != NULL ? text : "" : failure.message);

@@ -22,23 +22,32 @@ static int64_t now_ms(void) {
 /* 64 hexadecimal digits, in place of an id that is not known yet. */
 static const char any_id[] = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/* Until there is a certificate, its common name is taken to be the serial number, which it is by default. */
+/* The common name of a certificate that was imported. Any other one has what its issuer writes into it, which may be
+ * the same for a whole fleet ("AWS IoT Certificate"): there it is the name that was asked for, or the serial number
+ * where nothing is asked for. */
+static const char *common_name_of(const struct enrollment *enrollment) {
+    const char *name = enrollment->subject.common_name;
+    if (enrollment->imports)
+        name = enrollment->certificate.common_name;
+    else if (enrollment->brings_key)
+        name = enrollment->serial_number;
+    return name[0] != '\0' ? name : NULL;
+}
+
 static struct specifier_values values_of(const struct enrollment *enrollment, const char *thing_name) {
-    const struct certificate *certificate = &enrollment->certificate;
     bool held = enrollment->held.certificate_pem != NULL;
-    const char *common_name = certificate->common_name[0] != '\0' ? certificate->common_name : NULL;
     return (struct specifier_values){
         .serial_number = enrollment->serial_number,
         .thing_name = thing_name[0] != '\0' ? thing_name : NULL,
-        .common_name = held ? common_name : enrollment->serial_number,
-        .certificate_id = held ? certificate->id : any_id,
+        .common_name = common_name_of(enrollment),
+        .certificate_id = held ? enrollment->certificate.id : any_id,
     };
 }
 
 /* What a device is known by that was never told the name of its thing: an imported certificate was made for it by its
  * common name, any other one was asked for by the serial number. Many use that as the thing's name, too. */
 static const char *other_name(const struct enrollment *enrollment, const struct specifier_values *values) {
-    return enrollment->plugin->imports && values->common_name != NULL ? "%c" : "%s";
+    return enrollment->imports && values->common_name != NULL ? "%c" : "%s";
 }
 
 /* The ids to try in turn, those that are too long left out. The agent's own id never throws the application out; a
@@ -129,6 +138,13 @@ static int try_id(struct enrollment *enrollment, const char *id) {
     return r;
 }
 
+static int try_id_and_explain(struct enrollment *enrollment, const char *id) {
+    int r = try_id(enrollment, id);
+    if (r < 0)
+        host_explain_denial(id, enrollment->failure);
+    return r;
+}
+
 /* The agent's own id first, and in the attempt in which the cloud is still at work on the registration also second: so
  * that the other one, which the application may use as soon as there is an identity, is only used where it must be. */
 static bool is_turn_of_bare(struct enrollment *enrollment) {
@@ -136,24 +152,30 @@ static bool is_turn_of_bare(struct enrollment *enrollment) {
     return enrollment->host.waited_s > 0 ? number % 2 == 1 : number > 0 && number % 2 == 0;
 }
 
-int prove_once(struct enrollment *enrollment) {
-    char *ids[2] = {NULL, NULL}, *thing_name = enrollment->held.thing_name;
+/* Where the cloud has not told the thing's name the operator may have. */
+static int name_thing(struct enrollment *enrollment, char *ids[2]) {
+    char *thing_name = enrollment->held.thing_name;
     if (thing_name[0] == '\0' && expand_thing_name(enrollment, thing_name) < 0)
         return -1;
-    int r = list_client_ids(enrollment, thing_name, ids, enrollment->failure);
+    return list_client_ids(enrollment, thing_name, ids, enrollment->failure);
+}
+
+int prove_once(struct enrollment *enrollment) {
+    char *ids[2] = {NULL, NULL};
+    int r = name_thing(enrollment, ids);
     AUTO_FREE char *own_id = ids[0];
     AUTO_FREE char *bare_id = ids[1];
     if (r < 0)
         return -1;
-    return try_id(enrollment, bare_id != NULL && is_turn_of_bare(enrollment) ? bare_id : own_id);
+    r = try_id(enrollment, bare_id != NULL && is_turn_of_bare(enrollment) ? bare_id : own_id);
+    if (r < 0 && enrollment->failure->reached)
+        failure_append(enrollment->failure, "; the agent's client id is %s", own_id);
+    return r;
 }
 
 int prove_identity(struct enrollment *enrollment, uint64_t patience_ms) {
-    char *ids[2] = {NULL, NULL}, *thing_name = enrollment->held.thing_name;
-    /* Where the cloud has not told the thing's name the operator may have. */
-    if (thing_name[0] == '\0' && expand_thing_name(enrollment, thing_name) < 0)
-        return -1;
-    int r = list_client_ids(enrollment, thing_name, ids, enrollment->failure);
+    char *ids[2] = {NULL, NULL};
+    int r = name_thing(enrollment, ids);
     AUTO_FREE char *own_id = ids[0];
     AUTO_FREE char *bare_id = ids[1];
     if (r < 0)
@@ -161,9 +183,9 @@ int prove_identity(struct enrollment *enrollment, uint64_t patience_ms) {
     report_step(STEP_PROVE);
     int64_t end_ms = now_ms() + (int64_t)patience_ms;
     for (unsigned round = 0;; round++) {
-        r = try_id(enrollment, own_id);
+        r = try_id_and_explain(enrollment, own_id);
         if (r < 0 && enrollment->failure->class == FAILURE_DENIED && bare_id != NULL)
-            r = try_id(enrollment, bare_id);
+            r = try_id_and_explain(enrollment, bare_id);
         if (r == 0 || !prove_is_worth_waiting(enrollment->failure->class) || now_ms() >= end_ms)
             return r;
         report_refusal(enrollment->failure);

@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-#define SERIAL_MAX 64 /* with its NUL; a common name takes 64 characters (RFC 5280, ub-common-name), wolfSSL 63 */
+#define SERIAL_MAX 64 /* with its NUL; a common name takes 64 characters (RFC 5280, ub-common-name) */
 
 /* Pure: NULL if the text can be a serial number, else what is wrong with it: empty, too long, an OEM placeholder,
  * or characters that AWS IoT refuses in a thing name ([a-zA-Z0-9:_-], API reference, ThingName). */

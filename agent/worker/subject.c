@@ -235,6 +235,10 @@ static int finish(const struct parser *parser, struct subject *ret) {
     encode(parser, &writer);
     if (writer.is_full || !print(parser, text, sizeof text))
         return failure_set(parser->failure, FAILURE_INVALID, STEP_REQUEST, "Subject=: it is too long");
+    ret->common_name[0] = '\0';
+    for (size_t i = 0; i < parser->count; i++)
+        if (strcmp(parser->found[i].attribute->name, "CN") == 0)
+            snprintf(ret->common_name, sizeof ret->common_name, "%.256s", parser->found[i].text);
     ret->size = (size_t)(buffer + sizeof buffer - writer.at);
     memcpy(ret->der, writer.at, ret->size);
     memcpy(ret->text, text, strlen(text) + 1);

@@ -10,11 +10,13 @@
 
 #define SUBJECT_DER_MAX 1024
 #define SUBJECT_TEXT_MAX 2048
+#define SUBJECT_COMMON_NAME_SIZE 257 /* 64 characters of UTF-8 and a NUL */
 
 struct subject {
     char text[SUBJECT_TEXT_MAX]; /* what it says, specifiers expanded: "CN=SN-1,O=Example\, Inc." */
     uint8_t der[SUBJECT_DER_MAX];
     size_t size;
+    char common_name[SUBJECT_COMMON_NAME_SIZE]; /* "" for none */
 };
 
 /* Parses attributes as in RFC 4514, section 2, with commas between them: "CN=%s,O=Example\, Inc.,C=DE". Known are CN,

@@ -7,6 +7,7 @@ gateway's next attempt sends another message. Every step may be repeated.
 Environment: POLICY_NAME, the policy of the gateways (default enrolld-device).
 """
 
+import contextlib
 import os
 import re
 import ssl
@@ -36,7 +37,8 @@ def lambda_handler(event, context, iot=None):
         raise PermissionError(f"certificate {certificate_id}: no gateway {name!r}")
     arn = certificate["certificateArn"]
     iot.attach_policy(policyName=os.environ.get("POLICY_NAME", "enrolld-device"), target=arn)
-    iot.create_thing(thingName=name)
+    with contextlib.suppress(iot.exceptions.ResourceAlreadyExistsException):  # with attributes or a type: they stay
+        iot.create_thing(thingName=name)
     iot.attach_thing_principal(thingName=name, principal=arn, thingPrincipalType="EXCLUSIVE_THING")
     iot.update_certificate(certificateId=certificate_id, newStatus="ACTIVE")
     return {"certificateId": certificate_id, "result": "activated", "thingName": name}

@@ -9,13 +9,15 @@
  * -1 when it has: the failure is recorded already, and the plugin returns -1 at once. A plugin is trusted code: it runs
  * with all rights of the worker.
  *
- * Compatibility: within version 1 members are only ever added at the end of struct enrolld_host, enrolld_plugin,
- * enrolld_https_request and enrolld_https_response; enrolld_option, enrolld_method, enrolld_reply and enrolld_refusal
- * stay as they are, and no value of an enum changes its number. A plugin runs with every enrolld that is as new as the
- * header it was built with, or newer. One that can do without a later member of the host asks for it by host->size.
- * Whoever changes this file: tests/plugins/abi.c does not compile when anything has moved. A new member gets a line
- * there, and is used by the worker only where the plugin's own size says that it is there; whatever else moves is
- * another ENROLLD_PLUGIN_ABI. */
+ * Compatibility: within version 1 a struct whose size is told only ever gets members at its end: enrolld_host,
+ * enrolld_plugin, enrolld_https_request and enrolld_https_response by their own `size`, enrolld_method and
+ * enrolld_option by `method_size` and `option_size` of the plugin, the distance at which its tables are walked. 0, NULL
+ * and false mean there what was before the member came. enrolld_reply and enrolld_refusal stay as they are. An enum may
+ * get values at its end; none changes its number. A plugin runs with every enrolld that is as new as the header it was
+ * built with, or newer. One that can do without a later member of the host asks for it by host->size, and tells the
+ * sizes of the other structs without the members that came later. Whoever changes this file: tests/plugins/abi.c does
+ * not compile when anything has moved. A new member gets a line there, and is used by the worker only where the
+ * plugin's own size says that it is there; whatever else moves is another ENROLLD_PLUGIN_ABI. */
 #ifndef ENROLLD_PLUGIN_H
 #define ENROLLD_PLUGIN_H
 
@@ -48,26 +50,34 @@ enum enrolld_option_type {
     ENROLLD_OPTION_TEXT = 0,   /* specifiers are expanded: %s serial number, %m machine id, %H host name */
     ENROLLD_OPTION_FILE = 1,   /* an absolute path or credential:ID; the value is the file's content, and secret */
     ENROLLD_OPTION_PREFIX = 2, /* a family, like Parameter.NAME: text, or file:PATH or credential:ID, then secret */
+    ENROLLD_OPTION_SPAN = 3,   /* a time span: one number and one of ms, s, min, h, d, like 30min; see span_ms() */
 };
 
-/* A key of the method's section in enrolld.conf. Keys that are not in the table are refused by name. */
+/* A key of the method's section in enrolld.conf. Keys that are not in the table are refused by file and line, and so is
+ * a value that its type or `choices` do not allow. */
 struct enrolld_option {
     const char *name; /* of a family: ends with '.' */
     enum enrolld_option_type type;
     bool required;
     const char *help;      /* one sentence for `enrollctl plugins` */
     const char *choices;   /* TEXT: the words that it may be, with a blank between them; NULL: any text */
-    const char *otherwise; /* TEXT: the value where it is not set; NULL: none */
+    const char *otherwise; /* TEXT, SPAN: the value where it is not set, read as if it were; NULL: none */
 };
 
 struct enrolld_method {
-    const char *name; /* lower-case letters, digits and hyphens, at most 63 bytes */
+    const char *name; /* lower-case letters, digits and hyphens, at most 63 bytes; also of its section */
     const char *help; /* one sentence */
+    const struct enrolld_option *options; /* the keys of its section, ends with a NULL name */
+    /* Key and certificate are those of `enrollctl import`: the host holds them when the plugin is called, and skips the
+     * method while there are none. */
+    bool imports;
 };
 
+/* Borrowed until the next call that uses the network: connect(), subscribe(), exchange(), disconnect(), https() or
+ * try_identity(). So are the two that follow where they say "of the network". */
 struct enrolld_reply {
     bool accepted;       /* came on TOPIC/accepted, not on TOPIC/rejected */
-    const char *payload; /* borrowed until the next call of the host, NUL-terminated, may hold NUL */
+    const char *payload; /* NUL-terminated, may hold NUL */
     size_t size;
 };
 
@@ -79,9 +89,9 @@ enum enrolld_registration {
 
 /* Why a connection with the device's own identity was not accepted, though it may be later. */
 struct enrolld_refusal {
-    enum enrolld_class reason; /* NETWORK, CLOUD_BUSY, NOT_YET or DENIED */
+    enum enrolld_class reason; /* NETWORK, CLOUD_BUSY, NOT_YET or DENIED; DENIED: by the server in the TLS session */
     bool reached;              /* a server was reached whose certificate was verified */
-    const char *message;       /* what it said or did, borrowed until the next call of the host */
+    const char *message;       /* what it said or did, borrowed until the next call of the network */
 };
 
 struct enrolld_https_request {
@@ -96,9 +106,9 @@ struct enrolld_https_request {
     const char *private_key_pem;
 };
 
-/* Borrowed until the next call of the host. */
+/* What it points to is borrowed until the next call of the network. */
 struct enrolld_https_response {
-    size_t size;              /* sizeof(struct enrolld_https_response), set by the plugin */
+    size_t size;              /* sizeof(struct enrolld_https_response), set by the plugin: nothing behind is written */
     int status;               /* 200, 404, ... */
     const char *content_type; /* "" if there is none */
     const char *body;         /* at most 128 KiB, NUL-terminated, may hold NUL */
@@ -111,9 +121,9 @@ struct enrolld_host {
     const char *method;        /* as which of its methods the plugin is called */
     const char *serial_number; /* of the device */
     const char *endpoint;      /* the host name of the cloud's MQTT endpoint */
-    uint32_t
-        waited_s; /* since this method has failed with NOT_YET for the first time, at least 1; 0: it has not. Starts
-                     again when somebody has changed something or has asked, and when the daemon is restarted */
+    /* For how long this method has failed with NOT_YET, at least 1 if it has. Time without a network does not count.
+     * Starts again when somebody has changed something or has asked, and when the daemon is restarted. */
+    uint32_t waited_s;
 
     /* Says which step comes next. */
     void (*step)(const struct enrolld_host *host, const char *step);
@@ -124,14 +134,17 @@ struct enrolld_host {
     /* A pause; `why` is shown meanwhile as the reason. */
     void (*pause)(const struct enrolld_host *host, uint32_t milliseconds, const char *why);
 
-    /* The value of an option of the method's section, NULL if it is not set. Borrowed until the plugin returns. */
+    /* The value of an option of the method's section, or its default; NULL if there is neither, or it is empty.
+     * Borrowed until the plugin returns: the host wipes it, the plugin only copies that it made. */
     const char *(*option)(const struct enrolld_host *host, const char *name);
+    /* The same of an ENROLLD_OPTION_SPAN, in milliseconds, at most 365 days; 0 if there is neither. */
+    uint64_t (*span_ms)(const struct enrolld_host *host, const char *name);
     /* Walks a family: *name is the part behind the prefix. *position is 0 at first. False when there are no more. */
     bool (*next_option)(const struct enrolld_host *host, const char *prefix, size_t *position, const char **name,
                         const char **value);
 
-    /* A PKCS#10 request in PEM for the device's new key, made before the plugin was called. Borrowed. NULL while a
-     * certificate is held, and where the key does not come from here. */
+    /* A PKCS#10 request in PEM for the device's new key, made before the plugin was called. Borrowed until the plugin
+     * returns. NULL where a certificate was held then, and where the key does not come from here. */
     const char *(*request_pem)(const struct enrolld_host *host);
 
     /* --- MQTT: one connection at a time, to the configured endpoint --- */
@@ -149,22 +162,27 @@ struct enrolld_host {
 
     /* --- HTTPS --- */
 
-    /* One request and its response, whatever its status; redirections are not followed. */
+    /* One request and its response, whatever its status; redirections are not followed. Both tell their sizes. */
     int (*https)(const struct enrolld_host *host, const struct enrolld_https_request *request,
                  struct enrolld_https_response *response);
 
     /* --- the identity --- */
 
-    /* Takes a private key (PEM) that comes with the certificate instead of being made here; before take_certificate(),
-     * which then ends this process: it returns -1, and another one goes on. The caller wipes its copy. */
+    /* Takes a private key (PEM) that comes with the certificate, from whoever issues that, instead of being made here:
+     * with Backend=tpm2 it is imported into the TPM. `keyOrigin` of the identity is then "cloud": it was outside of the
+     * device. Before take_certificate(), which then ends this process: it returns -1, and another one goes on. A copy
+     * that the plugin made is for the plugin to wipe. */
     int (*take_key)(const struct enrolld_host *host, const char *private_key_pem);
     /* The certificate that is held, leaf first: imported, or taken in this attempt or an earlier one. NULL if there is
-     * none yet: then it is to be asked for. Borrowed until the next call of the host. */
+     * none yet: then it is to be asked for. Borrowed, as the next two, until take_certificate() or until the plugin
+     * returns. */
     const char *(*certificate_pem)(const struct enrolld_host *host);
-    /* Its id, the SHA-256 of its DER in hexadecimal, or NULL. Borrowed as that. */
+    /* Its id, the SHA-256 of its DER in hexadecimal, or NULL. */
     const char *(*certificate_id)(const struct enrolld_host *host);
+    /* The common name of its subject, or NULL if it has none. As its issuer wrote it: not judged in any way. */
+    const char *(*certificate_common_name)(const struct enrolld_host *host);
     /* The secret that came with the certificate that is held, and is not used up: it registers that one. NULL if there
-     * is none. Borrowed until take_thing(). */
+     * is none. Borrowed until take_certificate(), registration() or take_thing(). */
     const char *(*held_secret)(const struct enrolld_host *host);
     /* Takes the certificate (leaf first), which must be for the device's key. certificate_id: how the issuer calls it,
      * which must be right; NULL if it does not say. secret: what registers it, NULL for nothing. All of it survives a
@@ -174,8 +192,8 @@ struct enrolld_host {
     /* Tells how the registration by the secret stands: to be called before it is asked for, and after an answer that is
      * not "registered". Survives a power cut once this returns. */
     int (*registration)(const struct enrolld_host *host, enum enrolld_registration registration);
-    /* Tells that certificate and device are registered: the thing's name ("" if that was not said) and a device
-     * configuration, a JSON object or NULL. */
+    /* Tells that certificate and device are registered: the thing's name (1 to 128 of a-z A-Z 0-9 : _ -, or "" if that
+     * was not said) and a device configuration, a JSON object or NULL. */
     int (*take_thing)(const struct enrolld_host *host, const char *thing_name, const char *device_configuration);
     /* One CONNECT with the device's key and the certificate that is held. 0: accepted, which is its proof. 1: not, but
      * it may be later. Keeps the distance that the cloud demands between two of them. */
@@ -183,14 +201,12 @@ struct enrolld_host {
 };
 
 struct enrolld_plugin {
-    uint32_t abi;       /* ENROLLD_PLUGIN_ABI */
-    uint32_t size;      /* sizeof(struct enrolld_plugin) */
-    uint32_t host_size; /* sizeof(struct enrolld_host) that the plugin needs at least: all of its header's, usually */
+    uint32_t abi;         /* ENROLLD_PLUGIN_ABI */
+    uint32_t size;        /* sizeof(struct enrolld_plugin) */
+    uint32_t host_size;   /* sizeof(struct enrolld_host) that the plugin needs at least: all of its header's, usually */
+    uint32_t method_size; /* sizeof(struct enrolld_method) */
+    uint32_t option_size; /* sizeof(struct enrolld_option) */
     const struct enrolld_method *methods; /* ends with a NULL name */
-    const struct enrolld_option *options; /* ends with a NULL name; each method has its own section with these keys */
-    /* Key and certificate are those of `enrollctl import`: the host holds them when the plugin is called, and skips the
-     * method while there are none. */
-    bool imports;
     /* True if the key will come by take_key(), so that none is made here. NULL: never. */
     bool (*brings_key)(const struct enrolld_host *host);
     /* Are the inputs of the method there and of use? If not, fail() says what is missing, and the next method of

@@ -22,7 +22,7 @@ static const struct enrolld_option options[] = {
     {"PrivateKey", ENROLLD_OPTION_FILE, true, "its private key in PEM: /PATH or credential:ID"},
     {"KeySource", ENROLLD_OPTION_TEXT, false,
      "csr: the key is made here; cloud: the cloud makes it, and it is imported", "csr cloud", "csr"},
-    {"ClientId", ENROLLD_OPTION_TEXT, false, "MQTT client id of the claim connection, default %s-enroll"},
+    {"ClientId", ENROLLD_OPTION_TEXT, false, "MQTT client id of the claim connection", NULL, "%s-enroll"},
     {"Parameter.", ENROLLD_OPTION_PREFIX, false,
      "a parameter of the template: text with specifiers, file:/PATH or credential:ID"},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL},
@@ -191,16 +191,17 @@ static int enroll(const struct enrolld_host *host) {
 }
 
 static const struct enrolld_method methods[] = {
-    {"fleet-claim", "fleet provisioning with a claim certificate that many devices share"},
-    {NULL, NULL},
+    {"fleet-claim", "fleet provisioning with a claim certificate that many devices share", options, false},
+    {NULL, NULL, NULL, false},
 };
 
 const struct enrolld_plugin enrolld_plugin = {
     .abi = ENROLLD_PLUGIN_ABI,
     .size = sizeof(struct enrolld_plugin),
     .host_size = sizeof(struct enrolld_host),
+    .method_size = sizeof(struct enrolld_method),
+    .option_size = sizeof(struct enrolld_option),
     .methods = methods,
-    .options = options,
     .brings_key = comes_from_cloud,
     .enroll = enroll,
 };

@@ -15,7 +15,8 @@ struct diagnosis {
     const char *certificate_id;
     const char *endpoint;
     unsigned refusals;  /* of this attempt */
-    uint32_t waited_s;  /* since the first one of all */
+    uint32_t lasted_s;  /* from the first of them to the last */
+    uint32_t waited_s;  /* since the first attempt has ended; 0: this is the first one */
     const char *reason; /* the last refusal's words */
 };
 

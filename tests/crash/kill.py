@@ -196,8 +196,8 @@ def lane(number, options, scene):
             yield try_point(kill_scene, point)
 
 
-def main(part="kill", scene=KillScene):
-    options = arguments("point").parse_args()
+def main(part="kill", scene=KillScene, options=None):
+    options = options or arguments("point").parse_args()
     verdicts = run_lanes(functools.partial(lane, options=options, scene=scene))
     line, good = summary(part, verdicts, options.replacement)
     print(line, flush=True)

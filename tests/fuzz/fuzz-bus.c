@@ -1,5 +1,5 @@
-/* D-Bus: calls with any name, arguments and sender, through the library into the handlers of bus.c, which is included
- * for its table. Client and server talk over a pair of sockets; the bus that tells who calls is this file, and so is
+/* D-Bus: calls with any name, arguments and sender, through the library into the handlers, which are included
+ * with their table. Client and server talk over a pair of sockets; the bus that tells who calls is this file, and so is
  * the agent. Each call has one answer, and the agent is only asked for those who may. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,8 @@
 static int call_the_bus(sd_bus *bus, const char *destination, const char *path, const char *interface,
                         const char *member, sd_bus_error *error, sd_bus_message **reply, const char *types, ...);
 #define sd_bus_call_method call_the_bus
+#include "agent/daemon/bus-caller.c"
+#include "agent/daemon/bus-methods.c"
 #include "agent/daemon/bus.c"
 #undef sd_bus_call_method
 
@@ -100,6 +102,16 @@ enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, 
     if (answer == ANSWER_YES)
         listed(list, sizeof list, failure, data);
     return answer;
+}
+
+enum agent_answer agent_get_configuration(const struct agent *agent, const struct configuration **ret,
+                                          struct failure *failure) {
+    static char section[] = "jitp", key[] = "Patience", value[] = "1h", file[] = "/etc/enrolld/enrolld.conf";
+    static struct configuration_entry entry = {section, key, value, file, 3};
+    static const struct configuration configuration = {&entry, 1};
+    (void)agent;
+    *ret = &configuration;
+    return answer_if_allowed(failure);
 }
 
 /* --- the bus: who is it? --- */
@@ -243,6 +255,7 @@ static int make_call(struct input *input, sd_bus_message **ret) {
         {"org.freedesktop.DBus.Properties", "Set"},
         {"org.freedesktop.DBus.Properties", "GetAll"},
         {"org.freedesktop.DBus.Introspectable", "Introspect"},
+        {BUS_INTERFACE, "GetConfiguration"}, /* last, so that the corpus keeps its numbers */
     };
     enum { KNOWN = sizeof known / sizeof *known };
     uint8_t choice = input_byte(input);

@@ -42,7 +42,7 @@ static void check_chain(const char *pem, size_t size, const struct certificate *
         REQUIRE(strcmp(chain.certificates[i].id, again.certificates[i].id) == 0);
     if (chain_judge(&chain, first->public_key, first->public_key_size, "the key", &failure) < 0)
         REQUIRE(failure.class == FAILURE_INVALID && failure.message[0] != '\0');
-    if (chain_judge_dates(&chain, 0, true, &failure) == 0)
+    if (chain_judge_dates(&chain.certificates[0], 0, true, &failure) == 0)
         REQUIRE(first->not_before <= 0 && first->not_after >= 0);
 }
 

@@ -1,9 +1,23 @@
 """Authorities and certificates of every kind, among them those that AWS IoT must not take."""
 
+import time
+
 from maker import certificate_id, openssl
 
 P256 = ("EC", "-pkeyopt", "ec_paramgen_curve:P-256")
 CA_EXTENSIONS = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign")
+# The least that `openssl ca` can do with.
+DATABASE = """[ca]
+default_ca = maker
+[maker]
+database = {path}.index
+serial = {path}.serial
+new_certs_dir = {path}.certificates
+policy = names
+[names]
+commonName = optional
+organizationName = optional
+"""
 CLIENT_EXTENSIONS = ("basicConstraints=critical,CA:FALSE", "keyUsage=critical,digitalSignature")
 
 
@@ -36,9 +50,26 @@ class Authority:
         self.count += 1
         file = self.directory / f"{self.name}-{self.count}.ext"
         file.write_text("\n".join(extensions) + "\n")
+        if days < 0:
+            return self.sign_expired(request, days, file, digest, self_signed)
         key = ["-signkey", self.key] if self_signed else ["-CA", self.path, "-CAkey", self.key]
         words = ["-days", days, f"-{digest}", "-set_serial", f"0x{self.count:08x}", "-extfile", file]
         return openssl("x509", "-req", *key, *words, input=request)
+
+    def sign_expired(self, request, days, extensions, digest, self_signed):
+        """A newer `openssl x509` makes nothing that has ended already, and that of 3.0 takes no dates."""
+        path = self.directory / f"{self.name}-{self.count}"
+        path.with_name(f"{path.name}.certificates").mkdir()
+        path.with_name(f"{path.name}.index").touch()
+        path.with_name(f"{path.name}.serial").write_text(f"{self.count:08X}\n")
+        path.with_name(f"{path.name}.csr").write_text(request)
+        configuration = path.with_name(f"{path.name}.cnf")
+        configuration.write_text(DATABASE.format(path=path))
+        key = ["-selfsign"] if self_signed else ["-cert", self.path]
+        dates = [time.strftime("%Y%m%d%H%M%SZ", time.gmtime(time.time() + day * 86400)) for day in (days - 10, days)]
+        words = ["-batch", "-notext", "-preserveDN", "-config", configuration, "-md", digest, "-extfile", extensions]
+        words += ["-startdate", dates[0], "-enddate", dates[1], "-keyfile", self.key, *key]
+        return openssl("ca", *words, "-in", f"{path}.csr")
 
     def verification(self, code):
         """The certificate that proves to AWS IoT who has the key."""

@@ -123,8 +123,11 @@ class Sample(unittest.TestCase):
         self.assertEqual(status, 0, text)
 
     def test_kill_at_system_calls_of_an_import(self):
-        status, text = self.run_part("kill_imported.py", "--every=61")
-        self.assertEqual(status, 0, text)
+        """Of each way to do without a claim, and of the way back to it."""
+        for way in ("jitp", "key", "jitr", "claim"):
+            with self.subTest(way=way):
+                status, text = self.run_part("kill_imported.py", f"--way={way}", "--every=61")
+                self.assertEqual(status, 0, text)
 
     def test_power_cuts(self):
         status, text = self.run_part("replay.py", "--every=11")

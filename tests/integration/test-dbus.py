@@ -43,6 +43,7 @@ METHODS = {
     "GetRequest": ([], ["s"]),
     "Import": (["h", "h"], ["u"]),
     "ImportCertificate": (["h"], ["u"]),
+    "GetConfiguration": ([], ["a(ssssu)"]),
     "ListPlugins": ([], ["a(ss)"]),
     "Cancel": (["u"], []),
     "Reload": ([], []),

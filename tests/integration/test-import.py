@@ -164,7 +164,7 @@ class FileTest(EnrollctlTest):
         pkcs7 = openssl("crl2pkcs7", "-nocrl", "-certfile", device)
         request = openssl("req", "-new", "-key", key, "-subj", "/CN=x")
         for name, content, words in (
-            ("key.pem", self.key, ["no certificate in it"]),
+            ("key.pem", self.key, ["there is a private key: the certificate is missing"]),
             ("empty.pem", "", ["no certificate in it"]),
             ("keys.pem", self.bundle + self.key, ["line 26", "a second private key"]),
             ("encrypted.pem", encrypted + self.chain.encode(), ["encrypted", "openssl pkey -in encrypted.pem"]),
@@ -203,6 +203,12 @@ class FileTest(EnrollctlTest):
         done = self.enrollctl("import", "bundle.pem")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("This device is provisioned already", done.stderr)
+        self.assertIn("To start over: stop enrolld, delete /var/lib/enrolld, start it.", done.stderr)
+        # The group is named once, by whoever refuses.
+        for message in ("Only root and members of the group enrolld-admin may do this", "Rejected send message"):
+            self.agent.answer(error="org.freedesktop.DBus.Error.AccessDenied", message=message)
+            done = self.enrollctl("import", "bundle.pem")
+            self.assertEqual(done.stderr.count("enrolld-admin"), 1, done.stderr)
 
     def test_daemon_ends_meanwhile(self):
         self.write("bundle.pem", self.bundle)
@@ -583,7 +589,7 @@ class SshTest(EnrollctlTest):
     def test_refusal(self):
         """The status comes back over the line."""
         done = subprocess.run(self.ssh(), input=self.key, capture_output=True, text=True, timeout=2 * harness.DEADLINE)
-        self.check_refused(done, "no certificate in it")
+        self.check_refused(done, "the certificate is missing")
 
     def test_open_line(self):
         """The client waits for the receipt before it closes its side."""
@@ -624,7 +630,7 @@ class OtherVerbsTest(EnrollctlTest):
         lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
         self.assertEqual(lines, [["fleet-claim", "by a shared claim"], ["jitp", "by the maker's CA"]])
         done = self.enrollctl("plugins", "fleet-claim")
-        self.assertEqual((done.returncode, done.stdout), (0, "by a shared claim\n\nTemplate=NAME\n"))
+        self.assertEqual((done.returncode, done.stdout), (0, "fleet-claim: by a shared claim\n\nTemplate=NAME\n"))
         done = self.enrollctl("plugins", "est")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("no plugin has a method est", done.stderr)
@@ -683,6 +689,11 @@ class DaemonTest(harness.TestCase):
         subject = openssl("req", "-noout", "-subject", "-nameopt", "RFC2253", input=request.encode()).decode()
         self.assertEqual(set(subject.strip().removeprefix("subject=").split(",")), {"CN=box-GW-0001", "O=Example"})
         self.assertIn("CN", self.enrollctl("request", "--subject=CN", status=1))
+        for subject, words in (
+            ("CN=" + 1022 * "x", "longer than 1024 bytes"),
+            ("CN=x,\nO=Example", "has a line break"),
+        ):
+            self.assertIn(words, self.enrollctl("request", f"--subject={subject}", status=1))
 
     def test_key_from_the_factory(self):
         """It is destroyed once enrolld has it, and not before."""
@@ -704,6 +715,7 @@ class DaemonTest(harness.TestCase):
         self.gateway.wait_property("State", "failed")  # an attempt that runs goes on with the list it has begun with
         self.gateway.configure("Agent", Methods="jitp jitr")
         self.gateway.call("Reload")
+        self.gateway.wait_property("Methods", lambda methods: [method[1] for method in methods] == ["unusable"] * 2)
         lines = [line.split() for line in self.gateway.enrollctl("status").stdout.splitlines()]
         self.assertIn("Methods:", [line[0] for line in lines])
         methods = json.loads(self.gateway.enrollctl("status", "--json").stdout)["Methods"]

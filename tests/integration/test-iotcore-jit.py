@@ -303,6 +303,17 @@ class Lambda(JustInTime):
         self.assertEqual(certificate["things"], {SERIAL: "EXCLUSIVE_THING"})
         self.assertEqual(certificate["policies"], ["enrolld-device"])
 
+    def test_thing_is_there_with_attributes(self):
+        """An operator made it before: they stay."""
+        self.start_lambda()
+        self.cloud.aws("create-thing", "--thing-name", SERIAL,
+                       "--attribute-payload", '{"attributes": {"Room": "7"}}')  # fmt: skip
+        device = Device(self.authority)
+        self.assertEqual(self.outcome(device), NOT_AUTHORIZED)
+        result = self.wait_result(device)
+        self.assertEqual((result["result"], result.get("thingName")), ("activated", SERIAL), result)
+        self.assertEqual(self.cloud.registry()["things"][SERIAL]["attributes"], {"Room": "7"})
+
     def test_delay(self):
         self.start_lambda("--jitr-delay=1.5")
         device = Device(self.authority)

@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
 """Several methods in order: Methods=jitp fleet-claim, what falls through to the next one, and what does not."""
 
+import collections
 import json
 
 import harness
 from authority import Authority, certificate_id
 from gateway import Gateway
 from parts import Cloud
+from stock_client import StockClient
 
 SERIAL = "GW-0001"
+CONNECT_DISTANCE = 1.0  # AWS IoT Core quotas, "Connect requests per second per client ID"
 NOT_IMPORTED = "no certificate was imported: jitp needs `enrollctl import`, after `enrollctl request` or with a key"
 
 
@@ -42,6 +45,30 @@ class Scene(harness.TestCase):
         """What happened under the claim certificate."""
         return self.cloud.events(certificateId=self.cloud.claim_id)
 
+    def check_distance(self):
+        """No client id has connected twice within a second."""
+        seen = collections.defaultdict(list)
+        for event in self.cloud.events(event="connect") + self.cloud.events(event="refused"):
+            seen[event["clientId"]].append(event["time"] / 1000)
+        for client_id, times in seen.items():
+            times.sort()
+            for first, second in zip(times, times[1:]):
+                self.assertGreaterEqual(second - first, CONNECT_DISTANCE, f"CONNECTs of {client_id}: {times}")
+
+    def publish(self):
+        """A program that knows nothing of enrolld does."""
+        thing = self.gateway.property("ThingName")
+        topic = f"things/{thing}/hello"
+        StockClient(self, self.gateway, self.cloud).publish(thing, topic, "21.5")
+        event = self.cloud.wait_event(event="message", topic=topic)
+        self.assertEqual((event["certificateId"], event["payload"]), (self.gateway.property("CertificateId"), "21.5"))
+
+    def allow_any_client_id(self):
+        policy = self.cloud.registry()["policies"]["enrolld-device"]
+        for statement in policy["Statement"]:
+            statement["Resource"] = "*"
+        self.cloud.set_policy("enrolld-device", policy)
+
     def begin_without_inputs(self, **agent):
         """The claim's key is only there once provide_claim_key() was called."""
         self.gateway.configure("Agent", **agent)
@@ -69,6 +96,25 @@ class Order(Scene):
         self.assertIn("unusable", done.stdout)
         status = json.loads(self.gateway.enrollctl("status", "--json").stdout)
         self.assertIn(NOT_IMPORTED, json.dumps(status["Methods"]))
+        self.publish()
+
+    def test_staged_certificate_of_another_key(self):
+        """As after a mix-up of files: it is not sent, and the next method is taken."""
+        self.scene("jitp fleet-claim")
+        self.register()
+        self.gateway.configure("Cloud", Endpoint="nowhere.invalid")
+        self.begin_without_inputs()
+        self.import_device()
+        self.gateway.stop()
+        staged = json.loads((self.gateway.state / "staged").read_text())
+        staged["certificate"] = self.maker.device("GW-0002") + self.maker.pem
+        (self.gateway.state / "staged").write_text(json.dumps(staged))
+        self.provide_claim_key()
+        self.gateway.configure("Cloud", Endpoint="localhost")
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        self.assertEqual(self.methods(), [["jitp", "unusable"], ["fleet-claim", "done"]])
+        self.assertIn("the imported certificate is for another key", self.message("jitp"))
 
     def test_imported(self):
         self.scene("jitp fleet-claim")
@@ -109,6 +155,7 @@ class Order(Scene):
     def deny_jitp(self, **agent):
         """Nobody knows the authority of what is imported; patience ends with the first attempt."""
         self.scene("jitp fleet-claim")
+        self.allow_any_client_id()
         self.gateway.configure("jitp", Patience="1s")
         self.gateway.configure("Retry", NotYet="2s 2s")
         self.begin_without_inputs(**agent)
@@ -120,20 +167,24 @@ class Order(Scene):
     def test_denied_waits(self):
         receipt = self.deny_jitp()
         error = self.gateway.wait_property("LastError", lambda error: error[0] == "denied")
-        self.assertIn(f"--certificate-id {receipt}. ResourceNotFound: no registered ACTIVE CA", error[2])
+        self.assertIn(f"--certificate-id {receipt}`. ResourceNotFound: no registered ACTIVE CA", error[2])
         self.gateway.wait_property("State", "failed")
         self.assertEqual(self.methods()[0], ["jitp", "denied"])
         self.assertEqual(self.claims(), [])
         self.assertIn("describe-certificate", self.gateway.enrollctl("status").stdout)
 
     def test_denied_goes_on(self):
-        """Only where OnDenied=next says so; the change of method is in the log."""
-        self.deny_jitp(OnDenied="next")
+        """Only where OnDenied=next says so; the change of method is in the log. Both connect with one client id."""
+        self.deny_jitp(OnDenied="next", ClientId="%s")
         self.gateway.wait_provisioned()
         self.assertEqual(self.methods(), [["jitp", "denied"], ["fleet-claim", "done"]])
         self.assertEqual(self.gateway.property("Method"), "fleet-claim")
         self.assertIn("next comes fleet-claim", self.gateway.log.read_text())
         self.assertFalse((self.gateway.state / "staged").exists())
+        connected = self.cloud.events(event="connect", certificateId=self.gateway.property("CertificateId"))
+        self.assertEqual(connected[0]["clientId"], SERIAL)
+        self.check_distance()
+        self.publish()
 
     def test_pending_does_not_go_on(self):
         """"Not yet" is no reason for another method, whatever OnDenied= says."""
@@ -173,15 +224,11 @@ class Configuration(Scene):
         self.refused(f"enrolld.conf:{self.line('Patiense=')}: the method jitp knows no key Patiense=")
 
     def test_patience(self):
-        """Seen where it counts; and no reason for another method."""
+        """Seen before anything is tried; and no reason for another method."""
         self.scene("jitp fleet-claim")
         self.gateway.configure("jitp", Patience="soon")
-        self.begin_without_inputs()
-        self.import_device()
-        self.provide_claim_key()
-        error = self.gateway.wait_property("LastError", lambda error: "[jitp] Patience=soon" in error[2])
-        self.assertEqual(error[:2], ["invalid", "register"])
-        self.assertEqual(self.cloud.events(event="connect") + self.cloud.events(event="refused"), [])
+        self.refused(f"enrolld.conf:{self.line('Patience=')}: Patience=soon is no time span")
+        self.assertEqual(self.cloud.events(event="refused"), [])
 
     def test_method_that_is_not_there(self):
         self.scene("jitp fleet-claims")

@@ -9,10 +9,12 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 
 import harness
+from authority import Authority, certificate_id
 from gateway import Gateway
 from harness import BUILD_DIR, DEADLINE, SOURCE_DIR, built, wait_for
 from installation import Installation, run
@@ -184,6 +186,20 @@ class EndToEnd(Scene):
         self.assertEqual(self.service.asked[1:], [{"serialNumber": SERIAL, "certificateId": identifier}])
         self.assertOneCertificate()
 
+    def test_what_was_borrowed_is_handed_back(self):
+        """take_certificate() with the texts of the certificate that it replaces."""
+        self.scene()
+        source = (EXAMPLE / "https-json.c").read_text()
+        taken = "    int r = is_held ? 0 : take_certificate(host, answer);\n"
+        self.assertIn(taken, source)
+        again = "host->take_certificate(host, host->certificate_pem(host), host->certificate_id(host), NULL)"
+        changed = self.directory / "changed.c"
+        changed.write_text(source.replace(taken, f"{taken}    if (r == 0)\n        r = {again};\n"))
+        compile_plugin(changed, self.plugins / "https-json.so")
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        self.assertOneCertificate()
+
     def test_retry_after(self):
         self.scene()
         self.service.answers = [service.Refusal(429, "slowly", Retry_After=9)]
@@ -259,7 +275,7 @@ class Statuses(Scene):
 
 CLIENT = r"""
 #include <enrolld/plugin.h>
-static const struct enrolld_method methods[] = {{"client", "asks as a client with a certificate"}, {NULL, NULL}};
+#include <string.h>
 static const struct enrolld_option options[] = {
     {"Url", ENROLLD_OPTION_TEXT, true, "whom", NULL, NULL},
     {"ServerCA", ENROLLD_OPTION_FILE, true, "whom to trust", NULL, NULL},
@@ -267,29 +283,37 @@ static const struct enrolld_option options[] = {
     {"PrivateKey", ENROLLD_OPTION_FILE, false, "its key", NULL, NULL},
     {"Header", ENROLLD_OPTION_TEXT, false, "one more", NULL, "A: b"},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL}};
+static const struct enrolld_method methods[] = {
+    {"client", "asks as a client with a certificate", options, false}, {NULL, NULL, NULL, false}};
 static int enroll(const struct enrolld_host *host) {
     const char *headers[] = {host->option(host, "Header"), NULL};
-    struct enrolld_https_response response = {.size = sizeof response - RESPONSE_LACKS};
+    struct enrolld_https_response response;
+    memset(&response, 0x5a, sizeof response);
+    response.size = sizeof response - RESPONSE_LACKS;
     const struct enrolld_https_request request = {
-        .size = sizeof request, .method = "GET", .url = host->option(host, "Url"), .headers = headers,
+        .size = sizeof request - REQUEST_LACKS, .method = "GET", .url = host->option(host, "Url"), .headers = headers,
         .root_ca_pem = host->option(host, "ServerCA"), .certificate_pem = host->option(host, "Certificate"),
         .private_key_pem = host->option(host, "PrivateKey")};
     if (host->https(host, &request, &response) < 0)
         return -1;
+    for (int i = 1; i <= RESPONSE_LACKS; i++)
+        if (((const char *)(&response + 1))[-i] != 0x5a)
+            return host->fail(host, ENROLLD_CLASS_INTERNAL, "%d bytes before the end there is something new", i);
     return host->fail(host, ENROLLD_CLASS_NOT_YET, "the answer is %d", response.status);
 }
 const struct enrolld_plugin enrolld_plugin = {
     .abi = ENROLLD_PLUGIN_ABI, .size = sizeof(struct enrolld_plugin), .host_size = sizeof(struct enrolld_host),
-    .methods = methods, .options = options, .enroll = enroll,
+    .method_size = sizeof(struct enrolld_method), .option_size = sizeof(struct enrolld_option),
+    .methods = methods, .enroll = enroll,
 };
 """
 
 
 class ClientCertificate(Scene):
-    def assertSays(self, words, lacks=0, **options):
+    def assertSays(self, words, lacks=0, request_lacks=0, **options):
         source = self.directory / "client.c"
         source.write_text(CLIENT)
-        flags = ["-Wno-missing-field-initializers", f"-DRESPONSE_LACKS={lacks}"]
+        flags = ["-Wno-missing-field-initializers", f"-DRESPONSE_LACKS={lacks}", f"-DREQUEST_LACKS={request_lacks}"]
         compile_plugin(source, self.plugins / "client.so", *flags)
         self.gateway.sections["client"] = {
             "Url": self.server.url + "?canary-of-the-query",
@@ -311,18 +335,86 @@ class ClientCertificate(Scene):
         self.assertSays("does not belong to its certificate", Certificate=self.service_directory / "server.pem",
                         PrivateKey=key)  # fmt: skip
         self.assertSays("a client certificate or its key, not both", Certificate=certificate)
-        self.assertSays("has not set the sizes", lacks=8, Certificate=certificate, PrivateKey=key)
+        for lacks, request_lacks in ((8, 0), (-8, 0), (0, 8), (0, -8)):
+            self.assertSays("has not set the sizes", lacks, request_lacks, Certificate=certificate, PrivateKey=key)
+        # What follows the last member of the first version is not there for a plugin that says so.
+        behind_the_last = 4 if sys.maxsize > 2**32 else 0
+        self.assertSays("the answer is 501", behind_the_last, Certificate=certificate, PrivateKey=key)
         self.assertSays("header 1 of the request is not", Header="canary", Certificate=certificate, PrivateKey=key)
+
+
+IMPORTER = r"""
+#include <enrolld/plugin.h>
+#include <string.h>
+static const struct enrolld_option options[] = {
+    {"Span", ENROLLD_OPTION_SPAN, false, "a time", NULL, "90s"},
+    {"Text", ENROLLD_OPTION_TEXT, false, "a text", NULL, "%s"},
+    {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL}};
+static const struct enrolld_method methods[] = {
+    {"asker", "asks for a certificate", options, false},
+    {"importer", "takes what was imported", options, true},
+    {NULL, NULL, NULL, false}};
+static int enroll(const struct enrolld_host *host) {
+    const char *pem = host->certificate_pem(host), *id = host->certificate_id(host);
+    const char *name = host->certificate_common_name(host);
+    if (pem == NULL || id == NULL || name == NULL)
+        return host->fail(host, ENROLLD_CLASS_INTERNAL, "nothing was imported");
+    for (int i = 0; i < 2; i++) {
+        struct enrolld_refusal refusal;
+        int r = host->try_identity(host, &refusal);
+        if (r <= 0)
+            return r;
+        host->step(host, "distance");
+    }
+    if (strstr(pem, "-----BEGIN CERTIFICATE-----") == NULL || strlen(id) != 64)
+        return host->fail(host, ENROLLD_CLASS_INTERNAL, "what was borrowed has changed");
+    return host->fail(host, ENROLLD_CLASS_DENIED, "%s, %s, %u ms", name, host->option(host, "Text"),
+                      (unsigned)host->span_ms(host, "Span"));
+}
+const struct enrolld_plugin enrolld_plugin = {
+    .abi = ENROLLD_PLUGIN_ABI, .size = sizeof(struct enrolld_plugin), .host_size = sizeof(struct enrolld_host),
+    .method_size = sizeof(struct enrolld_method), .option_size = sizeof(struct enrolld_option),
+    .methods = methods, .enroll = enroll,
+};
+"""
+
+
+class Imported(harness.TestCase):
+    """A plugin with methods of both kinds, which tries its imported identity as fast as it can."""
+
+    def test_the_host_keeps_the_distance(self):
+        cloud = Cloud(self, front=True)
+        gateway = Gateway(self, cloud, backend="file", serial=SERIAL)
+        plugins = self.directory / "plugins"
+        plugins.mkdir()
+        (self.directory / "importer.c").write_text(IMPORTER)
+        compile_plugin(self.directory / "importer.c", plugins / "importer.so")
+        gateway.extra_environment["ENROLLD_PLUGIN_DIR"] = str(plugins)
+        del gateway.sections["fleet-claim"]
+        gateway.configure("Agent", Methods="importer")
+        gateway.start()
+        gateway.wait_property("LastError", lambda error: error[0] == "invalid")
+        receipt = certificate_id(Authority(self.directory, "maker").device("common-name"))
+        key, chain = (str(self.directory / f"common-name.{suffix}") for suffix in ("key", "pem"))
+        done = gateway.enrollctl("import", f"--key={key}", chain)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        error = gateway.wait_property("LastError", lambda error: error[0] not in ("", "invalid"))
+        self.assertEqual(error[:3], ["denied", "distance", f"common-name, {SERIAL}, 90000 ms"])
+        first, second = cloud.events(event="refused", certificateId=receipt)[:2]
+        self.assertEqual(first["clientId"], second["clientId"])
+        self.assertGreaterEqual(second["time"] - first["time"], 1000)
 
 
 PLUGIN = r"""
 #include <enrolld/plugin.h>
 static int enroll(const struct enrolld_host *host) { return host->fail(host, ENROLLD_CLASS_INTERNAL, "no"); }
-static const struct enrolld_method methods[] = {{"%(name)s", "%(help)s"}, {NULL, NULL}};
-static const struct enrolld_option options[] = {{NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL}};
+static const struct enrolld_option options[] = {
+    %(options)s
+    {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL}};
+static const struct enrolld_method methods[] = {{"%(name)s", "%(help)s", options, false}, {NULL, NULL, NULL, false}};
 const struct enrolld_plugin %(symbol)s = {
     .abi = %(abi)s, .size = %(size)s, .host_size = %(host_size)s,
-    .methods = methods, .options = options, .enroll = enroll,
+    .method_size = %(method_size)s, .option_size = %(option_size)s, .methods = methods, .enroll = enroll,
 };
 """
 GOOD = {
@@ -332,6 +424,9 @@ GOOD = {
     "abi": "ENROLLD_PLUGIN_ABI",
     "size": "sizeof(struct enrolld_plugin)",
     "host_size": "sizeof(struct enrolld_host)",
+    "method_size": "sizeof(struct enrolld_method)",
+    "option_size": "sizeof(struct enrolld_option)",
+    "options": "",
 }
 
 
@@ -393,6 +488,27 @@ class Loader(harness.TestCase):
         self.assertRefused(newer)
         self.make(host_size="sizeof(struct enrolld_host) + 8")
         self.assertRefused(newer)
+        for table in ("method", "option"):
+            size = f"sizeof(struct enrolld_{table})"
+            self.make(**{f"{table}_size": f"{size} - 8"})
+            self.assertRefused(old)
+            self.make(**{f"{table}_size": "0"})
+            self.assertRefused(old)
+            self.make(**{f"{table}_size": f"{size} + 8"})
+            self.assertRefused(newer)
+        self.make(options='{"Later", (enum enrolld_option_type)4, false, "of a type to come", NULL, NULL},')
+        self.assertRefused(newer)
+
+    def test_defaults(self):
+        """They are read as if somebody had set them."""
+        self.make(options='{"Span", ENROLLD_OPTION_SPAN, false, "a time", NULL, "soon"},')
+        wrong = self.worker("check-config", self.configure(), check=False)
+        self.assertEqual(wrong.returncode, 1)
+        self.assertIn("the plugin's own default of Span= in section [test], soon, is no time span", wrong.stderr)
+        self.make(options='{"Text", ENROLLD_OPTION_TEXT, false, "a text", NULL, "100%"},')
+        wrong = self.worker("check-config", self.configure(), check=False)
+        self.assertEqual(wrong.returncode, 1)
+        self.assertIn("default of Text= in section [test], 100%, has a % that starts no specifier", wrong.stderr)
 
     def test_what_is_no_plugin(self):
         self.make(symbol="another_symbol")
@@ -402,8 +518,9 @@ class Loader(harness.TestCase):
         self.module.write_text("no module")
         self.assertRefused("cannot be loaded")
         self.module.unlink()
-        self.assertIn("there is no plugin for the method test", self.worker("check-config", self.configure(),
-                                                                            check=False).stderr)  # fmt: skip
+        said = self.worker("check-config", self.configure(), check=False).stderr
+        self.assertIn("enrolld.conf:2: there is no plugin for the method test: ", said)
+        self.assertIn("; `enrollctl plugins` lists the methods", said)
         self.assertEqual(self.worker("plugins").stdout, "")
         self.plugins.rmdir()
         self.assertIn(f"{self.plugins} cannot be read", self.worker("plugins", check=False).stderr)
@@ -452,7 +569,7 @@ class Loader(harness.TestCase):
         shutil.copy(built("abi.so"), self.plugins)
         self.make()
         good = self.worker("check-config", self.configure("test abi", "[abi]\nText=one\nFamily.x=y\n")).stdout
-        self.assertIn("[abi] Other=three  (default)\n[abi] File=  (default)\n", good)
+        self.assertIn("[abi] Other=three  (default)\n[abi] Span=90s  (default)\n[abi] File=  (default)\n", good)
         self.assertNotIn("Text=", good)
         configuration = self.configure("test abi", "[abi]\nText=one\nTest=two\n")
         wrong = self.worker("check-config", configuration, check=False)
@@ -460,8 +577,12 @@ class Loader(harness.TestCase):
         self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: the method abi knows no key Test=")
         wrong = self.worker("check-config", self.configure("test abi", "[abi]\nText=three\n"), check=False)
         self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: Text=three is not one of: one two")
+        wrong = self.worker("check-config", self.configure("test abi", "[abi]\nText=one\nSpan=soon\n"), check=False)
+        self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: Span=soon is no time span")
+        wrong = self.worker("check-config", self.configure("test abi"), check=False)
+        self.assertIn(f"Text= is missing in section [abi] of {self.directory / 'enrolld.conf'}", wrong.stderr)
         self.assertIn("abi: does nothing\n  Text=  a text (required) (one of: one two)\n  Other=  another text"
-                      " (default: three)\n  File=  a file\n  Family.NAME=  a family\n",
+                      " (default: three)\n  Span=  a time (default: 90s)\n  File=  a file\n  Family.NAME=  a family\n",
                       self.worker("plugins").stdout)  # fmt: skip
 
 

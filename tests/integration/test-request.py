@@ -8,7 +8,6 @@ import pathlib
 import re
 import stat
 import subprocess
-import unittest
 
 import harness
 from maker import Maker, certificate_id, make_key, openssl
@@ -193,7 +192,7 @@ class Request(Staging):
         self.tpm = Tpm(self, "other")
         self.configure("Key", TCTI=self.tpm.tcti)
         second = self.request()
-        self.assertIn("key: the staged key is lost, another is made: ", self.said)
+        self.assertIn("key: the key of the last request is lost, another is made: ", self.said)
         self.assertNotEqual(self.public_key(second), self.public_key(first))
 
     def test_tpm_that_is_gone(self):
@@ -213,15 +212,15 @@ class Request(Staging):
         first = self.request()
         self.configure("Key", Algorithm="RSA-2048")
         second = self.request()
-        self.assertIn("another key is made: the staged one is P-256 in tpm2, which is not what Algorithm= in", self.said)
+        self.assertIn("another key is made: the last one is P-256 in tpm2, which is not what Algorithm= in", self.said)
         self.assertNotEqual(self.public_key(second), self.public_key(first))
         self.configure("Key", Backend="file")
         third = self.request()
-        self.assertIn("another key is made: the staged one is in the TPM, but Backend=file in [Key]", self.said)
+        self.assertIn("another key is made: the last one is in the TPM, but Backend=file in [Key]", self.said)
         self.import_chain(self.maker.chain(third))
         self.configure("Key", Algorithm="P-256")
         self.assertRefused(
-            "the staged key (RSA-2048 in file) has its certificate already, but [Key] Algorithm= asks for another kind",
+            "the key of the last request (RSA-2048 in file) has its certificate already, but [Key] Algorithm= asks for",
             "request",
         )
 
@@ -236,10 +235,28 @@ class Request(Staging):
         self.request()
         self.assertIn("what was staged before is not used: its keyOrigin is malformed", self.said)
 
-    def test_without_jitp(self):
-        """A request may be wanted whatever the methods are."""
+    def test_no_method_imports(self):
+        """Before somebody signs what could not be imported."""
         self.configure("Agent", Methods="fleet-claim")
+        self.assertRefused("no method of Methods= takes a certificate that was imported", "request")
+        self.configure("Agent", Methods="fleet-claim jitr")
         self.request()
+
+    def test_names_without_a_common_name(self):
+        """%c of a certificate that will have none."""
+        for name in ("ThingName", "ClientId"):
+            with self.subTest(name=name):
+                self.configure("Agent", **{"ThingName": None, "ClientId": None, name: "gw-%c"})
+                words = f"{name}=gw-%c in [Agent] is by the common name, but the subject has no CN"
+                self.assertRefused(words, "request", "--subject=O=Example")
+                self.configure("Request", Subject="O=Example")
+                status, output, errors = self.run_worker("check-config", keeps=False)
+                self.assertEqual((status, output), (1, ""))
+                self.assertIn(words, errors)
+                self.request("--subject=CN=%s")
+                self.configure("Request", Subject=None)
+        self.configure("Agent", ClientId="%%c")
+        self.request("--subject=O=Example")
 
 
 class Import(Staging):
@@ -312,24 +329,24 @@ class Import(Staging):
         self.request()
         key, chain = self.make_device()
         self.assertEqual(self.import_chain(chain, key), certificate_id(chain))
-        self.assertIn("key: the key that was staged before is given up for the one that came along", self.said)
+        self.assertIn("key: the key of the last request or import is given up for the one that came along", self.said)
         self.assertNotIn("request", self.content())
 
     def test_nothing_staged(self):
         _, chain = self.make_device()
-        self.assertImportRefused("there is no staged key that this certificate could be for", chain)
+        self.assertImportRefused("this device has made no request, so there is no key for this certificate", chain)
 
     def test_wrong_key(self):
         self.request()
         key, chain = self.make_device()
-        self.assertImportRefused("no certificate is for the staged key: SHA-256 of its public key is", chain)
+        self.assertImportRefused("the certificate is not for this device's request: SHA-256 of its public", chain)
         other = make_key(self.directory / "other.key")
-        self.assertImportRefused("no certificate is for the private key that came along: SHA-256 of its", chain, other)
-        self.assertImportRefused("no certificate is for the staged key", self.maker.pem())
+        self.assertImportRefused("the certificate is not for the private key that came along: SHA-256 of", chain, other)
+        self.assertImportRefused("CA) is a CA's own: the device's certificate is missing", self.maker.pem())
 
     def test_wrong_order(self):
         chain = self.maker.pem() + self.maker.sign(self.request())
-        self.assertImportRefused(f"certificate 2 (CN={SERIAL}) is the device's own, which must be the first", chain)
+        self.assertImportRefused(f"wrong order: certificate 2 (CN={SERIAL}) is the device's own, which must", chain)
 
     def test_wrong_issuer(self):
         other = Maker(self, "other")
@@ -376,6 +393,7 @@ class Import(Staging):
         self.assertImportRefused('the certificate\'s common name is "not a thing", but ClientId=%c in [Agent]', chain)
         self.configure("Agent", ClientId="%%c")
         self.import_chain(chain)
+        self.assertIn('common name "not a thing" is no thing name (1 to 128 of a-z A-Z 0-9 : _ -)', self.said)
 
     def test_malformed(self):
         self.request()
@@ -409,8 +427,8 @@ class Import(Staging):
         self.assertImportRefused("the private key is one of a TPM already", chain, staged_key)
 
     def test_no_method_imports(self):
-        self.configure("Agent", Methods="fleet-claim")
         chain = self.maker.chain(self.request())
+        self.configure("Agent", Methods="fleet-claim")
         self.assertImportRefused("no method of Methods= takes a certificate that was imported", chain)
         self.configure("Agent", Methods="fleet-claim jitr")
         self.import_chain(chain)
@@ -420,7 +438,7 @@ class Import(Staging):
         self.tpm.stop()
         self.tpm = Tpm(self, "other")
         self.configure("Key", TCTI=self.tpm.tcti)
-        self.assertImportRefused("have a new request signed (`enrollctl request`)", chain, failure="tpm")
+        self.assertImportRefused("have a new request signed (`enrollctl request`)", chain)
         # With its key it needs nothing of what is lost.
         key, chain = self.make_device()
         self.assertEqual(self.import_chain(chain, key), certificate_id(chain))
@@ -469,11 +487,13 @@ class InFile(Staging):
                 self.assertEqual((status, output), (2, ""))
                 self.assertTrue(errors.startswith("Usage: "), errors)
 
-    @unittest.skipIf(os.geteuid() == 0, "root may write everywhere")
     def test_staged_that_cannot_be_written(self):
-        self.staged = self.directory / "read-only" / "staged"
-        self.staged.parent.mkdir(mode=0o500)
-        self.assertRefused("could not be stored", "request", failure="internal")
+        """A directory is where its successor should be, which stops root, too."""
+        self.staged.with_name(f"{self.staged.name}.new").mkdir()
+        status, output, errors = self.run_worker("request")
+        self.assertEqual((status, output), (1, ""))
+        self.assertRegex(errors, r"(?m)^failed \(internal\) at step .*could not be stored")
+        self.assertFalse(self.staged.exists())
 
 
 if __name__ == "__main__":

@@ -8,11 +8,13 @@ import os
 import pathlib
 import re
 import secrets
+import signal
 import stat
 import subprocess
 import unittest
 
 import harness
+from authority import Authority
 from gateway import Gateway
 from parts import Cloud, Tpm
 
@@ -86,9 +88,13 @@ def memory(pid):
 
 
 def seen_in_memory(canaries, pid):
+    """Of a process that is just ending: in what was still there."""
     found = set()
-    for data in memory(pid):
-        found |= canaries.seen_in(data)
+    try:
+        for data in memory(pid):
+            found |= canaries.seen_in(data)
+    except (FileNotFoundError, ProcessLookupError) as error:
+        harness.comment(f"process {pid} has ended: {error}")
     return found
 
 
@@ -181,6 +187,7 @@ class Provisioning(SecretsTest):
         delays = ("create-from-csr", "register-thing")
         for operation in delays:
             self.cloud.edit(fault={"operation": operation, "action": "delay", "milliseconds": 1500})
+        self.cloud.options(propagation=600)  # so that the first proof is refused
         self.cloud.freeze()
         gateway.start()
         gateway.wait_signalled("Step", "claim")
@@ -196,11 +203,9 @@ class Provisioning(SecretsTest):
         self.look(gateway)
         self.look_for_canaries_where_they_are(gateway)
         self.cloud.thaw()
-        (certificate,) = self.cloud.device_certificates()
-        self.cloud.set_certificate(certificate, "INACTIVE")
         gateway.wait_property("LastError", lambda error: error[1] == "prove")
         self.look(gateway)
-        self.cloud.set_certificate(certificate, "ACTIVE")
+        self.cloud.options(propagation=0)
         gateway.wait_provisioned()
 
     def add_device_key(self, gateway):
@@ -245,6 +250,76 @@ class Provisioning(SecretsTest):
         self.provision_with_pauses(gateway)
         self.look_afterwards(gateway)
         self.assertIn("TSS2 PRIVATE KEY", gateway.read("private.pem"))
+
+
+class Import(SecretsTest):
+    """A soft key that enrollctl reads and the worker puts where it belongs."""
+
+    def import_key(self, gateway, backend):
+        """Looks at enrollctl and the worker, while the TPM or the pipe makes them wait, and afterwards."""
+        maker = Authority(self.directory, "maker")
+        maker.device("GW-0001")
+        pem = (self.directory / "GW-0001.key").read_text()
+        self.canaries.add_key("device key", pem)
+        self.may_have = {gateway.state / "staged"} if backend == "file" else set()
+        gateway.start()
+        gateway.wait_property("LastError", lambda error: error[0] == "invalid")
+        log = self.directory / "enrollctl"
+        words = [harness.built("enrollctl"), "import", "-"]
+        client = harness.Process("enrollctl", words, log, gateway.environment(), stdin=subprocess.PIPE)
+        self.addCleanup(client.stop)
+        self.addCleanup(client.popen.stdin.close)
+        client.popen.stdin.write(pem.encode())
+        client.popen.stdin.flush()
+        harness.wait_for("enrollctl has read the key", lambda: self.holds_key(client.pid))
+        self.look_at_process(client.pid)
+        if backend == "tpm2":
+            self.tpm.process.send_signal(signal.SIGSTOP)
+        try:
+            client.popen.stdin.write((self.directory / "GW-0001.pem").read_bytes())
+            client.popen.stdin.flush()
+            if backend == "tpm2":
+                harness.wait_for("a worker has the key", lambda: any(map(self.holds_key, gateway.workers())))
+                self.look_at_process(client.pid)
+                self.look(gateway)
+        finally:
+            if backend == "tpm2":
+                self.tpm.process.send_signal(signal.SIGCONT)
+        client.popen.stdin.close()
+        self.assertEqual(client.wait(), 0, log.read_text())
+        self.assertNothing("what enrollctl says", read(log))
+
+    def holds_key(self, pid):
+        return seen_in_memory(self.canaries, pid)
+
+    def look_at_files(self, gateway):
+        """But where a key without a TPM has to be."""
+        for path in (*gateway.files(), *(path for path in gateway.runtime.rglob("*") if path.is_file())):
+            seen = self.canaries.seen_in(read(path))
+            if path in self.may_have:
+                self.assertEqual((stat.S_IMODE(path.stat().st_mode), seen), (0o600, {"device key"}), path)
+            else:
+                self.assertEqual(seen, set(), f"in {path}")
+
+    def check_import(self, backend):
+        if os.geteuid() != 0:
+            self.skipTest("the memory of enrollctl and the worker is closed to this user")
+        self.tpm = Tpm(self) if backend == "tpm2" else None
+        gateway = Gateway(self, self.cloud, self.tpm, backend)
+        gateway.sections["jitp"] = {}
+        gateway.configure("Agent", Methods="jitp", ThingName="%c")
+        gateway.configure("Cloud", Endpoint="nowhere.invalid")
+        self.import_key(gateway, backend)
+        gateway.wait_property("LastError", lambda error: error[0] == "network")
+        self.look(gateway)
+        harness.wait_for("all workers have ended", lambda: not gateway.workers())
+        self.assertEqual(self.holds_key(gateway.pid()), set(), "in the daemon's memory")
+
+    def test_to_a_tpm(self):
+        self.check_import("tpm2")
+
+    def test_to_a_file(self):
+        self.check_import("file")
 
 
 class Refused(SecretsTest):

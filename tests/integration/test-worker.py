@@ -10,6 +10,7 @@ import time
 import unittest
 
 import harness
+from authority import Authority
 from gateway import FILES, Gateway
 from parts import Cloud, Tpm
 
@@ -88,6 +89,35 @@ class LockDown(Worker):
         tpm.process.send_signal(signal.SIGCONT)
         gateway.wait_provisioned()
         self.assertNotIn("enrolling", gateway.signalled("State"))
+
+    def assertLockedDownWhile(self, gateway, *arguments, **options):
+        """A job by hand that needs the TPM, which does not answer it at first."""
+        log = self.directory / f"{arguments[0]}.log"
+        self.tpm.process.send_signal(signal.SIGSTOP)
+        worker = harness.Process("enrolld-worker", self.words(gateway, *arguments), log, gateway.environment())
+        self.addCleanup(worker.stop)
+        try:
+            harness.wait_for(
+                lambda: f"{arguments[0]} locks down: {status_of(worker.pid)} {log.read_text()}",
+                lambda: status_of(worker.pid).get("Seccomp") == "2",
+            )
+            self.assertLockedDown(worker.pid)
+        finally:
+            self.tpm.process.send_signal(signal.SIGCONT)
+        self.assertEqual(worker.wait(), 0, log.read_text())
+        return log.read_text()
+
+    def test_request_and_import(self):
+        self.tpm = Tpm(self)
+        gateway = self.gateway_with(backend="tpm2", tpm=self.tpm)
+        gateway.configure("Agent", Methods="jitp")
+        staged = f"--staged={self.directory / 'staged'}"
+        request = self.assertLockedDownWhile(gateway, "request", staged)
+        request = request[request.index("-----BEGIN"):]
+        maker = Authority(self.directory, "maker")
+        chain = self.directory / "chain.pem"
+        chain.write_text(maker.sign(request) + maker.pem)
+        self.assertLockedDownWhile(gateway, "import", f"--certificate={chain}", staged)
 
     def hand_over(self, gateway, user):
         """What a worker that runs as this user reads and writes."""

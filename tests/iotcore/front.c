@@ -110,11 +110,16 @@ static struct json_object *read_settings(const char *directory) {
     return settings;
 }
 
+static const char usage[] = "Usage: iotcore-front DIR\n"
+                            "The TLS front of the stand-in for AWS IoT Core that `iotcore-setup DIR --front` has made; "
+                            "runs beside its broker.\n";
+
 int main(int argc, char **argv) {
     static struct front front;
-    if (argc != 2) {
-        fprintf(stderr, "usage: iotcore-front DIR\n");
-        return 2;
+    bool help = argc == 2 && strcmp(argv[1], "--help") == 0;
+    if (argc != 2 || help) {
+        fputs(usage, help ? stdout : stderr);
+        return help ? EXIT_SUCCESS : 2;
     }
     AUTO_JSON struct json_object *settings = read_settings(argv[1]);
     signal(SIGPIPE, SIG_IGN);

@@ -97,14 +97,14 @@ end_process() {
     wait "$1" || true
 }
 
-# wait_until WHAT COMMAND...
+# wait_until WHAT COMMAND...: for $PATIENCE seconds.
+PATIENCE=30
 wait_until() {
     what=$1
     shift
-    tries=0
+    end=$(($(date +%s) + PATIENCE))
     until "$@" >/dev/null 2>&1; do
-        [ "$tries" -lt 300 ] || fail "not within 30 s: $what"
-        tries=$((tries + 1))
+        [ "$(date +%s)" -lt "$end" ] || fail "not within $PATIENCE s: $what"
         sleep 0.1
     done
 }

@@ -28,6 +28,7 @@ VALUE(ENROLLD_CLASS_INTERNAL, 5);
 VALUE(ENROLLD_OPTION_TEXT, 0);
 VALUE(ENROLLD_OPTION_FILE, 1);
 VALUE(ENROLLD_OPTION_PREFIX, 2);
+VALUE(ENROLLD_OPTION_SPAN, 3);
 VALUE(ENROLLD_REGISTRATION_ASKED, 0);
 VALUE(ENROLLD_REGISTRATION_REFUSED, 1);
 VALUE(ENROLLD_REGISTRATION_SPENT, 2);
@@ -44,9 +45,11 @@ MEMBER(struct enrolld_option, help, 16, 12, const char *);
 MEMBER(struct enrolld_option, choices, 24, 16, const char *);
 MEMBER(struct enrolld_option, otherwise, 32, 20, const char *);
 
-SIZE(struct enrolld_method, 16, 8);
+SIZE(struct enrolld_method, 32, 16);
 MEMBER(struct enrolld_method, name, 0, 0, const char *);
 MEMBER(struct enrolld_method, help, 8, 4, const char *);
+MEMBER(struct enrolld_method, options, 16, 8, const struct enrolld_option *);
+MEMBER(struct enrolld_method, imports, 24, 12, bool);
 
 SIZE(struct enrolld_reply, 24, 12);
 MEMBER(struct enrolld_reply, accepted, 0, 0, bool);
@@ -77,7 +80,7 @@ MEMBER(struct enrolld_https_response, body, 24, 12, const char *);
 MEMBER(struct enrolld_https_response, body_size, 32, 16, size_t);
 MEMBER(struct enrolld_https_response, retry_after_s, 40, 20, uint32_t);
 
-SIZE(struct enrolld_host, 8 * 24, 4 * 24);
+SIZE(struct enrolld_host, 8 * 26, 4 * 26);
 MEMBER(struct enrolld_host, size, 0, 0, size_t);
 MEMBER(struct enrolld_host, method, 8, 4, const char *);
 MEMBER(struct enrolld_host, serial_number, 16, 8, const char *);
@@ -87,44 +90,47 @@ FUNCTION(step, 5, void, HOST, const char *);
 FUNCTION(fail, 6, int, HOST, enum enrolld_class, const char *, ...);
 FUNCTION(pause, 7, void, HOST, uint32_t, const char *);
 FUNCTION(option, 8, const char *, HOST, const char *);
-FUNCTION(next_option, 9, bool, HOST, const char *, size_t *, const char **, const char **);
-FUNCTION(request_pem, 10, const char *, HOST);
-FUNCTION(connect, 11, int, HOST, const char *, const char *, const char *);
-FUNCTION(subscribe, 12, int, HOST, const char *const *, size_t);
-FUNCTION(exchange, 13, int, HOST, const char *, const char *, size_t, struct enrolld_reply *);
-FUNCTION(disconnect, 14, void, HOST);
-FUNCTION(https, 15, int, HOST, const struct enrolld_https_request *, struct enrolld_https_response *);
-FUNCTION(take_key, 16, int, HOST, const char *);
-FUNCTION(certificate_pem, 17, const char *, HOST);
-FUNCTION(certificate_id, 18, const char *, HOST);
-FUNCTION(held_secret, 19, const char *, HOST);
-FUNCTION(take_certificate, 20, int, HOST, const char *, const char *, const char *);
-FUNCTION(registration, 21, int, HOST, enum enrolld_registration);
-FUNCTION(take_thing, 22, int, HOST, const char *, const char *);
-FUNCTION(try_identity, 23, int, HOST, struct enrolld_refusal *);
+FUNCTION(span_ms, 9, uint64_t, HOST, const char *);
+FUNCTION(next_option, 10, bool, HOST, const char *, size_t *, const char **, const char **);
+FUNCTION(request_pem, 11, const char *, HOST);
+FUNCTION(connect, 12, int, HOST, const char *, const char *, const char *);
+FUNCTION(subscribe, 13, int, HOST, const char *const *, size_t);
+FUNCTION(exchange, 14, int, HOST, const char *, const char *, size_t, struct enrolld_reply *);
+FUNCTION(disconnect, 15, void, HOST);
+FUNCTION(https, 16, int, HOST, const struct enrolld_https_request *, struct enrolld_https_response *);
+FUNCTION(take_key, 17, int, HOST, const char *);
+FUNCTION(certificate_pem, 18, const char *, HOST);
+FUNCTION(certificate_id, 19, const char *, HOST);
+FUNCTION(certificate_common_name, 20, const char *, HOST);
+FUNCTION(held_secret, 21, const char *, HOST);
+FUNCTION(take_certificate, 22, int, HOST, const char *, const char *, const char *);
+FUNCTION(registration, 23, int, HOST, enum enrolld_registration);
+FUNCTION(take_thing, 24, int, HOST, const char *, const char *);
+FUNCTION(try_identity, 25, int, HOST, struct enrolld_refusal *);
 
-SIZE(struct enrolld_plugin, 64, 36);
+SIZE(struct enrolld_plugin, 56, 36);
 MEMBER(struct enrolld_plugin, abi, 0, 0, uint32_t);
 MEMBER(struct enrolld_plugin, size, 4, 4, uint32_t);
 MEMBER(struct enrolld_plugin, host_size, 8, 8, uint32_t);
-MEMBER(struct enrolld_plugin, methods, 16, 12, const struct enrolld_method *);
-MEMBER(struct enrolld_plugin, options, 24, 16, const struct enrolld_option *);
-MEMBER(struct enrolld_plugin, imports, 32, 20, bool);
-MEMBER_BY_POINTER(struct enrolld_plugin, brings_key, 40, 24, bool (**)(HOST));
-MEMBER_BY_POINTER(struct enrolld_plugin, usable, 48, 28, int (**)(HOST));
-MEMBER_BY_POINTER(struct enrolld_plugin, enroll, 56, 32, int (**)(HOST));
-
-static const struct enrolld_method methods[] = {
-    {"abi", "does nothing"},
-    {NULL, NULL},
-};
+MEMBER(struct enrolld_plugin, method_size, 12, 12, uint32_t);
+MEMBER(struct enrolld_plugin, option_size, 16, 16, uint32_t);
+MEMBER(struct enrolld_plugin, methods, 24, 20, const struct enrolld_method *);
+MEMBER_BY_POINTER(struct enrolld_plugin, brings_key, 32, 24, bool (**)(HOST));
+MEMBER_BY_POINTER(struct enrolld_plugin, usable, 40, 28, int (**)(HOST));
+MEMBER_BY_POINTER(struct enrolld_plugin, enroll, 48, 32, int (**)(HOST));
 
 static const struct enrolld_option options[] = {
     {"Text", ENROLLD_OPTION_TEXT, true, "a text", "one two", NULL},
     {"Other", ENROLLD_OPTION_TEXT, false, "another text", NULL, "three"},
+    {"Span", ENROLLD_OPTION_SPAN, false, "a time", NULL, "90s"},
     {"File", ENROLLD_OPTION_FILE, false, "a file", NULL, NULL},
     {"Family.", ENROLLD_OPTION_PREFIX, false, "a family", NULL, NULL},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL},
+};
+
+static const struct enrolld_method methods[] = {
+    {"abi", "does nothing", options, false},
+    {NULL, NULL, NULL, false},
 };
 
 static bool brings_key(const struct enrolld_host *host) {
@@ -145,9 +151,9 @@ const struct enrolld_plugin enrolld_plugin = {
     .abi = ENROLLD_PLUGIN_ABI,
     .size = sizeof(struct enrolld_plugin),
     .host_size = sizeof(struct enrolld_host),
+    .method_size = sizeof(struct enrolld_method),
+    .option_size = sizeof(struct enrolld_option),
     .methods = methods,
-    .options = options,
-    .imports = false,
     .brings_key = brings_key,
     .usable = usable,
     .enroll = enroll,

@@ -247,15 +247,16 @@ static int enroll(const struct enrolld_host *host) {
 }
 
 static const struct enrolld_method methods[] = {
-    {"hostile", "misbehaves"},
-    {NULL, NULL},
+    {"hostile", "misbehaves", options, false},
+    {NULL, NULL, NULL, false},
 };
 
 const struct enrolld_plugin enrolld_plugin = {
     .abi = ENROLLD_PLUGIN_ABI,
     .size = sizeof(struct enrolld_plugin),
     .host_size = sizeof(struct enrolld_host),
+    .method_size = sizeof(struct enrolld_method),
+    .option_size = sizeof(struct enrolld_option),
     .methods = methods,
-    .options = options,
     .enroll = enroll,
 };

@@ -275,13 +275,24 @@ static void test_enroll_refused(void) {
 static void test_cancel(void) {
     set_up(slow_configuration);
     start("enroll=hold");
-    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_NO_SUCH_JOB);
     ASSERT_NUMBER(agent_cancel(world.agent, 2), ANSWER_NO_SUCH_JOB);
     expect_state(is_holding, STATE_ENROLLING);
     ASSERT_NUMBER(agent_cancel(world.agent, 1), ANSWER_YES);
     expect_state(is_waiting, STATE_BACKOFF);
     expect_error("internal", "canceled on request");
     ASSERT_NUMBER(agent_cancel(world.agent, 1), ANSWER_NO_SUCH_JOB);
+    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_NO_SUCH_JOB);
+    tear_down();
+}
+
+/* 0: whatever runs. */
+static void test_cancel_what_runs(void) {
+    set_up(slow_configuration);
+    start("enroll=hold");
+    expect_state(is_holding, STATE_ENROLLING);
+    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_YES);
+    expect_state(is_waiting, STATE_BACKOFF);
+    expect_error("internal", "canceled on request");
     tear_down();
 }
 
@@ -341,6 +352,19 @@ static void test_reload_brings_forward(void) {
     setenv(FAKE_WORKER_VARIABLE, "enroll=done check=done", 1);
     ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
     expect_state(is_provisioned, STATE_PROVISIONED);
+    tear_down();
+}
+
+/* At once, whatever is going on. */
+static void test_reload_of_methods(void) {
+    struct failure failure;
+    set_up(good_configuration);
+    provision();
+    ASSERT_NUMBER(agent_status(world.agent)->method_count, 1);
+    write_file("enrolld.conf", "[Agent]\nMethods=jitp jitr\n[Cloud]\nEndpoint=localhost\nRootCA=/ca.pem\n");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    ASSERT_NUMBER(agent_status(world.agent)->method_count, 2);
+    ASSERT_TEXT(agent_status(world.agent)->methods[1].name, "jitr");
     tear_down();
 }
 
@@ -533,9 +557,11 @@ int main(int argc, char **argv) {
         {"enrolments on request keep a distance", test_distance},
         {"Enroll is refused", test_enroll_refused},
         {"Cancel", test_cancel},
+        {"Cancel what runs", test_cancel_what_runs},
         {"a bad configuration, and its repair", test_bad_configuration},
         {"a configuration that is too large", test_large_configuration},
         {"Reload brings the next attempt forward", test_reload_brings_forward},
+        {"Reload with other methods", test_reload_of_methods},
         {"stop cuts the worker off", test_stop},
         {"the checkpoint goes when an identity is in use", test_checkpoint_goes_with_success},
         {"the checkpoint stays after a failure", test_checkpoint_stays_with_failure},

@@ -52,7 +52,7 @@ static int judge(const char *files, const char *key, struct chain *ret, struct f
     if (read_text(text, size, ret, failure) < 0)
         return -1;
     size = scratch_read("public.der", public, sizeof public);
-    return chain_judge(ret, (const uint8_t *)public, size, "the staged key", failure);
+    return chain_judge(ret, (const uint8_t *)public, size, "this device's request", failure);
 }
 
 static void expect_good(const char *files, const char *key, size_t count) {
@@ -134,8 +134,11 @@ static void test_order(void) {
     make_authorities();
     make_leaf("leaf", "middle", LEAF);
     make_leaf("again", "middle", LEAF);
+    expect_refused("root.pem", "leaf", "certificate 1 (CN=Root) is a CA's own: the device's certificate is missing");
+    expect_refused("middle.pem root.pem", "leaf", "certificate 1 (CN=Middle) is a CA's own: the device's");
+    expect_refused("root.pem again.pem", "leaf", "the certificate is not for this device's request");
     expect_refused("middle.pem leaf.pem", "leaf",
-                   "certificate 2 (CN=gateway-1) is the device's own, which must be the");
+                   "wrong order: certificate 2 (CN=gateway-1) is the device's own, which must be the");
     expect_refused("root.pem middle.pem leaf.pem", "leaf", "certificate 3 (CN=gateway-1) is the device's own");
     expect_refused(
         "leaf.pem root.pem middle.pem", "leaf",
@@ -143,7 +146,8 @@ static void test_order(void) {
     expect_refused("leaf.pem other.pem", "leaf",
                    "certificate 1 (CN=gateway-1) was not issued by certificate 2 (CN=Other)");
     expect_refused("leaf.pem middle.pem root.pem other.pem", "leaf", "certificate 3 (CN=Root) was not issued by");
-    expect_refused("leaf.pem leaf.pem", "leaf", "2 certificates are for the staged key, the first is certificate 1");
+    expect_refused("leaf.pem leaf.pem", "leaf",
+                   "2 certificates are for this device's request, the first is certificate 1");
     expect_refused("leaf.pem again.pem", "leaf", "certificate 1 (CN=gateway-1) was not issued by certificate 2");
 }
 
@@ -163,7 +167,7 @@ static void test_wrong_key(void) {
     make_leaf("leaf", "root", LEAF);
     make_leaf("stranger", "root", LEAF);
     expect_refused("leaf.pem root.pem", "stranger",
-                   "no certificate is for the staged key: SHA-256 of its public key is");
+                   "the certificate is not for this device's request: SHA-256 of its public key is");
     for (const char *name = "stranger"; name != NULL; name = strcmp(name, "leaf") != 0 ? "leaf" : NULL) {
         ASSERT_NUMBER(scratch_run("openssl pkey -in %s.key -pubout -outform DER | sha256sum | cut -c-64 | tr -d '\\n' "
                                   ">digest",
@@ -236,13 +240,13 @@ static void test_dates(void) {
     ASSERT_NUMBER(judge("leaf.pem", "leaf", &chain, &failure), 0);
     chain.certificates[0].not_before = 1767225600; /* 2026-01-01 */
     chain.certificates[0].not_after = 1798761600;  /* 2027-01-01 */
-    ASSERT_NUMBER(chain_judge_dates(&chain, 1767225600, true, &failure), 0);
-    ASSERT_NUMBER(chain_judge_dates(&chain, 1798761600, true, &failure), 0);
-    ASSERT_NUMBER(chain_judge_dates(&chain, 1798761601, true, &failure), -1);
+    ASSERT_NUMBER(chain_judge_dates(&chain.certificates[0], 1767225600, true, &failure), 0);
+    ASSERT_NUMBER(chain_judge_dates(&chain.certificates[0], 1798761600, true, &failure), 0);
+    ASSERT_NUMBER(chain_judge_dates(&chain.certificates[0], 1798761601, true, &failure), -1);
     ASSERT_TEXT(failure_class_name(failure.class), "invalid");
     ASSERT_TEXT(failure.message, "the device's certificate has expired: it is valid from 2026-01-01T00:00:00Z to "
                                  "2027-01-01T00:00:00Z, and this clock says 2027-01-01T00:00:01Z");
-    ASSERT_NUMBER(chain_judge_dates(&chain, 0, false, &failure), -1);
+    ASSERT_NUMBER(chain_judge_dates(&chain.certificates[0], 0, false, &failure), -1);
     ASSERT_TEXT(failure_class_name(failure.class), "clock");
     ASSERT_TEXT(failure.message, "the device's certificate is not valid yet: it is valid from 2026-01-01T00:00:00Z to "
                                  "2027-01-01T00:00:00Z, and this clock says 1970-01-01T00:00:00Z, but is not "

@@ -6,8 +6,10 @@
 #include "harness.h"
 #include "scratch.h"
 #include "worker/certificate.h"
+#include "worker/enrollment.h"
 #include "worker/identity.h"
 #include "worker/jobs.h"
+#include "worker/staged.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -207,6 +209,52 @@ static void test_dates(void) {
     told = NULL;
 }
 
+/* What a method has that takes this certificate of a staged identity. */
+static int take_imported(const char *file, struct failure *failure) {
+    static const struct settings settings = {.key_backend = SETTING_KEY_FILE};
+    struct enrollment enrollment = {.settings = &settings, .method = "jitp", .failure = failure};
+    char key[8192], certificate[8192];
+    struct staged staged = {.key_origin = "file", .private_pem = key, .certificate_pem = certificate};
+    struct message job;
+    AUTO_FREE char *json = NULL;
+    message_init(&job, MESSAGE_JOB);
+    scratch_read("good.key", key, sizeof key);
+    scratch_read(file, certificate, sizeof certificate);
+    ASSERT_NUMBER(staged_encode(&staged, &json, failure), 0);
+    ASSERT_NUMBER(message_attach(&job, FILE_STAGED, memfd_create_sealed("test", json, strlen(json))), 0);
+    int r = enrollment_take_imported(&enrollment, &job);
+    message_clear(&job);
+    key_free(enrollment.key);
+    checkpoint_clear(&enrollment.held);
+    return r;
+}
+
+/* An import outlives its certificate: what was good when it came is judged again, by a clock that is set. */
+static void test_imported_dates(void) {
+    static const struct {
+        const char *file, *words, *advice;
+    } cases[] = {
+        {"expired.pem", "has expired: it is valid from 2020-01-01T00:00:00Z to 2021-01-02T03:04:05Z, and this clock",
+         "have another one issued for the same request"},
+        {"early.pem", "is not valid yet: it is valid from 2098-01-02T03:04:05Z to 2099-12-31T00:00:00Z, and this",
+         "it is used from then on"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct failure failure = {0};
+        clock_is_set = false;
+        ASSERT_NUMBER(take_imported(cases[i].file, &failure), 0);
+        clock_is_set = true;
+        ASSERT_NUMBER(take_imported(cases[i].file, &failure), -1);
+        ASSERT_TEXT(failure_class_name(failure.class), "invalid");
+        CU_ASSERT_TRUE(failure.unusable);
+        if (strstr(failure.message, cases[i].words) == NULL)
+            ASSERT_TEXT(failure.message, cases[i].words);
+        CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, cases[i].advice));
+    }
+    struct failure failure = {0};
+    ASSERT_NUMBER(take_imported("good.pem", &failure), 0);
+}
+
 /* What is wrong with the job says nothing about the identity. */
 static void test_incomplete_job(void) {
     expect_failure((struct files){.certificate = ABSENT}, "internal", STEP_WORKER, false, "its file certificate");
@@ -298,11 +346,17 @@ static void make_files(void) {
 
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
-        {"no-network", test_no_network},         {"good", test_good},
-        {"foreign-key", test_foreign_key},       {"key-that-signs-wrongly", test_key_that_signs_wrongly},
-        {"damaged-key", test_damaged_key},       {"damaged-certificates", test_damaged_certificates},
-        {"wrong-identity", test_wrong_identity}, {"dates", test_dates},
-        {"incomplete-job", test_incomplete_job}, {NULL, NULL},
+        {"no-network", test_no_network},
+        {"good", test_good},
+        {"foreign-key", test_foreign_key},
+        {"key-that-signs-wrongly", test_key_that_signs_wrongly},
+        {"damaged-key", test_damaged_key},
+        {"damaged-certificates", test_damaged_certificates},
+        {"wrong-identity", test_wrong_identity},
+        {"dates", test_dates},
+        {"imported-dates", test_imported_dates},
+        {"incomplete-job", test_incomplete_job},
+        {NULL, NULL},
     };
     scratch_make();
     atexit(scratch_remove);

@@ -1,3 +1,4 @@
+#include "common/text.h"
 #include "diagnosis.h"
 #include "harness.h"
 #include "pace.h"
@@ -48,25 +49,35 @@ static void test_alone(void) {
 }
 
 static void test_text(void) {
-    const struct diagnosis template = {
-        .certificate_id = ID, .endpoint = "x-ats.iot.eu-west-1.amazonaws.com", .refusals = 5, .reason = CLOSED};
+    const struct diagnosis template = {.certificate_id = ID,
+                                       .endpoint = "x-ats.iot.eu-west-1.amazonaws.com",
+                                       .refusals = 5,
+                                       .lasted_s = 16,
+                                       .reason = CLOSED};
     struct diagnosis lambda = template;
     char text[DIAGNOSIS_MAX];
     diagnosis_write(&template, text);
-    ASSERT_TEXT(text, "refused 5 times, last: " CLOSED ". Why, tells: aws iot describe-certificate --certificate-id " ID
-                      " --region eu-west-1. ResourceNotFound: no registered ACTIVE CA with auto-registration has "
-                      "issued it; PENDING_ACTIVATION: template or role has failed, see CloudWatch AWSIotLogsV2; "
-                      "INACTIVE, REVOKED: somebody's decision; ACTIVE: its policy does not allow the client id");
+    ASSERT_TEXT(text, "refused 5 times in 16 s, last: " CLOSED ". To learn why: `aws iot describe-certificate "
+                      "--certificate-id " ID " --region eu-west-1`. ResourceNotFound: no registered ACTIVE CA with "
+                      "auto-registration has issued it; PENDING_ACTIVATION: template or role has failed (is the common "
+                      "name a thing name?), see CloudWatch AWSIotLogsV2; INACTIVE, REVOKED: somebody's decision; "
+                      "ACTIVE: its policy does not allow the client id");
     lambda.by_lambda = lambda.alone = true;
     lambda.endpoint = "iot.example.com";
     lambda.refusals = 1;
+    lambda.lasted_s = 0;
     lambda.waited_s = 3599;
     diagnosis_write(&lambda, text);
-    ASSERT_TEXT(text, "refused 1 time now, first 59 min ago, last: " CLOSED ". Why, tells: aws iot "
-                      "describe-certificate --certificate-id " ID ". ResourceNotFound: no registered ACTIVE CA with "
+    ASSERT_TEXT(text, "refused 1 time, first over 59 min ago, last: " CLOSED ". To learn why: `aws iot "
+                      "describe-certificate --certificate-id " ID "`. ResourceNotFound: no registered ACTIVE CA with "
                       "auto-registration has issued it, or its issuer's certificate must be sent: import the whole "
-                      "chain; PENDING_ACTIVATION: rule or Lambda has failed, see CloudWatch /aws/lambda; INACTIVE, "
+                      "chain; PENDING_ACTIVATION: rule or Lambda has failed (is the common name a thing name?), see "
+                      "CloudWatch /aws/lambda; INACTIVE, "
                       "REVOKED: somebody's decision; ACTIVE: its policy does not allow the client id");
+    lambda.refusals = 2;
+    lambda.lasted_s = 4;
+    diagnosis_write(&lambda, text);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "refused 2 times in 4 s, first over 60 min ago, last: "));
 }
 
 /* Whatever the server says and however long it takes: what to do is never cut off. */
@@ -80,12 +91,13 @@ static void test_longest_text(void) {
                                             .certificate_id = ID ID,
                                             .endpoint = "x.iot.0123456789012345678901234567890.amazonaws.com",
                                             .refusals = UINT32_MAX,
+                                            .lasted_s = UINT32_MAX,
                                             .waited_s = UINT32_MAX,
                                             .reason = reason};
         diagnosis_write(&diagnosis, text);
         CU_ASSERT_TRUE(strlen(text) < DIAGNOSIS_MAX - 1);
         CU_ASSERT_PTR_NOT_NULL(strstr(text, "the client id"));
-        CU_ASSERT_PTR_NOT_NULL(strstr(text, "xxx... Why"));
+        CU_ASSERT_PTR_NOT_NULL(strstr(text, "xxx... To learn why"));
     }
 }
 
@@ -115,8 +127,9 @@ static struct {
     const struct outcome *outcomes;
     unsigned connects;
     uint32_t pauses[16];
+    char reasons[16][400]; /* of the pauses */
     unsigned pause_count;
-    const char *patience;
+    uint64_t patience_ms;
     int failures;
     enum enrolld_class class;
     char message[2 * DIAGNOSIS_MAX];
@@ -144,13 +157,15 @@ static void fake_pause(const struct enrolld_host *host, uint32_t milliseconds, c
     (void)host;
     snprintf(script.said, sizeof script.said, "overwritten");
     CU_ASSERT_STRING_NOT_EQUAL(why, script.said);
+    snprintf(script.reasons[script.pause_count], sizeof *script.reasons, "%s", why);
     script.pauses[script.pause_count++] = milliseconds;
 }
 
-static const char *fake_option(const struct enrolld_host *host, const char *name) {
+/* What is set, else the default, as text_to_span() reads it. */
+static uint64_t fake_span_ms(const struct enrolld_host *host, const char *name) {
     (void)host;
     ASSERT_TEXT(name, "Patience");
-    return script.patience;
+    return script.patience_ms;
 }
 
 static const char *fake_certificate_pem(const struct enrolld_host *host) {
@@ -186,14 +201,20 @@ static int run(const char *method, uint32_t waited_s, const char *patience, cons
         .step = fake_step,
         .fail = fake_fail,
         .pause = fake_pause,
-        .option = fake_option,
+        .span_ms = fake_span_ms,
         .certificate_pem = fake_certificate_pem,
         .certificate_id = fake_certificate_id,
         .try_identity = fake_try_identity,
     };
     memset(&script, 0, sizeof script);
     script.outcomes = outcomes;
-    script.patience = patience;
+    const struct enrolld_method *found = enrolld_plugin.methods;
+    while (strcmp(found->name, method) != 0)
+        found++;
+    const struct enrolld_option *option = found->options;
+    ASSERT_TEXT(option->name, "Patience");
+    ASSERT_NUMBER(option->type, ENROLLD_OPTION_SPAN);
+    ASSERT_NUMBER(text_to_span(patience != NULL ? patience : option->otherwise, &script.patience_ms), 0);
     return enrolld_plugin.enroll(&host);
 }
 
@@ -245,6 +266,11 @@ static void test_accepted(void) {
     ASSERT_NUMBER(script.pauses[1], 2000);
     ASSERT_NUMBER(script.pause_count, 2);
     ASSERT_NUMBER(script.failures, 0);
+    ASSERT_TEXT(script.reasons[0],
+                "the first connection of a new certificate is always refused; asked again: not authorized");
+    ASSERT_TEXT(script.reasons[1], "closed without a word");
+    ASSERT_NUMBER(run("jitp", 60, NULL, third), -1);
+    ASSERT_TEXT(script.reasons[0], "not authorized");
 }
 
 static void test_pending(void) {
@@ -287,12 +313,14 @@ static void test_patience(void) {
     }
 }
 
-static void test_wrong_patience(void) {
-    static const struct outcome outcomes[] = {ACCEPTED};
-    ASSERT_NUMBER(run("jitr", 0, "soon", outcomes), -1);
-    ASSERT_NUMBER(script.connects, 0);
-    ASSERT_NUMBER(script.class, ENROLLD_CLASS_INVALID);
-    ASSERT_TEXT(script.message, "[jitr] Patience=soon is no time span like 30min");
+/* Whoever can cut connections does not make the device give the method up. */
+static void test_cut_is_no_denial(void) {
+    static const struct outcome cut[] = {CUT, CUT, ACCEPTED};
+    static const struct outcome denied_late[] = {CUT, DENIED, ACCEPTED};
+    ASSERT_NUMBER(run("jitp", 1000000, NULL, cut), -1);
+    ASSERT_NUMBER(script.class, ENROLLD_CLASS_NOT_YET);
+    ASSERT_NUMBER(run("jitp", 1000000, NULL, denied_late), -1);
+    ASSERT_NUMBER(script.class, ENROLLD_CLASS_DENIED);
 }
 
 /* Nobody was there who could have refused: that is no answer, however long it lasts. */
@@ -334,7 +362,7 @@ int main(int argc, char **argv) {
         {"accepted", test_accepted},
         {"pending", test_pending},
         {"patience", test_patience},
-        {"wrong-patience", test_wrong_patience},
+        {"cut-is-no-denial", test_cut_is_no_denial},
         {"network", test_network},
         {"busy", test_busy},
         {"host-failure", test_host_failure},

@@ -88,10 +88,16 @@ static void test_waited(void) {
     struct failure failure = make_failure(FAILURE_NOT_YET, false, "wait");
     ASSERT_NUMBER(methods_waited_s(&methods, 5 * SECOND), 0);
     methods_fail(&methods, SETTING_DENIED_WAIT, &failure, 5 * SECOND);
-    methods_fail(&methods, SETTING_DENIED_WAIT, &failure, 9 * SECOND);
-    ASSERT_NUMBER(methods_waited_s(&methods, 65 * SECOND), 60);
     ASSERT_NUMBER(methods_waited_s(&methods, 6 * SECOND - 1), 1);
     ASSERT_NUMBER(methods_waited_s(&methods, 4 * SECOND), 1);
+    methods_fail(&methods, SETTING_DENIED_WAIT, &failure, 9 * SECOND);
+    ASSERT_NUMBER(methods_waited_s(&methods, 65 * SECOND), 60);
+    /* The time without a network is nobody's refusal. */
+    struct failure offline = make_failure(FAILURE_NETWORK, false, "no route");
+    methods_fail(&methods, SETTING_DENIED_WAIT, &offline, 15 * SECOND);
+    ASSERT_NUMBER(methods_waited_s(&methods, 1000 * SECOND), 4);
+    methods_fail(&methods, SETTING_DENIED_WAIT, &failure, 2000 * SECOND);
+    ASSERT_NUMBER(methods_waited_s(&methods, 2001 * SECOND), 5);
     ASSERT_TEXT(methods.states[0].message, "wait");
     methods_forget(&methods);
     ASSERT_NUMBER(methods_waited_s(&methods, 65 * SECOND), 0);
@@ -112,7 +118,7 @@ static void test_set_again(void) {
     ASSERT_TEXT(method_outcome_name(&methods.states[0]), "");
     ASSERT_TEXT(method_outcome_name(&methods.states[1]), "not-yet");
     ASSERT_TEXT(methods.states[1].message, "wait");
-    ASSERT_NUMBER(methods.not_yet_since_usec[1], SECOND);
+    ASSERT_NUMBER(methods.waits[1].told, true);
     ASSERT_TEXT(methods_name(&methods), "mar");
 }
 

@@ -10,12 +10,21 @@
 #include <unistd.h>
 
 static const struct enrolld_option table[] = {
-    {"Template", ENROLLD_OPTION_TEXT, true, ""},
-    {"Certificate", ENROLLD_OPTION_FILE, false, ""},
-    {"Parameter.", ENROLLD_OPTION_PREFIX, false, ""},
-    {NULL, ENROLLD_OPTION_TEXT, false, NULL},
+    {"Template", ENROLLD_OPTION_TEXT, true, "", NULL, NULL},
+    {"Certificate", ENROLLD_OPTION_FILE, false, "", NULL, NULL},
+    {"Greeting", ENROLLD_OPTION_TEXT, false, "", NULL, "100%% %s"},
+    {"Patience", ENROLLD_OPTION_SPAN, false, "", NULL, "30min"},
+    {"Pause", ENROLLD_OPTION_SPAN, false, "", NULL, NULL},
+    {"Parameter.", ENROLLD_OPTION_PREFIX, false, "", NULL, NULL},
+    {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL},
 };
-static const struct enrolld_plugin plugin = {.options = table};
+static const struct enrolld_method methods[] = {
+    {"other", "", table + 5, false},
+    {"method", "", table, false},
+    {NULL, NULL, NULL, false},
+};
+static const struct enrolld_plugin plugin = {
+    .methods = methods, .method_size = sizeof *methods, .option_size = sizeof *table};
 static const struct specifier_values values = {.serial_number = "SN"};
 
 static char directory[] = "/tmp/enrolld-test-XXXXXX";
@@ -61,6 +70,55 @@ static void test_values(void) {
     options_free(options);
 }
 
+/* Specifiers are those of a value that is set; what walks the set ones does not meet them. */
+static void test_defaults(void) {
+    struct failure failure = {0};
+    struct options *options = read_options("[method]\nTemplate=x\nPatience=\n", &failure);
+    const char *name = NULL, *value = NULL;
+    size_t position = 0;
+    CU_ASSERT_PTR_NOT_NULL_FATAL(options);
+    ASSERT_TEXT(options_get(options, "Greeting"), "100% SN");
+    ASSERT_TEXT(options_get(options, "Patience"), "30min");
+    CU_ASSERT_TRUE(options_get_span_ms(options, "Patience") == 30 * 60 * 1000);
+    CU_ASSERT_TRUE(options_get_span_ms(options, "Pause") == 0);
+    CU_ASSERT_PTR_NULL(options_get(options, "Certificate"));
+    CU_ASSERT_TRUE(options_next(options, "", &position, &name, &value));
+    ASSERT_TEXT(name, "Template");
+    CU_ASSERT_FALSE(options_next(options, "", &position, &name, &value));
+    options_free(options);
+    options = read_options("[method]\nTemplate=x\nGreeting=hi\nPatience=90s\n", &failure);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(options);
+    ASSERT_TEXT(options_get(options, "Greeting"), "hi");
+    CU_ASSERT_TRUE(options_get_span_ms(options, "Patience") == 90000);
+    options_free(options);
+}
+
+/* Tables are walked by the size that the plugin tells, not by what this header makes of it. */
+static void test_stride(void) {
+    struct wide {
+        struct enrolld_option option;
+        const char *later;
+    };
+    struct wide_method {
+        struct enrolld_method method;
+        const char *later;
+    };
+    const struct wide wide_table[] = {{{"One", ENROLLD_OPTION_TEXT, false, "", NULL, "1"}, "x"},
+                                      {{"Two", ENROLLD_OPTION_TEXT, false, "", NULL, "2"}, "x"},
+                                      {{NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL}, "x"}};
+    const struct wide_method wide_methods[] = {{{"first", "", &wide_table[2].option, false}, "x"},
+                                               {{"second", "", &wide_table[0].option, true}, "x"},
+                                               {{NULL, NULL, NULL, false}, "x"}};
+    const struct enrolld_plugin wide_plugin = {
+        .methods = &wide_methods[0].method, .method_size = sizeof *wide_methods, .option_size = sizeof *wide_table};
+    CU_ASSERT_PTR_EQUAL(plugin_method(&wide_plugin, "second"), &wide_methods[1].method);
+    CU_ASSERT_PTR_NULL(plugin_method(&wide_plugin, "third"));
+    const struct enrolld_option *option =
+        plugin_next_option(&wide_plugin, plugin_method(&wide_plugin, "second")->options);
+    ASSERT_TEXT(option->name, "Two");
+    CU_ASSERT_PTR_NULL(plugin_next_option(&wide_plugin, option)->name);
+}
+
 static void refused(const char *text, const char *message) {
     struct failure failure = {0};
     struct options *options = read_options(text, &failure);
@@ -75,7 +133,15 @@ static void test_refused(void) {
     setenv("CREDENTIALS_DIRECTORY", directory, 1);
     refused("[method]\nTemplate=x\nTemplat=y\n", "test.conf:3: the method method knows no key Templat=");
     refused("[method]\nTemplate=x\nParameter.=y\n", "test.conf:3: the method method knows no key Parameter.=");
-    refused("[method]\nCertificate=/x\n", "Template= is missing in section [method] of enrolld.conf");
+    refused("[method]\nCertificate=/x\n", "Template= is missing in section [method] of test.conf");
+    refused("", "Template= is missing in section [method] of enrolld.conf");
+    refused(
+        "[method]\nTemplate=x\nPatience=soon\n",
+        "test.conf:3: Patience=soon is no time span of at most 365 days: one number and one of ms, s, min, h, d, like "
+        "30min");
+    refused("[method]\nTemplate=x\nPause=366d\n",
+            "test.conf:3: Pause=366d is no time span of at most 365 days: one number and one of ms, s, min, h, d, like "
+            "30min");
     refused("[method]\nTemplate=%t\n", "Template=: %t is no specifier, or has no value here");
     refused("[method]\nTemplate=x\nCertificate=/nonexistent\n",
             "test.conf:3: Certificate=/nonexistent cannot be read: No such file or directory");
@@ -101,14 +167,16 @@ static void test_refused(void) {
 static void test_plugin_path(void) {
     const struct enrolld_plugin *loaded = NULL;
     struct failure failure = {0};
+    char file[] = "test.conf";
+    const struct configuration_entry said = {.file = file, .line = 7};
     setenv("ENROLLD_PLUGIN_DIR", directory, 1);
-    ASSERT_NUMBER(plugin_load("absent", &loaded, &failure), -1);
-    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "there is no plugin for the method absent: "));
+    ASSERT_NUMBER(plugin_load("absent", &said, &loaded, &failure), -1);
+    CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "test.conf:7: there is no plugin for the method absent: "));
     write_file("junk.so", "junk", 4);
-    ASSERT_NUMBER(plugin_load("junk", &loaded, &failure), -1);
+    ASSERT_NUMBER(plugin_load("junk", NULL, &loaded, &failure), -1);
     CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "cannot be loaded"));
     CU_ASSERT_EQUAL(chmod(directory, 0777), 0);
-    ASSERT_NUMBER(plugin_load("junk", &loaded, &failure), -1);
+    ASSERT_NUMBER(plugin_load("junk", NULL, &loaded, &failure), -1);
     CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, "can be changed by others than root"));
     CU_ASSERT_EQUAL(chmod(directory, 0700), 0);
     CU_ASSERT_PTR_NULL(loaded);
@@ -129,7 +197,7 @@ static void test_plugin_owner(void) {
     for (size_t i = 0; i < 2; i++) {
         snprintf(path, sizeof path, "%s%s", directory, paths[i]);
         CU_ASSERT_EQUAL(chown(path, 65534, (gid_t)-1), 0);
-        ASSERT_NUMBER(plugin_load("owned", &loaded, &failure), -1);
+        ASSERT_NUMBER(plugin_load("owned", NULL, &loaded, &failure), -1);
         CU_ASSERT_EQUAL(strncmp(failure.message, path, strlen(path)), 0);
         CU_ASSERT_PTR_NOT_NULL(strstr(failure.message, " can be changed by others than root"));
         CU_ASSERT_EQUAL(chown(path, 0, (gid_t)-1), 0);
@@ -140,6 +208,8 @@ static void test_plugin_owner(void) {
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"values", test_values},
+        {"defaults", test_defaults},
+        {"stride", test_stride},
         {"refused", test_refused},
         {"plugin-path", test_plugin_path},
         {"plugin-owner", test_plugin_owner},

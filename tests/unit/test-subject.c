@@ -51,6 +51,14 @@ static void test_percent(void) {
     ASSERT_TEXT(subject.text, "CN=%s");
 }
 
+static void test_common_name(void) {
+    struct subject subject = {0};
+    ASSERT_TEXT(parse("O=Example,CN=box-%s", &subject), NULL);
+    ASSERT_TEXT(subject.common_name, "box-SN-1,OU=evil");
+    ASSERT_TEXT(parse("O=Example", &subject), NULL);
+    ASSERT_TEXT(subject.common_name, "");
+}
+
 static void test_refused(void) {
     static const struct {
         const char *text, *message;
@@ -180,8 +188,13 @@ static void test_openssl(void) {
 
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
-        {"texts", test_texts},     {"percent", test_percent}, {"refused", test_refused},
-        {"lengths", test_lengths}, {"openssl", test_openssl}, {NULL, NULL},
+        {"texts", test_texts},
+        {"percent", test_percent},
+        {"common-name", test_common_name},
+        {"refused", test_refused},
+        {"lengths", test_lengths},
+        {"openssl", test_openssl},
+        {NULL, NULL},
     };
     scratch_make();
     int status = unit_run("subject", tests, argc, argv);

@@ -159,6 +159,9 @@ static void test_cancel_of_request(void) {
     ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_YES); /* that waits */
     ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_NO_SUCH_JOB);
     ASSERT_NUMBER(agent_status(world.agent)->state, STATE_ENROLLING);
+    ASSERT_NUMBER(request(&id), ANSWER_YES);
+    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_YES); /* what runs, not what waits */
+    ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_YES);
     tear_down();
 }
 
@@ -201,6 +204,20 @@ static void test_reload_while_enrolling(void) {
 }
 
 /* --- the distance between two attempts --- */
+
+/* On a device that is provisioned no change of state would ever tell of it. */
+static void test_reload_while_provisioned(void) {
+    struct failure failure = {0};
+    set_up(two_methods);
+    start("jitp=done check=done");
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    ASSERT_NUMBER(agent_status(world.agent)->method_count, 2);
+    write_file("enrolld.conf", "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    ASSERT_NUMBER(agent_status(world.agent)->method_count, 1);
+    ASSERT_TEXT(agent_status(world.agent)->methods[0].name, "fleet-claim");
+    tear_down();
+}
 
 static uint64_t count_enrolments(void) {
     uint64_t count = 0;
@@ -306,6 +323,7 @@ int main(int argc, char **argv) {
         {"a request that waits is canceled", test_cancel_of_request},
         {"a request that is canceled brings no attempt", test_cancel_between_attempts},
         {"another configuration while an attempt runs", test_reload_while_enrolling},
+        {"another configuration while provisioned", test_reload_while_provisioned},
         {"the distance between two attempts", test_distance},
         {"a request while provisioning succeeds", test_request_when_provisioned_meanwhile},
         {"what is staged survives", test_staged_survives},

@@ -176,15 +176,16 @@ static int enroll(const struct enrolld_host *host) {
 }
 
 static const struct enrolld_method methods[] = {
-    {"https-json", "asks an HTTPS service, which registers the certificate by itself"},
-    {NULL, NULL},
+    {"https-json", "asks an HTTPS service, which registers the certificate by itself", options, false},
+    {NULL, NULL, NULL, false},
 };
 
 const struct enrolld_plugin enrolld_plugin = {
     .abi = ENROLLD_PLUGIN_ABI,
     .size = sizeof(struct enrolld_plugin),
     .host_size = sizeof(struct enrolld_host),
+    .method_size = sizeof(struct enrolld_method),
+    .option_size = sizeof(struct enrolld_option),
     .methods = methods,
-    .options = options,
     .enroll = enroll,
 };
