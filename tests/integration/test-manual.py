@@ -153,7 +153,8 @@ class Test(harness.TestCase):
     def assertSameHelp(self, page, text):
         """Options, variables and exit codes of a program."""
         self.assertEqual(option_names(page, "OPTIONS") - {"-h"}, options_in(text))
-        variables = re.search(r"Environment: (.*)", text)[1].split(", ")
+        told = re.search(r"Environment: (.*?)\n(?=Exit codes)", text, re.DOTALL)[1]
+        variables = re.findall(r"\b[A-Z_]{5,}\b", told)
         self.assertEqual(sorted(page.all("ENVIRONMENT", "Ev")), sorted(variables))
         codes = re.findall(r"\b(\d) [a-z]", re.search(r"Exit codes: (.*)", text, re.DOTALL)[1])
         self.assertEqual([item.tag[0] for item in page.items("EXIT STATUS")], codes)
@@ -319,6 +320,8 @@ class Test(harness.TestCase):
             return [word for tag in words for word in tag if word not in ("Va", "Fn", "Dv", ",")]
 
         self.assertEqual(told("The symbol"), members("enrolld_plugin"))
+        self.assertEqual(told("A method"), members("enrolld_method"))
+        self.assertEqual(told("An option"), members("enrolld_option"))
         self.assertEqual(told("The host"), members("enrolld_host"))
         self.assertEqual(told("Options"), values("enrolld_option_type"))
         self.assertEqual(told("Classes"), values("enrolld_class"))

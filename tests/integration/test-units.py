@@ -90,11 +90,11 @@ class Units(harness.TestCase):
         directory = self.copy()
         units = [str(path) for path in sorted(directory.iterdir()) if path.is_file()]
         done = subprocess.run(
-            ["systemd-analyze", "verify", "--man=no", *units],
+            ["systemd-analyze", "verify", "--man=yes", *units],
             capture_output=True,
             text=True,
             timeout=DEADLINE,
-            env=os.environ | {"SYSTEMD_UNIT_PATH": f"{directory}:"},
+            env=os.environ | {"SYSTEMD_UNIT_PATH": f"{directory}:", "MANPATH": f"{Installation.find('share/man')}:"},
         )
         # Of units that the machine has of others it may complain.
         ours = [line for line in done.stderr.splitlines() if "enrolld" in line or str(directory) in line]

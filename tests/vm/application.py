@@ -2,7 +2,7 @@
 
 import pathlib
 
-from gateway import PORT, THING
+from gateway_machine import PORT, THING
 
 # An application as strangers write it: it knows the target, the directory, and how OpenSSL gets at a key in the TPM. The
 # provider of Debian 12 checks the server's signatures in the TPM, too, and needs more than the three objects that the

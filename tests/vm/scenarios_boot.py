@@ -1,7 +1,7 @@
 """From power to an identity."""
 
 from application import APPLICATION_FILES
-from gateway import THING
+from gateway_machine import THING
 from scenario import expect, provision, scenario
 
 

@@ -3,7 +3,7 @@
 import re
 
 from clean_image import CleanImage, readme_step
-from gateway import enabled
+from gateway_machine import enabled
 from image import SOURCE_DIR
 from scenario import expect, scenario
 

@@ -3,7 +3,7 @@
 import pathlib
 
 import image
-from gateway import SERIAL
+from gateway_machine import SERIAL
 from scenario import expect, provision, scenario
 
 READ_ONLY = {

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from gateway import THING
+from gateway_machine import THING
 from scenario import expect, provision, scenario
 
 RETRY = "[Retry]\nNetwork=1s 5s"

@@ -1,5 +1,7 @@
 """Who uses the identity, and what becomes of it later."""
 
+import json
+
 import image
 from application import APPLICATION_FILES
 from scenario import expect, provision, scenario

@@ -11,7 +11,7 @@ import time
 import traceback
 
 import scenarios
-from gateway import Gateway
+from gateway_machine import Gateway
 from image import Image
 
 DEADLINE = 600  # seconds for a scenario, if it does not name its own
