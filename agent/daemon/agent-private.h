@@ -1,5 +1,5 @@
-/* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments) and
- * agent-task.c (requests and imports) share. Only agent.c writes the state. */
+/* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments),
+ * agent-task.c (requests and imports) and agent-forget.c share. Only agent.c writes the state. */
 #pragma once
 
 #include "daemon/agent.h"
@@ -103,5 +103,7 @@ bool task_waits(const struct agent *agent);
 void task_run(struct agent *agent);
 /* Ends one that waits. */
 void task_cancel(struct agent *agent);
+/* Ends one, if there is any, whose worker is no more. */
+void task_drop(struct agent *agent, const struct failure *failure);
 /* Answers who waits for the list of methods, before the agent goes. */
 void task_end_listing(struct agent *agent);

@@ -34,6 +34,8 @@ static const char *message_id(enum log_event event) {
         return "8930220396094092a617b95d7e47a99d";
     case LOG_EVENT_CONFIGURATION_REFUSED:
         return "67bde486123442cc98f53075459ad576";
+    case LOG_EVENT_FORGOTTEN:
+        return "c1c5bd9216624a7f952fb0b9ba369197";
     }
     return NULL;
 }
