@@ -43,7 +43,7 @@ def claim_of_another_machine(scene):
     foreign = other.run(f"cat {SEALED}")
     other.power_off()
 
-    key = (scene.directory / "gateway-2/scene/cloud/claim.key")
+    key = scene.directory / "gateway-2/scene/cloud/claim.key"
     gateway = scene.gateway(files={**TAKES_SEALED, SEALED: foreign, PLAIN: None})
     expect("after the boot the system is", gateway.boot(), "running")
     gateway.wait("journalctl --boot --quiet --unit='enrolld-claim@*' | grep 243/CREDENTIALS")
@@ -51,7 +51,9 @@ def claim_of_another_machine(scene):
     failure = gateway.status()["LastError"]
     scene.say(f"{failure['Class']}: {failure['Message']}")
     expect("the methods that are listed", gateway.run("enrollctl plugins"), lambda text: "fleet-claim" in text)
+    gateway.configure("[Agent]\nMethods=fleet-claim jitp\nThingName=%c\n")
     expect("a request", gateway.run("enrollctl request"), lambda text: "BEGIN CERTIFICATE REQUEST" in text)
+    gateway.configure("")
 
     gateway.run(f"systemd-creds encrypt --name=claim-key - {SEALED} <<'KEY'\n{key.read_text()}KEY\n")
     gateway.run("enrollctl enroll || true")

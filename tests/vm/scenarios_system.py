@@ -18,6 +18,7 @@ VOLATILE = """LABEL=root / ext4 defaults 0 0
 tmpfs /var/lib/enrolld tmpfs mode=0711 0 0
 LABEL=scene /srv ext4 defaults 0 0
 """
+OVERLAY = "lowerdir=/var/lib/enrolld,upperdir=/run/overlay/upper,workdir=/run/overlay/work"
 # Debian's kernel for this kind of machine knows no device trees: the file is there where the kernel would show it.
 DEVICE_TREE = """[Unit]
 Description=A device tree
@@ -37,12 +38,6 @@ WantedBy=enrolld.service
 # Ten times the exposure that `systemd-analyze security` finds, at most.
 EXPOSURE = {"enrolld.service": 6, "enrolld-check@1.service": 2, "enrolld-worker@1.service": 11, "enrolld-claim@1.service": 11,
             "enrolld-wait.service": 2, "enrolld-lost.service": 2}  # fmt: skip
-
-
-def configure(gateway, text):
-    """Until the next boot, by a drop-in that comes after the others."""
-    gateway.run(f"mkdir -p /run/enrolld/enrolld.conf.d && printf '{text}' >/run/enrolld/enrolld.conf.d/zz.conf")
-    gateway.run("enrollctl reload")
 
 
 def expect_no_connection(gateway):
@@ -66,7 +61,7 @@ def read_only_root(scene):
     scene.say(f"with SerialNumber=machine-id: {failure['Class']}: {failure['Message']}")
     expect("the failure", failure["Message"], lambda text: "machine-id" in text)
     expect_no_connection(gateway)
-    configure(gateway, f"[Agent]\\nSerialNumber=literal:{SERIAL}\\n")
+    gateway.configure(f"[Agent]\nSerialNumber=literal:{SERIAL}\n")
     before = gateway.wait_provisioned()
     machine_id = gateway.run("cat /etc/machine-id")
     gateway.power_off()
@@ -77,18 +72,27 @@ def read_only_root(scene):
     expect("complaints", gateway.complaints(), "")
 
 
-@scenario
-def state_on_tmpfs(scene):
-    """A state directory that would not survive a reboot is refused before anything is sent, until VolatileState=yes."""
-    gateway = scene.gateway(files={"/etc/fstab": VOLATILE})
-    expect("after the boot the system is", gateway.boot(), "running")
+def expect_volatile(scene, gateway):
+    """What is told of it; and that the cloud has not been asked for anything."""
     gateway.wait_state("failed")
     failure = gateway.status()["LastError"]
     scene.say(f"{failure['Class']}: {failure['Message']}")
     expect("the class of the failure", failure["Class"], "invalid")
     expect("the failure", failure["Message"], lambda text: "/var/lib/enrolld" in text and "VolatileState=" in text)
     expect_no_connection(gateway)
-    configure(gateway, "[Agent]\\nVolatileState=yes\\n")
+
+
+@scenario
+def state_in_memory(scene):
+    """A state directory that would not survive a reboot, a tmpfs or an overlay that is written to one, is refused before
+    anything is sent, until VolatileState=yes."""
+    gateway = scene.gateway(files={"/etc/fstab": VOLATILE})
+    expect("after the boot the system is", gateway.boot(), "running")
+    expect_volatile(scene, gateway)
+    gateway.run("systemctl stop enrolld.service && umount /var/lib/enrolld && mkdir -p /run/overlay/upper /run/overlay/work")
+    gateway.run(f"mount -t overlay -o {OVERLAY} overlay /var/lib/enrolld && systemctl start enrolld.service")
+    expect_volatile(scene, gateway)
+    gateway.configure("[Agent]\nVolatileState=yes\n")
     gateway.wait_provisioned()
 
 
