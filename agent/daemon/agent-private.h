@@ -1,6 +1,6 @@
-/* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments) and
- * agent-task.c (requests and imports) share, and agent-clock.c (the wait for the clock). Only agent.c writes
- * the state. */
+/* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments),
+ * agent-task.c (requests and imports), agent-forget.c and agent-clock.c (the wait for the clock) share. Only agent.c
+ * writes the state. */
 #pragma once
 
 #include "daemon/agent.h"
@@ -124,5 +124,7 @@ bool task_waits(const struct agent *agent);
 void task_run(struct agent *agent);
 /* Ends one that waits. */
 void task_cancel(struct agent *agent);
+/* Ends one, if there is any, whose worker is no more. */
+void task_drop(struct agent *agent, const struct failure *failure);
 /* Answers who waits for the list of methods, before the agent goes. */
 void task_end_listing(struct agent *agent);

@@ -47,6 +47,11 @@ static void go_on(struct agent *agent) {
         agent_resume(agent);
 }
 
+void task_drop(struct agent *agent, const struct failure *failure) {
+    if (agent->task.id != 0)
+        task_failed(agent, failure, true);
+}
+
 void task_cancel(struct agent *agent) {
     struct failure failure;
     failure_set(&failure, FAILURE_INTERNAL, STEP_WORKER, "canceled on request");

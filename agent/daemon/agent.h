@@ -91,6 +91,12 @@ enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, 
  * class `internal`. NO_SUCH_JOB. */
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id);
 
+/* Ends what runs and waits, removes all generations and all that is kept of attempts, requests and imports
+ * (store_forget() says in which order), and goes on as at the first start of a new device. The configuration and the
+ * claim stay. BUSY: the daemon is going away; FAILED with its failure: not all could be removed, the status says
+ * whether the identity is still in use. */
+enum agent_answer agent_forget(struct agent *agent, struct failure *failure);
+
 /* Reads the configuration again; where it waits for the next attempt, that comes at once. On INVALID_CONFIGURATION,
  * with its failure, the old configuration stays in force. */
 enum agent_answer agent_reload(struct agent *agent, struct failure *failure);

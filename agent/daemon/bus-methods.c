@@ -167,6 +167,19 @@ int bus_list_plugins(sd_bus_message *message, void *data, sd_bus_error *error) {
     return set_answer(error, answer, failure.message);
 }
 
+/* Forget(): AccessDenied, Busy, Failed */
+int bus_forget(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    struct failure failure;
+    int r = bus_authorize(message, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_forget(bus->agent, &failure);
+    if (answer != ANSWER_YES)
+        return set_answer(error, answer, failure.message);
+    return sd_bus_reply_method_return(message, NULL);
+}
+
 /* Cancel(u id): AccessDenied, NoSuchJob */
 int bus_cancel(sd_bus_message *message, void *data, sd_bus_error *error) {
     struct bus *bus = data;

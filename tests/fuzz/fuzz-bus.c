@@ -66,6 +66,11 @@ enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
     return answer_if_allowed(NULL);
 }
 
+enum agent_answer agent_forget(struct agent *agent, struct failure *failure) {
+    (void)agent;
+    return answer_if_allowed(failure);
+}
+
 enum agent_answer agent_reload(struct agent *agent, struct failure *failure) {
     (void)agent;
     return answer_if_allowed(failure);
@@ -255,7 +260,8 @@ static int make_call(struct input *input, sd_bus_message **ret) {
         {"org.freedesktop.DBus.Properties", "Set"},
         {"org.freedesktop.DBus.Properties", "GetAll"},
         {"org.freedesktop.DBus.Introspectable", "Introspect"},
-        {BUS_INTERFACE, "GetConfiguration"}, /* last, so that the corpus keeps its numbers */
+        {BUS_INTERFACE, "GetConfiguration"}, /* later ones last */
+        {BUS_INTERFACE, "Forget"},
     };
     enum { KNOWN = sizeof known / sizeof *known };
     uint8_t choice = input_byte(input);

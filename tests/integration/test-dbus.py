@@ -46,6 +46,7 @@ METHODS = {
     "ImportCertificate": (["h"], ["u"]),
     "GetConfiguration": ([], ["a(ssssu)"]),
     "ListPlugins": ([], ["a(ss)"]),
+    "Forget": ([], []),
     "Cancel": (["u"], []),
     "Reload": ([], []),
 }

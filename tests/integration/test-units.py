@@ -248,7 +248,7 @@ class Machine(harness.TestCase):
         seen = {line.split()[0] for line in listed}
         source = (SOURCE_DIR / "agent/daemon/log.c").read_text()
         self.assertEqual(seen, set(re.findall(r'return "([0-9a-f]{32})"', source)))
-        self.assertEqual(len(seen), 5, listed)
+        self.assertEqual(len(seen), 6, listed)
         for line in CATALOG.read_text().splitlines():
             self.assertNotRegex(line, r"\s$", line)
         fields = set(re.findall(r"@(\w+)@", CATALOG.read_text()))

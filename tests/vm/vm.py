@@ -11,6 +11,7 @@ import time
 import traceback
 
 import scenarios
+from gateway_machine import Gateway
 from image import Image
 
 DEADLINE = 600  # seconds for a scenario, if it does not name its own
@@ -25,9 +26,9 @@ class Scene:
         self.machines = []
         self.facts = []
 
-    def gateway(self, **options):
+    def gateway(self, golden=None, **options):
         directory = self.directory / f"gateway-{len(self.machines) + 1}"
-        self.machines.append(scenarios.Gateway(directory, self.golden, **options))
+        self.machines.append(Gateway(directory, golden or self.golden, **options))
         return self.machines[-1]
 
     def say(self, text):
