@@ -30,6 +30,10 @@ def count_requests(path):
         return read_superblock(log)[0]
 
 
+def count_flushes(path):
+    return sum(request is None for request in read_requests(path))
+
+
 def read_requests(path):
     """(offset, data) for each write, None for each flush."""
     with path.open("rb") as log:
@@ -62,6 +66,7 @@ class Log:
     def __init__(self, path):
         self.rounds = [[]]
         self.ends = []
+        number = 0
         for number, request in enumerate(read_requests(path), 1):
             if request is None:
                 self.rounds.append([])
