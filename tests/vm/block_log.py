@@ -16,7 +16,7 @@ BLOCK = 4096  # is written as a whole or not at all; of the writes of several on
 def read_superblock(log):
     """How many requests, and the size of a sector."""
     data = log.read(SUPERBLOCK.size)
-    if len(data) < SUPERBLOCK.size:
+    if not any(data):
         return 0, 512  # nothing was flushed
     magic, version, count, sector = SUPERBLOCK.unpack(data)
     if magic != MAGIC or version != 1:
