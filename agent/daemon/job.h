@@ -26,6 +26,7 @@ struct job_request {
     enum job_verb verb;
     uint32_t generation;
     const char *method;     /* enroll: by which one; else NULL */
+    bool synchronised;      /* somebody has set the clock */
     bool credentials;       /* enroll: the method's settings name systemd credentials */
     uint32_t waited_s;      /* enroll: since it was first told "not yet" */
     const char *subject;    /* request: in place of the configured one, or NULL */
