@@ -83,6 +83,12 @@ enum agent_answer agent_import(struct agent *agent, int certificate, int private
 typedef void agent_listed(const char *text, size_t size, const struct failure *failure, void *data);
 enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, void *data, struct failure *failure);
 
+/* Looks at all that an enrolment needs, beside whatever else is going on: by workers, where enrolments run, and at the
+ * store. JobRemoved() tells the end. BUSY: somebody has asked already; INVALID_CONFIGURATION with its failure. */
+enum agent_answer agent_diagnose(struct agent *agent, uint32_t *ret_id, struct failure *failure);
+/* The rows of the last one that has ended (common/diagnosis.h, all of them are rows); NULL for none. Borrowed. */
+const char *agent_diagnosis(const struct agent *agent, size_t *ret_size);
+
 /* Ends a job, or with 0 the one that runs, else the one that waits; the next attempt comes as after any failure of
  * class `internal`. NO_SUCH_JOB. */
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id);

@@ -25,6 +25,8 @@ int bus_import(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_import_certificate(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_list_plugins(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_cancel(sd_bus_message *message, void *data, sd_bus_error *error);
+int bus_diagnose(sd_bus_message *message, void *data, sd_bus_error *error);
+int bus_get_diagnosis(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_forget(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_reload(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_get_configuration(sd_bus_message *message, void *data, sd_bus_error *error);

@@ -45,6 +45,8 @@ METHODS = {
     "ImportCertificate": (["h"], ["u"]),
     "GetConfiguration": ([], ["a(ssssu)"]),
     "ListPlugins": ([], ["a(ss)"]),
+    "Diagnose": ([], ["u"]),
+    "GetDiagnosis": ([], ["a(ssss)"]),
     "Forget": ([], []),
     "Cancel": (["u"], []),
     "Reload": ([], []),
