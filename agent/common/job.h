@@ -41,7 +41,8 @@
  * of an enroll that is done carries files only (certificate, private-key, root-ca, identity); the check of them tells
  * the facts. */
 #define JOB_KEY_METHOD "METHOD"
-#define JOB_KEY_THING_NAME "THING_NAME" /* may be "" */
+#define JOB_KEY_THING_NAME "THING_NAME"       /* may be "" */
+#define JOB_KEY_SERIAL_NUMBER "SERIAL_NUMBER" /* optional; also of a request that is done */
 #define JOB_KEY_CERTIFICATE_ID "CERTIFICATE_ID"
 #define JOB_KEY_KEY_BACKEND "KEY_BACKEND"
 #define JOB_KEY_KEY_ALGORITHM "KEY_ALGORITHM"

@@ -4,6 +4,7 @@
 #include "ctl/configuration.h"
 #include "ctl/control.h"
 #include "ctl/doctor.h"
+#include "ctl/export.h"
 #include "ctl/follow.h"
 #include "ctl/forget.h"
 #include "ctl/import.h"
@@ -46,6 +47,8 @@ static const char help[] =
     "                      hand over the certificate with its chain, and the private key if it was not\n"
     "                      made here; print the certificateId. PEM, from a file or (-) standard input,\n"
     "                      which ends by Ctrl-D, too, or 2 seconds after its last block\n"
+    "  export [--json]     print the certificate with its chain; for programs a line of bulk registration,\n"
+    "                      before there is one with the request\n"
     "  cancel [JOB]        cancel a job by its number, or the one that runs\n"
     "  doctor [--json]     look at clock, TPM, serial number, network, claims, store and units: what is\n"
     "                      wrong, and what to do\n"
@@ -106,6 +109,10 @@ static enum exit_code run_cancel(sd_bus *bus, const struct options *options) {
     return control_cancel(bus, (uint32_t)job);
 }
 
+static enum exit_code run_export(sd_bus *bus, const struct options *options) {
+    return export_run(bus, options->given & GIVEN_JSON);
+}
+
 static enum exit_code run_doctor(sd_bus *bus, const struct options *options) {
     return doctor_run(bus, options->given & GIVEN_JSON);
 }
@@ -141,6 +148,7 @@ static const struct verb {
     {"request", run_request, GIVEN_SUBJECT, NO_WORD},
     {"import", run_import, GIVEN_KEY | GIVEN_WIPE, NEEDS_WORD},
     {"cancel", run_cancel, 0, MAY_HAVE_WORD},
+    {"export", run_export, GIVEN_JSON, NO_WORD},
     {"doctor", run_doctor, GIVEN_JSON, NO_WORD},
     {"forget", run_forget, GIVEN_YES, NO_WORD},
     {"plugins", run_plugins, 0, MAY_HAVE_WORD},

@@ -13,7 +13,7 @@
 #define QUIET_USEC 1000000ULL
 #define NO_FILES                                                                                                       \
     { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 }
-_Static_assert(sizeof(int[])NO_FILES / sizeof(int) == FILE_ROLE_COUNT, "one for each role");
+_Static_assert(sizeof((int[])NO_FILES) / sizeof(int) == FILE_ROLE_COUNT, "one for each role");
 #define DETAIL_MAX (FAILURE_STEP_MAX + FAILURE_MESSAGE_MAX + 32)
 
 /* What somebody asks for beside the attempts: it comes between two of them. */

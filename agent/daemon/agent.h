@@ -40,6 +40,7 @@ enum agent_answer {
     ANSWER_BUSY,
     ANSWER_NO_SUCH_JOB,
     ANSWER_INVALID_CONFIGURATION,
+    ANSWER_NO_IDENTITY,
     ANSWER_FAILED, /* with its failure */
 };
 
@@ -92,6 +93,10 @@ const char *agent_diagnosis(const struct agent *agent, size_t *ret_size);
 /* Ends a job, or with 0 the one that runs, else the one that waits; the next attempt comes as after any failure of
  * class `internal`. NO_SUCH_JOB. */
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id);
+
+/* The certificate of the identity in use, with its chain, in PEM; the caller frees it. NO_IDENTITY; FAILED with its
+ * failure. */
+enum agent_answer agent_certificate(const struct agent *agent, char **ret_pem, struct failure *failure);
 
 /* Ends what runs and waits, removes all generations and all that is kept of attempts, requests and imports
  * (store_forget() says in which order), and goes on as at the first start of a new device. The configuration and the

@@ -20,6 +20,7 @@ static const struct {
     [ANSWER_BUSY] = {BUS_ERROR "Busy", "Something of the kind is being done already: call again in a moment"},
     [ANSWER_NO_SUCH_JOB] = {BUS_ERROR "NoSuchJob", "No such job is running"},
     [ANSWER_INVALID_CONFIGURATION] = {BUS_ERROR "InvalidConfiguration", NULL},
+    [ANSWER_NO_IDENTITY] = {BUS_ERROR "NoIdentity", "This device has no identity"},
     [ANSWER_FAILED] = {BUS_ERROR "Failed", NULL},
 };
 
@@ -78,6 +79,20 @@ int bus_get_request(sd_bus_message *message, void *data, sd_bus_error *error) {
     const char *pem = agent_request_pem(bus->agent);
     if (pem == NULL)
         return sd_bus_error_set(error, BUS_ERROR "NoRequest", "No request was made since enrolld has started");
+    return sd_bus_reply_method_return(message, "s", pem);
+}
+
+/* GetCertificate() -> s: AccessDenied, Failed, NoIdentity */
+int bus_get_certificate(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    AUTO_FREE char *pem = NULL;
+    struct failure failure;
+    int r = bus_authorize(message, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_certificate(bus->agent, &pem, &failure);
+    if (answer != ANSWER_YES)
+        return set_answer(error, answer, failure.message);
     return sd_bus_reply_method_return(message, "s", pem);
 }
 

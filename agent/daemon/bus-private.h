@@ -21,6 +21,7 @@ int bus_authorize(sd_bus_message *message, sd_bus_error *error);
 int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_create_request(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_get_request(sd_bus_message *message, void *data, sd_bus_error *error);
+int bus_get_certificate(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_import(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_import_certificate(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_list_plugins(sd_bus_message *message, void *data, sd_bus_error *error);

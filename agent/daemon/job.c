@@ -273,6 +273,8 @@ static const char *take_done(struct job *job, struct message *message, struct fa
     case VERB_ENROLL:
         return take_files(job, message, identity, sizeof identity / sizeof *identity);
     case VERB_REQUEST:
+        if (identity_serial_number(message, job->outcome.identity.serial_number, failure) < 0)
+            return failure->message;
         return take_files(job, message, request, 1);
     case VERB_IMPORT:
         return take_receipt(job, message);

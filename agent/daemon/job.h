@@ -52,7 +52,8 @@ struct job_outcome {
     struct failure failure;     /* not done */
     int files[FILE_ROLE_COUNT]; /* enroll done: certificate, private key, root CA, identity; request: request; plugins:
                                  * plugins; diagnose: diagnosis; sealed */
-    struct identity identity;   /* check done; import done: its certificate id alone */
+    struct identity identity;   /* check done; import done: its certificate id alone; request
+                                 * done: the serial number alone */
 };
 
 struct job_handler {

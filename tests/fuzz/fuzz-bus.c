@@ -80,6 +80,14 @@ const char *agent_diagnosis(const struct agent *agent, size_t *ret_size) {
     return scene.answer == ANSWER_YES ? rows : NULL;
 }
 
+enum agent_answer agent_certificate(const struct agent *agent, char **ret_pem, struct failure *failure) {
+    (void)agent;
+    enum agent_answer answer = answer_if_allowed(failure);
+    if (answer == ANSWER_YES)
+        *ret_pem = strdup("-----BEGIN");
+    return answer;
+}
+
 enum agent_answer agent_forget(struct agent *agent, struct failure *failure) {
     (void)agent;
     return answer_if_allowed(failure);
@@ -278,6 +286,7 @@ static int make_call(struct input *input, sd_bus_message **ret) {
         {BUS_INTERFACE, "Forget"},
         {BUS_INTERFACE, "Diagnose"},
         {BUS_INTERFACE, "GetDiagnosis"},
+        {BUS_INTERFACE, "GetCertificate"},
     };
     enum { KNOWN = sizeof known / sizeof *known };
     uint8_t choice = input_byte(input);
