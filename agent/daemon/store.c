@@ -10,10 +10,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #define NAME_MAX_SIZE 32 /* of "generations/4294967295.forgotten" */
 
@@ -288,6 +290,19 @@ uint32_t store_current(const struct store *store) {
 
 uint32_t store_next(const struct store *store) {
     return store->highest + 1;
+}
+
+int store_space(const struct store *store, struct store_space *ret) {
+    struct statfs status;
+    if (fstatfs(store->directory, &status) < 0)
+        return -errno;
+    *ret = (struct store_space){
+        .is_volatile = status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC,
+        .bytes = (uint64_t)status.f_bavail * (uint64_t)status.f_bsize,
+        .inodes = status.f_ffree,
+        .counts_inodes = status.f_files > 0,
+    };
+    return 0;
 }
 
 int store_open_current(const struct store *store, int files[FILE_ROLE_COUNT], struct failure *failure) {
