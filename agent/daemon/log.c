@@ -38,6 +38,8 @@ static const char *message_id(enum log_event event) {
         return "f0b5a2ef4bb94f0a874e684904953392";
     case LOG_EVENT_VOLATILE_STATE:
         return "0bf8dc2759054e08a7a5a5fe92c6a8ea";
+    case LOG_EVENT_FORGOTTEN:
+        return "c1c5bd9216624a7f952fb0b9ba369197";
     }
     return NULL;
 }
