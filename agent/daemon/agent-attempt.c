@@ -3,7 +3,6 @@
 
 #include "common/cleanup.h"
 #include "common/step.h"
-#include "common/synchronisation.h"
 #include "daemon/handover.h"
 #include "daemon/log.h"
 #include "daemon/runtime.h"
@@ -40,7 +39,7 @@ int agent_start_worker(struct agent *agent, struct job_request *request, int fil
                        ended_handler *ended, struct failure *failure) {
     struct job_handler handler = {.progress = on_progress, .checkpoint = on_checkpoint, .ended = ended, .data = agent};
     request->grace_usec = JOB_GRACE_USEC;
-    request->synchronised = synchronisation_is_there(agent->environment.clock_directory);
+    request->synchronised = agent_clock_is_synchronised(agent);
     if (handover_configuration(agent->configuration, &files[FILE_CONFIGURATION], failure) < 0) {
         for (int role = 0; role < FILE_ROLE_COUNT; role++)
             cleanup_close(&files[role]);

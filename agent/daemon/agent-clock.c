@@ -2,6 +2,7 @@
  * there is used at any date. */
 #include "daemon/agent-private.h"
 
+#include "common/synchronisation.h"
 #include "daemon/log.h"
 
 #include <string.h>
@@ -63,6 +64,10 @@ bool agent_clock_refuses(const struct agent *agent, struct failure *failure) {
         return false;
     clock_explain(&reading, failure);
     return true;
+}
+
+bool agent_clock_is_synchronised(const struct agent *agent) {
+    return synchronisation_is_there(agent->environment.clock_directory);
 }
 
 /* The next attempt comes after the time that was told, not at the hour: its hour is another one now. */

@@ -76,6 +76,25 @@ static void add_identity(struct agent *agent) {
             status_state_name(status->state));
 }
 
+static void add_medium(struct agent *agent, uint64_t free_kib) {
+    static const char what[] = "store";
+    struct diagnosing *diagnosing = &agent->diagnosing;
+    switch (agent->environment.volatile_state) {
+    case VOLATILE_YES:
+        add(diagnosing, what, agent->settings.volatile_state ? DIAGNOSIS_WARNING : DIAGNOSIS_WRONG,
+            "/var/lib/enrolld must be on a disk: without VolatileState=yes in [Agent] enrolling is refused",
+            "the state directory is in memory: each boot would make another certificate");
+        return;
+    case VOLATILE_UNKNOWN:
+        add(diagnosing, what, DIAGNOSIS_WARNING, "is the overlay written to a disk? See findmnt /var/lib/enrolld",
+            "whether the state directory is on a disk cannot be seen, %" PRIu64 " KiB are free", free_kib);
+        return;
+    case VOLATILE_NO:
+        break;
+    }
+    add(diagnosing, what, DIAGNOSIS_OK, "", "the state directory is on a disk, %" PRIu64 " KiB are free", free_kib);
+}
+
 static void add_store(struct agent *agent) {
     static const char what[] = "store";
     struct diagnosing *diagnosing = &agent->diagnosing;
@@ -88,12 +107,8 @@ static void add_store(struct agent *agent) {
         add(diagnosing, what, DIAGNOSIS_WRONG, "make room below /var/lib/enrolld",
             "%" PRIu64 " KiB are free for the state directory, and %" PRIu64 " inodes", space.bytes / 1024,
             space.inodes);
-    else if (space.is_volatile)
-        add(diagnosing, what, DIAGNOSIS_WARNING, "/var/lib/enrolld must be on a disk",
-            "the state directory is in memory: each boot would make another certificate");
     else
-        add(diagnosing, what, DIAGNOSIS_OK, "", "the state directory is on a disk, %" PRIu64 " KiB are free",
-            space.bytes / 1024);
+        add_medium(agent, space.bytes / 1024);
 }
 
 /* --- workers --- */
@@ -184,6 +199,7 @@ static int start_worker(struct agent *agent, bool with_credentials, struct failu
     struct job_request request = {
         .verb = VERB_DIAGNOSE,
         .generation = agent_has_identity(agent) ? store_current(agent->environment.store) : 0,
+        .synchronised = agent_clock_is_synchronised(agent),
         .credentials = with_credentials,
         .methods = methods,
         .device = !with_credentials,

@@ -136,6 +136,8 @@ bool agent_take_worker(struct agent *agent);
 bool agent_clock_holds(struct agent *agent);
 /* True if the clock is wrong for certain, and not even who asks for it can have an enrolment. */
 bool agent_clock_refuses(const struct agent *agent, struct failure *failure);
+/* What workers are told. */
+bool agent_clock_is_synchronised(const struct agent *agent);
 /* From the start on: sees it when the clock is set. */
 void agent_clock_watch(struct agent *agent);
 

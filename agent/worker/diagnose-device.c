@@ -12,20 +12,19 @@
 #define TPM "tpm"
 #define SERIAL_NUMBER "serial-number"
 
-/* 2026-01-01: this program is younger than that. */
-#define PLAUSIBLE_SINCE 1767225600
-
 void diagnose_clock(struct diagnosis *diagnosis, const struct diagnosis_subject *subject) {
-    char now[CLOCK_TEXT_SIZE];
+    char now[CLOCK_TEXT_SIZE], built[CLOCK_TEXT_SIZE];
     clock_print((int64_t)time(NULL), now);
-    if (time(NULL) < PLAUSIBLE_SINCE)
+    clock_print((int64_t)BUILD_TIME, built);
+    if (!subject->synchronised && time(NULL) < (time_t)BUILD_TIME)
         diagnosis_add(diagnosis, "clock", DIAGNOSIS_WRONG,
                       "set it: by NTP (timedatectl timesync-status, chronyc tracking), or by hand with date -s",
-                      "it says %s, which is long over: no certificate is valid then", now);
+                      "it says %s, but enrolld was built on %s: no certificate is valid then, and an enrolment waits",
+                      now, built);
     else if (!subject->synchronised)
         diagnosis_add(diagnosis, "clock", DIAGNOSIS_WARNING,
                       "is NTP running, and does it reach its server? With chrony: rtcsync",
-                      "it says %s, but the kernel does not know that anybody has set it", now);
+                      "it says %s, but nobody has told that it is synchronised", now);
     else
         diagnosis_add(diagnosis, "clock", DIAGNOSIS_OK, "", "synchronised, it is %s", now);
 }
