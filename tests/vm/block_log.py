@@ -16,7 +16,7 @@ BLOCK = 4096  # is written as a whole or not at all; of the writes of several on
 def read_superblock(log):
     """How many requests, and the size of a sector."""
     data = log.read(SUPERBLOCK.size)
-    if len(data) < SUPERBLOCK.size:
+    if not any(data):
         return 0, 512  # nothing was flushed
     magic, version, count, sector = SUPERBLOCK.unpack(data)
     if magic != MAGIC or version != 1:
@@ -28,6 +28,10 @@ def count_requests(path):
     """Up to the last flush; also while the machine runs."""
     with path.open("rb") as log:
         return read_superblock(log)[0]
+
+
+def count_flushes(path):
+    return sum(request is None for request in read_requests(path))
 
 
 def read_requests(path):
@@ -62,6 +66,7 @@ class Log:
     def __init__(self, path):
         self.rounds = [[]]
         self.ends = []
+        number = 0
         for number, request in enumerate(read_requests(path), 1):
             if request is None:
                 self.rounds.append([])

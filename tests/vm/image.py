@@ -146,7 +146,8 @@ class Image:
 def make_file_system(path, size, label, directory=None):
     """ext4 with blocks of 4 KiB, as on a gateway. Its tree: that of a directory."""
     tree = ["-d", str(directory)] if directory is not None else []
-    command("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-L", label, *tree, path, size)
+    whole = "lazy_itable_init=0,lazy_journal_init=0"  # and not by the kernel in the background
+    command("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-E", whole, "-L", label, *tree, path, size)
 
 
 def put_files(path, files):

@@ -3,6 +3,7 @@ is mounted: the file system is recovered by e2fsck, as at boot, and read by debu
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -19,7 +20,7 @@ from block_log import Disk, Log
 
 LANES = 2
 SEED = 20261122
-HALVES = 2
+HALVES = 12
 FILES = ("certificate.pem", "private.pem", "root-ca.pem", "identity.json")
 GENERATION = re.compile(r"generations/([1-9][0-9]*)")
 # Work in progress: recovery removes it, whatever it is.
@@ -164,16 +165,30 @@ def judge(tree, announced):
             yield f"there is {path.name}"
 
 
-# Of all.
-
-
-def try_state(data, announced, name, outcome):
-    outcome.states += 1
+@contextlib.contextmanager
+def recovered(data):
+    """The tree on a disk after its recovery, and what is wrong with the file system."""
     with tempfile.TemporaryDirectory(prefix="enrolld-state-") as directory:
         disk, tree = pathlib.Path(directory) / "disk", pathlib.Path(directory) / "tree"
         disk.write_bytes(data)
         tree.mkdir()
         fault = read_tree(disk, tree)
+        yield tree, fault
+
+
+def is_kept(begin, log):
+    """Whether an identity would be in use if the power went now."""
+    log = Log(log)
+    with recovered(Disk(begin, log).state(len(log.rounds), ())) as (tree, _):
+        return (tree / "current").is_symlink()
+
+
+# Of all.
+
+
+def try_state(data, announced, name, outcome):
+    outcome.states += 1
+    with recovered(data) as (tree, fault):
         faults = [fault] if fault else list(judge(tree, announced))
         if faults:
             outcome.faults[name] = "; ".join(faults)

@@ -1,8 +1,12 @@
 """From power to an identity."""
 
+import statistics
+
 from application import APPLICATION_FILES
 from gateway_machine import THING
 from scenario import expect, provision, scenario
+
+BOOTS = 5  # of each kind
 
 
 @scenario
@@ -70,3 +74,41 @@ def network_late(scene):
     gateway.run("ip link add dummy0 type dummy && ip address add 192.0.2.1/24 dev dummy0 && ip link set dummy0 up")
     expect("the state", gateway.wait_provisioned()["State"], "provisioned")
     gateway.wait("systemctl is-active enrolld-provisioned.target")
+
+
+def milliseconds_of_boot(gateway, unit=None):
+    """From the start of PID 1 to the end of the boot, or until the unit is active."""
+    texts = gateway.run("systemctl show --property=UserspaceTimestampMonotonic --property=FinishTimestampMonotonic")
+    times = {name: int(value) for name, value in (line.split("=") for line in texts.splitlines())}
+    if unit is None:
+        end = times["FinishTimestampMonotonic"]
+    else:
+        gateway.wait(f"systemctl is-active {unit}")
+        end = int(gateway.run(f"systemctl show --property=ActiveEnterTimestampMonotonic --value {unit}"))
+    return (end - times["UserspaceTimestampMonotonic"]) // 1000
+
+
+@scenario
+def boot_time(scene):
+    """What enrolld adds to the boot of a provisioned gateway: the same image with and without it, by turns."""
+    gateway, _ = provision(scene)
+    gateway.power_off()
+    times = {"without": [], "with": [], "provisioned": []}
+    for _ in range(BOOTS):
+        expect("after the boot the system is", gateway.boot("systemd.mask=enrolld.service systemd.mask=cloud.service"), "running")
+        expect("units of enrolld", gateway.run("systemctl list-units --no-legend 'enrolld*'"), "")
+        times["without"].append(milliseconds_of_boot(gateway))
+        gateway.power_off()
+        expect("after the boot the system is", gateway.boot("systemd.mask=cloud.service"), "running")
+        times["with"].append(milliseconds_of_boot(gateway))
+        times["provisioned"].append(milliseconds_of_boot(gateway, "enrolld-provisioned.target"))
+        blame = gateway.run("systemd-analyze blame | grep enrolld")
+        chain = gateway.run("systemd-analyze critical-chain")
+        gateway.power_off()
+    middle = {name: statistics.median(values) for name, values in times.items()}
+    scene.say(f"milliseconds from PID 1 to the end of the boot: {times}")
+    scene.say(f"medians {middle}, ratio {middle['with'] / middle['without']:.2f}")
+    scene.say(f"{blame}\n{chain}")
+
+
+boot_time.deadline = 1800
