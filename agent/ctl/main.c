@@ -3,6 +3,8 @@
 #include "ctl/bus.h"
 #include "ctl/configuration.h"
 #include "ctl/control.h"
+#include "ctl/doctor.h"
+#include "ctl/export.h"
 #include "ctl/follow.h"
 #include "ctl/forget.h"
 #include "ctl/import.h"
@@ -45,7 +47,11 @@ static const char help[] =
     "                      hand over the certificate with its chain, and the private key if it was not\n"
     "                      made here; print the certificateId. PEM, from a file or (-) standard input,\n"
     "                      which ends by Ctrl-D, too, or 2 seconds after its last block\n"
+    "  export [--json]     print the certificate with its chain; for programs a line of bulk registration,\n"
+    "                      before there is one with the request\n"
     "  cancel [JOB]        cancel a job by its number, or the one that runs\n"
+    "  doctor [--json]     look at clock, TPM, serial number, network, claims, store and units: what is\n"
+    "                      wrong, and what to do\n"
     "  forget [--yes]      remove key and certificate of this device, and have it enroll anew\n"
     "  plugins [METHOD]    list the provisioning methods, or show the options of one\n"
     "  config              show the configuration in force, and where each value comes from\n"
@@ -103,6 +109,14 @@ static enum exit_code run_cancel(sd_bus *bus, const struct options *options) {
     return control_cancel(bus, (uint32_t)job);
 }
 
+static enum exit_code run_export(sd_bus *bus, const struct options *options) {
+    return export_run(bus, options->given & GIVEN_JSON);
+}
+
+static enum exit_code run_doctor(sd_bus *bus, const struct options *options) {
+    return doctor_run(bus, options->given & GIVEN_JSON);
+}
+
 static enum exit_code run_forget(sd_bus *bus, const struct options *options) {
     return forget_run(bus, options->given & GIVEN_YES);
 }
@@ -134,6 +148,8 @@ static const struct verb {
     {"request", run_request, GIVEN_SUBJECT, NO_WORD},
     {"import", run_import, GIVEN_KEY | GIVEN_WIPE, NEEDS_WORD},
     {"cancel", run_cancel, 0, MAY_HAVE_WORD},
+    {"export", run_export, GIVEN_JSON, NO_WORD},
+    {"doctor", run_doctor, GIVEN_JSON, NO_WORD},
     {"forget", run_forget, GIVEN_YES, NO_WORD},
     {"plugins", run_plugins, 0, MAY_HAVE_WORD},
     {"config", run_config, 0, NO_WORD},

@@ -22,6 +22,7 @@ static const struct {
     [PROPERTY_NEXT_ATTEMPT] = {"NextAttempt", PROPERTY_TIME},
     [PROPERTY_LAST_ERROR] = {"LastError", PROPERTY_ERROR},
     [PROPERTY_THING_NAME] = {"ThingName", PROPERTY_TEXT},
+    [PROPERTY_SERIAL_NUMBER] = {"SerialNumber", PROPERTY_TEXT},
     [PROPERTY_CERTIFICATE_ID] = {"CertificateId", PROPERTY_TEXT},
     [PROPERTY_GENERATION] = {"Generation", PROPERTY_NUMBER},
     [PROPERTY_KEY_BACKEND] = {"KeyBackend", PROPERTY_TEXT},

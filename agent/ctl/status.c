@@ -78,6 +78,7 @@ static const char *origin_text(const char *origin) {
 
 static void print_identity(const struct properties *properties) {
     print_property("Thing:", properties, PROPERTY_THING_NAME);
+    print_property("Serial number:", properties, PROPERTY_SERIAL_NUMBER);
     print_certificate(properties);
     print_label("Key:");
     printf("%s, %s, %s\n", properties_text(properties, PROPERTY_KEY_BACKEND),

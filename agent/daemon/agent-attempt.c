@@ -133,9 +133,7 @@ static void on_enroll_ended(const struct job_outcome *outcome, void *data) {
         agent_attempt_failed(agent, &failure, failure.class, false);
 }
 
-/* Whether the section of a method names a credential: these are given to enrolld-claim@.service alone, so that one that
- * cannot be opened (systemd then starts no unit that has it) stops no method that does without. */
-static bool needs_credentials(const struct agent *agent, const char *method) {
+bool attempt_needs_credentials(const struct agent *agent, const char *method) {
     static const char scheme[] = "credential:";
     const struct configuration *configuration = agent->configuration;
     for (size_t i = 0; i < configuration->count; i++) {
@@ -153,7 +151,7 @@ static int start_enroll(struct agent *agent, struct failure *failure) {
         .verb = VERB_ENROLL,
         .generation = store_next(store),
         .method = methods_name(&agent->methods),
-        .credentials = needs_credentials(agent, methods_name(&agent->methods)),
+        .credentials = attempt_needs_credentials(agent, methods_name(&agent->methods)),
         .waited_s = methods_waited_s(&agent->methods, agent_boottime_usec()),
         .deadline_usec = JOB_ENROLL_DEADLINE_USEC + 2 * agent->settings.propagation_ms * 1000,
     };

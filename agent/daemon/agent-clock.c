@@ -32,20 +32,27 @@ static void tell(struct agent *agent, const struct clock_reading *reading) {
     agent_set_error(agent, &why);
 }
 
+/* The same time comes out a little different each time. */
+static bool is_about(uint64_t a, uint64_t b) {
+    return (a > b ? a - b : b - a) < 1000000;
+}
+
 bool agent_clock_holds(struct agent *agent) {
+    struct status *status = &agent->status;
     if (agent_has_identity(agent))
         return false;
     const struct clock_reading reading = read_clock(agent);
     uint64_t wait = wait_usec(agent, &reading);
     if (wait == 0)
         return false;
+    uint64_t next_usec = wait == CLOCK_WITHOUT_END ? 0 : reading.now_usec + wait;
     tell(agent, &reading);
-    bool changed = agent->status.state != STATE_WAITING_CLOCK || agent->clock_was_set;
-    agent->clock_was_set = false;
-    if (changed || (agent->status.next_attempt_usec == 0) != (wait == CLOCK_WITHOUT_END)) {
-        agent->status.next_attempt_usec = wait == CLOCK_WITHOUT_END ? 0 : reading.now_usec + wait;
+    if (status->state != STATE_WAITING_CLOCK || agent->clock_was_set ||
+        !is_about(next_usec, status->next_attempt_usec)) {
+        status->next_attempt_usec = next_usec;
         agent_set_state(agent, STATE_WAITING_CLOCK);
     }
+    agent->clock_was_set = false;
     agent_arm_timer(agent, wait < LOOK_AGAIN_USEC ? wait : LOOK_AGAIN_USEC);
     return true;
 }

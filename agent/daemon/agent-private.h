@@ -14,7 +14,8 @@
 /* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). */
 #define QUIET_USEC 1000000ULL
 #define NO_FILES                                                                                                       \
-    { -1, -1, -1, -1, -1, -1, -1, -1, -1 }
+    { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 }
+_Static_assert(sizeof((int[])NO_FILES) / sizeof(int) == FILE_ROLE_COUNT, "one for each role");
 #define DETAIL_MAX (FAILURE_STEP_MAX + FAILURE_MESSAGE_MAX + 32)
 
 /* What somebody asks for beside the attempts: it comes between two of them. */
@@ -24,6 +25,16 @@ struct task {
     bool running;
     int files[FILE_ROLE_COUNT]; /* import: what came with it, until it runs */
     char *subject;              /* request: in place of the configured one, or NULL */
+};
+
+/* What somebody wants to know, beside all that. */
+struct diagnosing {
+    uint32_t id; /* 0: nobody does */
+    struct job *job;
+    bool with_credentials; /* the present worker looks at the methods with credentials */
+    sd_event_source *begin;
+    char *rows, *new_rows; /* of the last one, and of this one */
+    size_t size, new_size;
 };
 
 struct agent {
@@ -42,6 +53,7 @@ struct agent {
     struct job *job;    /* the present worker, of the operation or the task */
     struct task task;
     char *request_pem; /* of the last request, NULL for none */
+    struct diagnosing diagnosing;
     struct job *listing;
     agent_listed *listed;
     void *listed_data;
@@ -94,7 +106,17 @@ int agent_load_configuration(struct agent *agent, struct failure *failure);
 /* Derives from the disk what comes next: a look at the identity at once, an enrolment when its time has come. */
 void agent_resume(struct agent *agent);
 
+/* --- agent-diagnose.c --- */
+
+/* True if the job of that number was such a one, and has ended now. */
+bool diagnosing_cancel(struct agent *agent, uint32_t id);
+void diagnosing_clear(struct agent *agent);
+
 /* --- agent-attempt.c --- */
+
+/* Whether the section of a method names a credential: these are given to enrolld-claim@.service alone, so that one that
+ * cannot be opened (systemd then starts no unit that has it) stops no method that does without. */
+bool attempt_needs_credentials(const struct agent *agent, const char *method);
 
 void attempt_check(struct agent *agent);
 void attempt_enroll(struct agent *agent);

@@ -383,6 +383,8 @@ enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
     struct failure failure;
     if (id == 0)
         id = agent->operation == 0 || agent->task.running ? agent->task.id : agent->operation;
+    if (diagnosing_cancel(agent, id))
+        return ANSWER_YES;
     if (id == 0 || (id != agent->operation && id != agent->task.id))
         return ANSWER_NO_SUCH_JOB;
     if (agent->job != NULL && agent->task.running == (id == agent->task.id)) {
@@ -524,6 +526,7 @@ struct agent *agent_free(struct agent *agent) {
         return NULL;
     job_free(agent->job);
     task_end_listing(agent);
+    diagnosing_clear(agent);
     for (int role = 0; role < FILE_ROLE_COUNT; role++)
         cleanup_close(&agent->task.files[role]);
     free(agent->task.subject);

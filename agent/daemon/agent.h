@@ -44,7 +44,8 @@ enum agent_answer {
     ANSWER_NO_SUCH_JOB,
     ANSWER_INVALID_CONFIGURATION,
     ANSWER_CLOCK_NOT_SET, /* with its failure */
-    ANSWER_FAILED,        /* with its failure */
+    ANSWER_NO_IDENTITY,
+    ANSWER_FAILED, /* with its failure */
 };
 
 struct agent *agent_new(const struct agent_environment *environment);
@@ -87,9 +88,19 @@ enum agent_answer agent_import(struct agent *agent, int certificate, int private
 typedef void agent_listed(const char *text, size_t size, const struct failure *failure, void *data);
 enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, void *data, struct failure *failure);
 
+/* Looks at all that an enrolment needs, beside whatever else is going on: by workers, where enrolments run, and at the
+ * store. JobRemoved() tells the end. BUSY: somebody has asked already; INVALID_CONFIGURATION with its failure. */
+enum agent_answer agent_diagnose(struct agent *agent, uint32_t *ret_id, struct failure *failure);
+/* The rows of the last one that has ended (common/diagnosis.h, all of them are rows); NULL for none. Borrowed. */
+const char *agent_diagnosis(const struct agent *agent, size_t *ret_size);
+
 /* Ends a job, or with 0 the one that runs, else the one that waits; the next attempt comes as after any failure of
  * class `internal`. NO_SUCH_JOB. */
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id);
+
+/* The certificate of the identity in use, with its chain, in PEM; the caller frees it. NO_IDENTITY; FAILED with its
+ * failure. */
+enum agent_answer agent_certificate(const struct agent *agent, char **ret_pem, struct failure *failure);
 
 /* Ends what runs and waits, removes all generations and all that is kept of attempts, requests and imports
  * (store_forget() says in which order), and goes on as at the first start of a new device. The configuration and the

@@ -85,10 +85,9 @@ static void print_date(uint64_t usec, char text[DATE_SIZE]) {
 }
 
 void clock_explain(const struct clock_reading *reading, struct failure *ret) {
-    static const char remedy[] =
-        "The first enrolment needs the date to judge certificates, and begins by itself as soon "
-        "as the clock is set: is there a time service, and does it reach its servers "
-        "(timedatectl, chronyc tracking)? By hand: timedatectl set-time";
+    static const char remedy[] = "An enrolment needs the date to judge certificates, and begins by itself as soon "
+                                 "as the clock is set: is there a time service, and does it reach its servers "
+                                 "(timedatectl, chronyc tracking)? By hand: timedatectl set-time";
     char now[DATE_SIZE], floor[DATE_SIZE];
     const char *what;
     print_date(reading->now_usec, now);

@@ -26,6 +26,7 @@
 #include "common/volatile.h"
 #include "daemon/retry.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct store;
@@ -44,6 +45,15 @@ uint32_t store_current(const struct store *store);
 
 /* The number that the next commit will use. */
 uint32_t store_next(const struct store *store);
+
+/* What there is to say of the disk below it. */
+struct store_space {
+    bool is_volatile;       /* gone at the next boot: tmpfs or ramfs */
+    uint64_t bytes, inodes; /* free; inodes 0 where the file system does not count them */
+    bool counts_inodes;
+};
+/* 0 or a negative errno. */
+int store_space(const struct store *store, struct store_space *ret);
 
 /* Read-only descriptors of the four files of the generation in use, or of incoming/; the caller closes them. */
 int store_open_current(const struct store *store, int files[FILE_ROLE_COUNT], struct failure *failure);
