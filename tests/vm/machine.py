@@ -4,7 +4,6 @@ the host sends."""
 import base64
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import sys
@@ -121,7 +120,7 @@ class Machine:
         self.console = directory / "console"
         self.tpm = SystemTpm(directory)
         self.state_log = None
-        shutil.copyfile(golden.root, self.root)
+        image.command("cp", "--sparse=always", golden.root, self.root)  # most of it is empty
         image.put_files(self.root, files)
         image.make_file_system(self.state, "32M", "state")
 
