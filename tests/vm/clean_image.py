@@ -9,7 +9,7 @@ import tempfile
 
 import image
 
-SIZE = "4G"  # sparse
+SIZE = "1500M"
 # As a user's shell would be, and mounts that vanish with it, however it ends.
 CHROOT = """mount --rbind "$1" "$1" && mount --rbind /proc "$1/proc" && mount --rbind /dev "$1/dev" &&
 exec chroot "$1" env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 sh -c "set -e; cd /root/enrolld; $2" """

@@ -17,7 +17,9 @@ SOURCE_DIR = HERE.parent.parent
 
 # What would only cost time in a machine that lives for a minute, and the broker that Debian starts.
 MASKED = """apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
-    getty.target mosquitto.service systemd-timesyncd.service systemd-tmpfiles-clean.timer""".split()
+    getty.target modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service modprobe@efi_pstore.service
+    modprobe@fuse.service modprobe@loop.service mosquitto.service systemd-timesyncd.service
+    systemd-tmpfiles-clean.timer""".split()
 DISABLED = ["tpm2-abrmd.service"]  # started by whom it concerns
 ARCHIVES = "usr/local/share/archives"  # packages that a scenario installs
 # Documents and translations are half of the files.

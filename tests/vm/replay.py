@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 
+import block_log
 import image
 from block_log import Disk, Log
 
@@ -32,21 +33,24 @@ E2FSCK_SAFE = (0, 1)  # nothing to mend but what a crash always leaves
 class Outcome:
     """faults: {name of the state: what is wrong}. identities: the contents of FILES, of all that was in use."""
 
+    flushes: int = 0
     states: int = 0
     faults: dict = dataclasses.field(default_factory=dict)
     identities: set = dataclasses.field(default_factory=set)
-    without: int = 0  # an identity
+    whole: int = 0  # with an identity that is in use
+    without: int = 0
     seconds: float = 0
 
     def add(self, other):
         self.states += other.states
         self.faults |= other.faults
         self.identities |= other.identities
+        self.whole += other.whole
         self.without += other.without
 
     def __str__(self):
         return (
-            f"{self.states} states ({self.without} before the commit, {self.states - self.without} after it), "
+            f"{self.flushes} flushes, {self.states} states ({self.whole} with an identity, {self.without} without), "
             f"broken: {len(self.faults)}, {self.seconds:.0f} s, seed {SEED}"
         )
 
@@ -193,6 +197,7 @@ def try_state(data, announced, name, outcome):
         if faults:
             outcome.faults[name] = "; ".join(faults)
         elif (tree / "current").exists():
+            outcome.whole += 1
             outcome.identities.add(tuple((tree / "current" / file).read_bytes() for file in FILES))
         else:
             outcome.without += 1
@@ -215,7 +220,7 @@ def lane(recording, number):
 def replay(recording):
     """Tries all states."""
     begin = time.monotonic()
-    total = Outcome()
+    total = Outcome(block_log.count_flushes(recording.log))
     context = multiprocessing.get_context("fork")
     with concurrent.futures.ProcessPoolExecutor(LANES, context) as pool:
         for outcome in pool.map(functools.partial(lane, recording), range(LANES)):
