@@ -15,6 +15,7 @@ THING = f"gateway-{SERIAL}"
 CONFIGURATION = """[Agent]
 Methods=fleet-claim
 SerialNumber={serial}
+{agent}
 
 [Cloud]
 Endpoint={endpoint}
@@ -38,27 +39,34 @@ def enabled(unit):
 
 class Gateway(Machine):
     """A machine with enrolld and a cloud on its loopback interface, that has never been on. cloud: whether the cloud is
-    there at boot. more: lines of the configuration. standin: options of iotcore-setup. files: put into the image, too;
-    an empty text for what shall not be there."""
+    there at boot. configured: whether its maker has put a configuration and a claim beside the programs. agent, more: lines
+    of the configuration, in [Agent] and at the end. standin: options of iotcore-setup. files: put into the image, too, see
+    image.put_files()."""
 
-    def __init__(self, directory, golden, cloud=True, serial=f"literal:{SERIAL}", endpoint="localhost", more="",
-                 standin=(), files=None, **options):  # fmt: skip
+    def __init__(self, directory, golden, cloud=True, configured=True, serial=f"literal:{SERIAL}", endpoint="localhost",
+                 agent="", more="", standin=(), files=None, **options):  # fmt: skip
         directory.mkdir()
         self.make_cloud(directory, golden.build, standin)
-        material = directory / "scene/cloud"
+        text = CONFIGURATION.format(serial=serial, port=PORT, endpoint=endpoint, agent=agent, more=more)
         everything = {
-            "/etc/enrolld/enrolld.conf.d/device.conf": CONFIGURATION.format(
-                serial=serial, port=PORT, endpoint=endpoint, more=more
-            ),
-            "/etc/enrolld/root-ca.pem": (material / "root-ca.pem").read_text(),
-            "/etc/credstore/claim-certificate": (material / "claim.pem").read_text(),
-            "/etc/credstore/claim-key": (material / "claim.key").read_text(),
-            **enabled("enrolld.service"),
+            # As timesyncd says that it has set the clock, which the host has done.
+            "/usr/lib/tmpfiles.d/clock.conf": "f /run/systemd/timesync/synchronized\n",
+            **(self.configuration(directory / "scene/cloud", text) if configured else {}),
             **(enabled("cloud.service") if cloud else {}),
             **(files or {}),
         }
         super().__init__(directory / "machine", golden, everything, **options)
         image.make_file_system(self.scene, "64M", "scene", directory / "scene")
+
+    @staticmethod
+    def configuration(cloud, text):
+        return {
+            "/etc/enrolld/enrolld.conf.d/device.conf": text,
+            "/etc/enrolld/root-ca.pem": (cloud / "root-ca.pem").read_text(),
+            "/etc/credstore/claim-certificate": (cloud / "claim.pem").read_text(),
+            "/etc/credstore/claim-key": (cloud / "claim.key").read_text(),
+            **enabled("enrolld.service"),
+        }
 
     @staticmethod
     def make_cloud(directory, build, options):
@@ -72,6 +80,12 @@ class Gateway(Machine):
         configuration = cloud / "mosquitto.conf"
         text = configuration.read_text().replace(str(cloud), "/srv/cloud")
         configuration.write_text(text.replace(str(plugin), "/usr/local/lib/iotcore/iotcore.so"))
+
+    def configure(self, text):
+        """Until the next boot, by a drop-in that comes after the others; an empty one changes nothing."""
+        directory = "/run/enrolld/enrolld.conf.d"
+        self.run(f"mkdir -p {directory} && cat >{directory}/zz.conf <<'END'\n{text}END\n")
+        self.run("enrollctl reload")
 
     # What there is to see.
 
@@ -99,6 +113,10 @@ class Gateway(Machine):
     def complaints(self):
         """Of enrolld since the boot: warnings and worse."""
         return self.run("journalctl --boot --quiet --output=cat --priority=warning --unit=enrolld.service --unit='enrolld-*'")
+
+    def wait_state(self, state, seconds=120):
+        self.wait(f"busctl get-property org.enrolld1 /org/enrolld1 org.enrolld1.Agent State | grep -w {state}", seconds)
+        return self.status()
 
     def wait_provisioned(self, seconds=120):
         self.wait("enrollctl wait --timeout=60", seconds)  # fails as long as there is no bus

@@ -1,9 +1,23 @@
 """All scenarios, by theme: a new module of them is named here."""
 
 import scenarios_boot
+import scenarios_clock
 import scenarios_power
+import scenarios_readme
+import scenarios_secrets
+import scenarios_system
+import scenarios_target
 import scenarios_use
 from scenario import EVERY
 
-THEMES = (scenarios_boot, scenarios_use, scenarios_power)
+THEMES = (
+    scenarios_boot,
+    scenarios_use,
+    scenarios_target,
+    scenarios_system,
+    scenarios_clock,
+    scenarios_secrets,
+    scenarios_power,
+    scenarios_readme,
+)
 __all__ = ["EVERY"]

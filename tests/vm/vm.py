@@ -26,9 +26,9 @@ class Scene:
         self.machines = []
         self.facts = []
 
-    def gateway(self, **options):
+    def gateway(self, golden=None, **options):
         directory = self.directory / f"gateway-{len(self.machines) + 1}"
-        self.machines.append(Gateway(directory, self.golden, **options))
+        self.machines.append(Gateway(directory, golden or self.golden, **options))
         return self.machines[-1]
 
     def say(self, text):
