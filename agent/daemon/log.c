@@ -97,8 +97,8 @@ static int send_to_journal(int priority, enum log_event event, const struct fail
     return sd_journal_sendv(fields.vectors, fields.count);
 }
 
-static void write_line(int priority, enum log_event event, const struct failure *failure, const char *format,
-                       va_list arguments) {
+__attribute__((format(printf, 4, 0))) static void
+write_line(int priority, enum log_event event, const struct failure *failure, const char *format, va_list arguments) {
     char text[TEXT_MAX];
     if (priority > log_level)
         return;

@@ -272,6 +272,7 @@ static void end_traced(void) {
 }
 
 static int misbehave(const char *behaviour, const char *verb) {
+    static const char bad_rows[] = "dns\0ok\0it answers\0\0tcp\0splendid\0open\0";
     if (strcmp(behaviour, "garbage") == 0)
         send_bytes(100);
     else if (strcmp(behaviour, "huge") == 0)
@@ -298,7 +299,7 @@ static int misbehave(const char *behaviour, const char *verb) {
     else if (strcmp(behaviour, "far-future") == 0)
         send_checked("0123", "18446744073709551615");
     else if (strcmp(behaviour, "bad-rows") == 0)
-        send_one_file(FILE_DIAGNOSIS, "dns\0ok\0it answers\0\0tcp\0splendid\0open\0", 43);
+        send_one_file(FILE_DIAGNOSIS, bad_rows, sizeof bad_rows);
     else if (strcmp(behaviour, "unknown-class") == 0)
         send_failed("sorry", "no class of that name", false);
     else if (strcmp(behaviour, "no-message") == 0)
