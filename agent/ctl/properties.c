@@ -33,6 +33,7 @@ static const struct {
     [PROPERTY_RENEW_AFTER] = {"RenewAfter", PROPERTY_TIME},
     [PROPERTY_ENDPOINTS] = {"Endpoints", PROPERTY_LIST},
     [PROPERTY_CREDENTIAL_DIRECTORY] = {"CredentialDirectory", PROPERTY_TEXT},
+    [PROPERTY_VOLATILE_STATE] = {"VolatileState", PROPERTY_TEXT},
 };
 
 const char *property_name(enum property property) {

@@ -1,10 +1,12 @@
 /* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments),
- * agent-task.c (requests and imports) and agent-forget.c share. Only agent.c writes the state. */
+ * agent-task.c (requests and imports), agent-forget.c and agent-clock.c (the wait for the clock) share. Only agent.c
+ * writes the state. */
 #pragma once
 
 #include "daemon/agent.h"
 
 #include "daemon/attempts.h"
+#include "daemon/clock.h"
 #include "daemon/job.h"
 #include "daemon/methods.h"
 #include "daemon/network.h"
@@ -58,16 +60,22 @@ struct agent {
     sd_event_source *timer;
     sd_event_source *stop_timer;
     struct network *network;     /* NULL: its changes are not seen */
-    uint64_t network_quiet_usec; /* CLOCK_BOOTTIME: until then they bring no other attempt forward */
-    uint64_t enroll_ended_usec;  /* CLOCK_BOOTTIME, 0: none has since the start */
-    bool resumed;                /* this method has gone on with another worker */
-    bool resuming;               /* the next worker of this attempt is to be started when the timer ends */
+    uint64_t next_boottime_usec; /* of the next attempt, in backoff and failed */
+    uint64_t quiet_until_usec;   /* CLOCK_BOOTTIME: until then nothing brings another attempt forward */
+    struct clock_watch *clock_watch;
+    uint64_t started_usec;        /* CLOCK_BOOTTIME */
+    enum clock_trust clock_trust; /* waiting for the clock: as it was told */
+    bool clock_was_set;           /* since then */
+    uint64_t enroll_ended_usec;   /* CLOCK_BOOTTIME, 0: none has since the start */
+    bool resumed;                 /* this method has gone on with another worker */
+    bool resuming;                /* the next worker of this attempt is to be started when the timer ends */
     bool stopping;
 };
 
 /* --- agent.c --- */
 
 uint64_t agent_boottime_usec(void);
+uint64_t agent_now_usec(void); /* CLOCK_REALTIME */
 bool agent_has_identity(const struct agent *agent);
 
 void agent_set_state(struct agent *agent, enum agent_state state);
@@ -76,6 +84,10 @@ void agent_set_error(struct agent *agent, const struct failure *failure);
 
 /* CLOCK_BOOTTIME: a wait goes on while the system sleeps, and does not follow a clock that is set. */
 void agent_arm_timer(struct agent *agent, uint64_t delay_usec);
+
+/* In backoff and failed: has the next attempt come after this wait, if that is earlier; seldom, as what is behind it
+ * may happen all the time. */
+void agent_bring_forward(struct agent *agent, uint64_t wait_usec, const char *why);
 
 uint32_t agent_next_id(struct agent *agent);
 void agent_describe(const struct failure *failure, char detail[DETAIL_MAX]);
@@ -117,6 +129,15 @@ int agent_start_worker(struct agent *agent, struct job_request *request, int fil
 
 /* Its outcome is here. True if it counts: not while the daemon is going away. */
 bool agent_take_worker(struct agent *agent);
+
+/* --- agent-clock.c --- */
+
+/* True if an enrolment that is due must wait for the clock: the state is waiting-clock then, and the timer is armed. */
+bool agent_clock_holds(struct agent *agent);
+/* True if the clock is wrong for certain, and not even who asks for it can have an enrolment. */
+bool agent_clock_refuses(const struct agent *agent, struct failure *failure);
+/* From the start on: sees it when the clock is set. */
+void agent_clock_watch(struct agent *agent);
 
 /* --- agent-task.c --- */
 

@@ -6,10 +6,10 @@
  *       |           | |  '---- backoff, failed (the identity is kept)
  *       |      lost | '------------^
  *       v           v
- *       '------> enrolling ----> provisioned
- *                   |  ^
- *                   v  |
- *              backoff, failed
+ *       '---> (waiting-clock) ---> enrolling ----> provisioned
+ *                   ^                  |
+ *                   |                  v
+ *                   '------------ backoff, failed
  */
 #pragma once
 
@@ -26,8 +26,11 @@ struct agent;
 struct agent_environment {
     sd_event *event;
     struct store *store;
-    int runtime; /* runtime.h, or a negative number for none */
-    int route;   /* network.h, or a negative number for none; the agent's own from agent_start() on */
+    int runtime;                 /* runtime.h, or a negative number for none */
+    int route;                   /* network.h, or a negative number for none; the agent's own from agent_start() on */
+    int clock;                   /* clock_open(), the same */
+    const char *clock_directory; /* for clock_read(), or NULL */
+    enum volatility volatile_state; /* of the state directory */
     struct launch launch;
     const char *configuration_path;   /* NULL: the usual places */
     const char *credential_directory; /* the path of `current` */
@@ -40,6 +43,7 @@ enum agent_answer {
     ANSWER_BUSY,
     ANSWER_NO_SUCH_JOB,
     ANSWER_INVALID_CONFIGURATION,
+    ANSWER_CLOCK_NOT_SET, /* with its failure */
     ANSWER_NO_IDENTITY,
     ANSWER_FAILED, /* with its failure */
 };
@@ -61,8 +65,8 @@ const struct status *agent_status(const struct agent *agent);
 /* Starts an attempt now (an enrolment a second after the last one at the earliest) and forgets how many have failed.
  * Returns the number of the job, that of the one that runs if an enrolment runs already. While an identity is kept that
  * could not be checked yet (backoff, failed), it is checked again first, and only enrolled anew if it is lost: a device
- * must not end with two certificates. ALREADY_PROVISIONED; BUSY: the check at start; INVALID_CONFIGURATION with its
- * failure. */
+ * must not end with two certificates. A clock that is only plausible is not waited for. ALREADY_PROVISIONED; BUSY: the
+ * check at start; INVALID_CONFIGURATION, CLOCK_NOT_SET (the enrolment begins when it is) with its failure. */
 enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct failure *failure);
 
 /* Has a worker make a key that waits, and a request for a certificate for it, when the present worker has ended;
@@ -104,8 +108,8 @@ enum agent_answer agent_certificate(const struct agent *agent, char **ret_pem, s
  * whether the identity is still in use. */
 enum agent_answer agent_forget(struct agent *agent, struct failure *failure);
 
-/* Reads the configuration again; in backoff and failed the next attempt comes at once. On INVALID_CONFIGURATION, with
- * its failure, the old configuration stays in force. */
+/* Reads the configuration again; where it waits for the next attempt, that comes at once. On INVALID_CONFIGURATION,
+ * with its failure, the old configuration stays in force. */
 enum agent_answer agent_reload(struct agent *agent, struct failure *failure);
 
 /* The configuration in force, borrowed until the next reload. INVALID_CONFIGURATION while there is none, with why. */

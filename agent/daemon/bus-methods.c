@@ -20,6 +20,7 @@ static const struct {
     [ANSWER_BUSY] = {BUS_ERROR "Busy", "Something of the kind is being done already: call again in a moment"},
     [ANSWER_NO_SUCH_JOB] = {BUS_ERROR "NoSuchJob", "No such job is running"},
     [ANSWER_INVALID_CONFIGURATION] = {BUS_ERROR "InvalidConfiguration", NULL},
+    [ANSWER_CLOCK_NOT_SET] = {BUS_ERROR "ClockNotSet", NULL},
     [ANSWER_NO_IDENTITY] = {BUS_ERROR "NoIdentity", "This device has no identity"},
     [ANSWER_FAILED] = {BUS_ERROR "Failed", NULL},
 };
@@ -29,7 +30,7 @@ static int set_answer(sd_bus_error *error, enum agent_answer answer, const char 
     return sd_bus_error_set(error, answers[answer].name, answers[answer].text != NULL ? answers[answer].text : text);
 }
 
-/* Enroll() -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration */
+/* Enroll() -> u: AccessDenied, AlreadyProvisioned, Busy, ClockNotSet, InvalidConfiguration */
 int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error) {
     struct bus *bus = data;
     struct failure failure;

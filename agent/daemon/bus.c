@@ -60,6 +60,12 @@ static int get_methods(sd_bus *bus, const char *path, const char *interface, con
     return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+static int get_volatile_state(sd_bus *bus, const char *path, const char *interface, const char *property,
+                              sd_bus_message *reply, void *data, sd_bus_error *error) {
+    (void)bus, (void)path, (void)interface, (void)property, (void)error;
+    return sd_bus_message_append(reply, "s", volatile_name(*(const enum volatility *)data));
+}
+
 /* Nothing renews yet. */
 static int get_never(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
                      void *data, sd_bus_error *error) {
@@ -94,6 +100,7 @@ static const struct {
     MEMBER("NotAfter", identity.not_after_usec),
     MEMBER("Endpoints", identity.endpoint),
     MEMBER("CredentialDirectory", credential_directory),
+    MEMBER("VolatileState", volatile_state),
 #undef MEMBER
 };
 #define MEMBER_COUNT (sizeof members / sizeof *members)
@@ -126,6 +133,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("RenewAfter", "t", get_never, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     PROPERTY("Endpoints", "as", get_endpoints, identity.endpoint),
     PROPERTY("CredentialDirectory", "s", NULL, credential_directory),
+    PROPERTY("VolatileState", "s", get_volatile_state, volatile_state),
     SD_BUS_METHOD_WITH_ARGS("Enroll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", id), bus_enroll, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("CreateRequest", SD_BUS_ARGS("s", subject), SD_BUS_RESULT("u", id), bus_create_request,
                             SD_BUS_VTABLE_UNPRIVILEGED),

@@ -3,7 +3,6 @@
 #include "common/cleanup.h"
 #include "common/job.h"
 #include "common/step.h"
-#include "common/synchronisation.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -430,7 +429,7 @@ static int send_job(const struct job *job, int files[FILE_ROLE_COUNT], struct fa
     if (r == 0)
         r = message_add_number(&message, JOB_KEY_GENERATION, job->request.generation);
     if (r == 0)
-        r = message_add(&message, JOB_KEY_SYNCHRONISED, synchronisation_is_there() ? "yes" : "no");
+        r = message_add(&message, JOB_KEY_SYNCHRONISED, job->request.synchronised ? "yes" : "no");
     if (r == 0 && job->request.method != NULL)
         r = message_add(&message, JOB_KEY_METHOD, job->request.method);
     if (r == 0 && job->request.verb == VERB_ENROLL)

@@ -26,6 +26,7 @@ struct job_request {
     enum job_verb verb;
     uint32_t generation;
     const char *method;     /* enroll: by which one; else NULL */
+    bool synchronised;      /* somebody has set the clock */
     bool credentials;       /* enroll, diagnose: the settings of the methods name systemd credentials */
     uint32_t waited_s;      /* enroll: since it was first told "not yet" */
     const char *methods;    /* diagnose: whose inputs are looked at */

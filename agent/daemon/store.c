@@ -280,6 +280,10 @@ struct store *store_close(struct store *store) {
     return NULL;
 }
 
+enum volatility store_volatility(const struct store *store) {
+    return volatile_judge(store->directory);
+}
+
 uint32_t store_current(const struct store *store) {
     return store->current;
 }
@@ -481,12 +485,32 @@ void store_drop_all_kept(struct store *store) {
         log_message(LOG_WARNING, "cannot look through the state directory: %s", strerror(-r));
 }
 
+/* --- the newest certificate --- */
+
+uint64_t store_newest_certificate(const struct store *store) {
+    struct stat status;
+    bool found = fstatat(store->directory, "clock", &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_mtim.tv_sec > 0;
+    return found ? (uint64_t)status.st_mtim.tv_sec * 1000000 : 0;
+}
+
+/* Not durable on purpose: each check of the identity notes it again. Only in seconds, as a certificate says it. */
+void store_note_certificate(struct store *store, uint64_t not_before_usec) {
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = (time_t)(not_before_usec / 1000000)}};
+    int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    if (store_newest_certificate(store) >= not_before_usec)
+        return;
+    AUTO_CLOSE int file = openat(store->directory, "clock", flags, 0600);
+    if (file < 0 || futimens(file, times) < 0)
+        log_message(LOG_WARNING, "cannot write the file `clock` in the state directory: %s", strerror(errno));
+}
+
 /* --- forgetting --- */
 
 /* All but the identity in use. */
 static int forget_entry(const char *name, void *data) {
     const struct store *store = data;
-    if (is_kept(name) || strcmp(name, "retry") == 0 || strcmp(name, "current.broken") == 0)
+    if (is_kept(name) || strcmp(name, "retry") == 0 || strcmp(name, "clock") == 0 ||
+        strcmp(name, "current.broken") == 0)
         return directory_remove(store->directory, name);
     return is_leftover(name) ? directory_remove(store->directory, name) : 0;
 }

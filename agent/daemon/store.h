@@ -13,6 +13,8 @@
  *     staged                          0600: the key of a request, an imported certificate, in the worker's words; both
  *                                     only while there is no identity in use
  *     retry                           retry.h
+ *     clock                           0600, empty: its modification time is the notBefore of the newest certificate
+ * that was in use here, and no clock that is earlier can be right
  *
  * Commit: each file of incoming/ and itself are fsynced, it is renamed to generations/N, generations/ is fsynced, a
  * new symbolic link is renamed over `current`, the top directory is fsynced. The rename of the link is the only commit
@@ -21,6 +23,7 @@
 
 #include "common/channel.h"
 #include "common/failure.h"
+#include "common/volatile.h"
 #include "daemon/retry.h"
 
 #include <stdbool.h>
@@ -33,6 +36,9 @@ struct store;
  * Class `internal`: locked, not writable, not a directory. */
 int store_open(const char *path, struct store **ret, struct failure *failure);
 struct store *store_close(struct store *store);
+
+/* Whether the directory survives the next boot. */
+enum volatility store_volatility(const struct store *store);
 
 /* Number of the generation in use, 0 for none. */
 uint32_t store_current(const struct store *store);
@@ -82,6 +88,11 @@ int store_keep(struct store *store, const char *name, int file, struct failure *
 int store_open_kept(struct store *store, const char *name, int *ret_file, struct failure *failure);
 void store_drop_kept(struct store *store, const char *name);
 void store_drop_all_kept(struct store *store);
+
+/* From when the newest certificate is valid that was in use here, in microseconds since the epoch; 0: there was none.
+ */
+uint64_t store_newest_certificate(const struct store *store);
+void store_note_certificate(struct store *store, uint64_t not_before_usec);
 
 /* The record of attempts: no file, or one that is not understood (logged), is a record of none. */
 void store_load_retry(const struct store *store, struct retry *ret);

@@ -152,6 +152,19 @@ static const char *header_of(CURL *curl, const char *name) {
     return curl_easy_header(curl, name, 0, CURLH_HEADER, -1, &header) == CURLHE_OK ? header->value : NULL;
 }
 
+/* The three forms of RFC 9110 section 5.6.7; -1 if it has none of them. Not curl_getdate(), whose time_t is that of
+ * libcurl's own build: on 32-bit systems it may be another one than ours. */
+static int64_t read_date(const char *text) {
+    static const char *const forms[] = {"%a, %d %b %Y %T GMT", "%A, %d-%b-%y %T GMT", "%a %b %e %T %Y"};
+    for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
+        struct tm calendar = {0};
+        const char *end = strptime(text, forms[i], &calendar);
+        if (end != NULL && *end == '\0')
+            return timegm(&calendar);
+    }
+    return -1;
+}
+
 /* Seconds or a date (RFC 9110 section 10.2.3), the latter by the server's own clock if it tells it. */
 static uint32_t retry_after(CURL *curl) {
     const char *text = header_of(curl, "Retry-After"), *date = header_of(curl, "Date");
@@ -160,7 +173,7 @@ static uint32_t retry_after(CURL *curl) {
         return 0;
     if (text[0] != '\0' && text[strspn(text, "0123456789")] == '\0')
         return text_to_u64(text, &seconds) < 0 || seconds > UINT32_MAX ? UINT32_MAX : (uint32_t)seconds;
-    time_t then = curl_getdate(text, NULL), now = date != NULL ? curl_getdate(date, NULL) : -1;
+    int64_t then = read_date(text), now = date != NULL ? read_date(date) : -1;
     if (now < 0)
         now = time(NULL);
     if (then <= now) /* -1, no date, is that as well */

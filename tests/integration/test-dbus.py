@@ -36,6 +36,7 @@ PROPERTIES = {
     "RenewAfter": "t",
     "Endpoints": "as",
     "CredentialDirectory": "s",
+    "VolatileState": "s",
 }
 # Names and types of the arguments that go in, and of those that come out.
 METHODS = {

@@ -29,6 +29,10 @@ RESPONSES = {
     "/503-past": "HTTP/1.1 503 Busy\r\n"
     f"Date: {date(1000000000)}\r\nRetry-After: {date(1000000000 - LATE)}\r\nContent-Length: 0\r\n\r\n",
     "/503-local": f"HTTP/1.1 503 Busy\r\nRetry-After: {date(time.time() + 3600)}\r\nContent-Length: 0\r\n\r\n",
+    "/503-forms": "HTTP/1.1 503 Busy\r\nDate: Sun Sep  9 01:46:40 2001\r\n"
+    "Retry-After: Sunday, 09-Sep-01 01:48:40 GMT\r\nContent-Length: 0\r\n\r\n",
+    "/503-late": "HTTP/1.1 503 Busy\r\n"
+    f"Date: {date(2500000000)}\r\nRetry-After: {date(2500000000 + LATE)}\r\nContent-Length: 0\r\n\r\n",
     "/503-huge": "HTTP/1.1 503 Busy\r\nRetry-After: 99999999999999999999999\r\nContent-Length: 0\r\n\r\n",
     "/503-words": "HTTP/1.1 503 Busy\r\nRetry-After: soon\r\nContent-Length: 0\r\n\r\n",
     "/limit": "HTTP/1.1 200 OK\r\nContent-Length: 131072\r\n\r\n" + "x" * 131072,

@@ -134,6 +134,8 @@ static void test_retry_after(void) {
     assert_status("/429", 429, "", 17);
     assert_status("/503-date", 503, "", 120);
     assert_status("/503-past", 503, "", 0);
+    assert_status("/503-forms", 503, "", 120);
+    assert_status("/503-late", 503, "", 120); /* beyond 2038 */
     assert_status("/503-huge", 503, "", UINT32_MAX);
     assert_status("/503-words", 503, "", 0);
     ASSERT_NUMBER(ask("/503-local", (struct wish){0}), 0);
