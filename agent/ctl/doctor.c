@@ -77,7 +77,7 @@ enum exit_code doctor_run(sd_bus *bus, bool json) {
     AUTO_FINDINGS struct findings findings = {.count = 0};
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
     doctor_look_at_units(bus, &findings);
-    if (!json && isatty(STDERR_FILENO))
+    if (!json && isatty(STDERR_FILENO) && isatty(STDOUT_FILENO))
         fputs("Looking...\r", stderr); /* the first row covers it */
     int r = diagnose(bus, &findings, &error);
     if (r < 0)

@@ -10,8 +10,6 @@
 #include <string.h>
 
 #define VERDICT_WIDTH 9
-#define WHAT_WIDTH 28
-#define INDENT (VERDICT_WIDTH + WHAT_WIDTH)
 
 static char *printable(const char *text) {
     char *copy = strdup(text);
@@ -58,21 +56,28 @@ static enum terminal_colour colour_of(const char *verdict) {
     return strcmp(verdict, "warning") == 0 ? TERMINAL_YELLOW : TERMINAL_RED;
 }
 
-static void print_finding(const struct finding *finding) {
-    int width = printf("%s%-*s%s", terminal_colour(colour_of(finding->verdict)), VERDICT_WIDTH - 1, finding->verdict,
-                       terminal_plain());
-    (void)width;
-    printf(" %-*s ", WHAT_WIDTH - 1, finding->what);
-    terminal_print_wrapped(finding->text, INDENT + 1, INDENT + 1);
+static void print_finding(const struct finding *finding, size_t what_width) {
+    size_t indent = VERDICT_WIDTH + what_width + 2;
+    printf("%s%-*s%s%-*s  ", terminal_colour(colour_of(finding->verdict)), VERDICT_WIDTH, finding->verdict,
+           terminal_plain(), (int)what_width, finding->what);
+    terminal_print_wrapped(finding->text, indent, indent);
     if (finding->advice[0] == '\0')
         return;
-    printf("%*s-> ", INDENT + 1, "");
-    terminal_print_wrapped(finding->advice, INDENT + 4, INDENT + 4);
+    printf("%*s-> ", (int)indent, "");
+    terminal_print_wrapped(finding->advice, indent + 3, indent + 3);
+}
+
+static size_t longest_what(const struct findings *findings) {
+    size_t longest = 0;
+    for (size_t i = 0; i < findings->count; i++)
+        if (strlen(findings->rows[i].what) > longest)
+            longest = strlen(findings->rows[i].what);
+    return longest;
 }
 
 void findings_print(const struct findings *findings) {
     for (size_t i = 0; i < findings->count; i++)
-        print_finding(&findings->rows[i]);
+        print_finding(&findings->rows[i], longest_what(findings));
     size_t wrong = findings_count(findings, "wrong"), warnings = findings_count(findings, "warning");
     printf("\n%zu wrong, %zu warning%s\n", wrong, warnings, warnings == 1 ? "" : "s");
 }

@@ -16,10 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* A generation takes four blocks and a directory, and is written beside those that are there. */
 #define SPACE_MIN ((uint64_t)1024 * 1024)
 #define INODES_MIN 64
+#define SOON_S (30 * 86400)
 
 /* --- rows --- */
 
@@ -61,9 +63,24 @@ static int append_rows(struct diagnosing *diagnosing, const char *data, size_t s
 
 /* --- what the daemon knows --- */
 
+/* Nothing renews it yet: somebody has to do something in time. */
+static void add_end(struct agent *agent) {
+    static const char advice[] = "is the clock right? Else `enrollctl forget` brings another one";
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t left_s = (int64_t)(agent->status.identity.not_after_usec / 1000000) - now.tv_sec;
+    if (left_s < 0)
+        add(&agent->diagnosing, "certificate", DIAGNOSIS_WRONG, advice, "it has expired");
+    else if (left_s < SOON_S)
+        add(&agent->diagnosing, "certificate", DIAGNOSIS_WARNING, advice, "it expires in %" PRId64 " days",
+            left_s / 86400);
+}
+
 static void add_identity(struct agent *agent) {
     const struct status *status = &agent->status;
     struct diagnosing *diagnosing = &agent->diagnosing;
+    if (status->state == STATE_PROVISIONED)
+        add_end(agent);
     if (status->state == STATE_PROVISIONED)
         add(diagnosing, "identity", DIAGNOSIS_OK, "", "generation %" PRIu32 ", thing %s, certificate %.16s...",
             status->generation, status->identity.thing_name, status->identity.certificate_id);

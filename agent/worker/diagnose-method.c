@@ -21,9 +21,9 @@ void diagnosis_method_row(const char *method, char row[DIAGNOSIS_WHAT_MAX]) {
     snprintf(row, DIAGNOSIS_WHAT_MAX, "method %s", method);
 }
 
-/* What an enrolment needs may be gone where there is an identity already. */
+/* What an enrolment needs may be gone where there is an identity already, and where another method may do. */
 static enum diagnosis_verdict verdict_of(const struct diagnosis_subject *subject) {
-    return subject->provisioned ? DIAGNOSIS_WARNING : DIAGNOSIS_WRONG;
+    return subject->provisioned || subject->settings->method_count > 1 ? DIAGNOSIS_WARNING : DIAGNOSIS_WRONG;
 }
 
 static void add_dates(struct diagnosis *diagnosis, const struct diagnosis_subject *subject, const char *row,
@@ -93,12 +93,12 @@ static void judge_import(struct diagnosis *diagnosis, const struct diagnosis_sub
         return;
     }
     if (subject->staged == NULL) {
-        diagnosis_add(diagnosis, row, DIAGNOSIS_WRONG, advice, "no certificate was imported");
+        diagnosis_add(diagnosis, row, verdict_of(subject), advice, "no certificate was imported");
         return;
     }
     const char *wrong = staged_parse(subject->staged, subject->staged_size, &staged);
     if (wrong != NULL || staged.certificate_pem == NULL)
-        diagnosis_add(diagnosis, row, DIAGNOSIS_WRONG, advice, "%s",
+        diagnosis_add(diagnosis, row, verdict_of(subject), advice, "%s",
                       wrong != NULL ? wrong : "a request waits for its certificate");
     else if (certificate_parse(staged.certificate_pem, strlen(staged.certificate_pem), STEP_CERTIFICATE, &certificate,
                                &failure) < 0)

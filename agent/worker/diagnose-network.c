@@ -104,7 +104,7 @@ static void describe_addresses(const struct addrinfo *list, char *text, size_t s
 }
 
 void diagnose_dns(struct diagnosis *diagnosis, const struct diagnosis_subject *subject) {
-    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     const char *who = subject->settings->proxy[0] != '\0' ? "the proxy " : "";
     char host[SETTINGS_HOST_MAX], addresses[256];
     struct addrinfo *list = NULL;

@@ -83,7 +83,7 @@ class Doctor(harness.TestCase):
         self.gateway.wait_provisioned()
         done = self.gateway.enrollctl("doctor")
         self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
-        self.assertIn("\nok       dns                         localhost is ", done.stdout)
+        self.assertIn("\nok       dns                 localhost is ", done.stdout)
         self.assertRegex(done.stdout, r"\n\n0 wrong, \d warnings?\n$")
         self.assertNotIn("\033", done.stdout)
 
@@ -221,6 +221,24 @@ class Doctor(harness.TestCase):
         self.assertRow(rows, "method nowhere", "wrong", "nowhere", "enrollctl plugins")
         self.assertRow(rows, "method fleet-claim", "ok", "the claim is there")
 
+    def test_method_that_may_be_left_out(self):
+        """Another one may do: whether one does, the row of the identity says."""
+        self.gateway.configure("Agent", Methods="jitp fleet-claim")
+        self.start()
+        self.gateway.wait_provisioned()
+        self.assertOnlyWrong(self.doctor())
+        self.cloud.freeze()
+        self.gateway.call("Forget")
+        rows = self.doctor()
+        self.assertRow(rows, "method jitp", "warning", "no certificate was imported", "enrollctl request")
+
+    def test_certificate_that_ends_soon(self):
+        cloud = Cloud(self, "--issuer=private:10", name="private")
+        gateway = self.gateway = Gateway(self, cloud, backend="file", name="other", bus=self.gateway.bus)
+        self.start()
+        gateway.wait_provisioned()
+        self.assertRow(self.doctor(), "certificate", "warning", "it expires in ")
+
     def test_nothing_imported(self):
         self.gateway.configure("Agent", Methods="jitp")
         self.start()
@@ -252,6 +270,51 @@ class Doctor(harness.TestCase):
         rows = self.doctor()
         self.assertRow(rows, "worker", "wrong", "enrolld-worker.socket")
         self.assertIn("store", rows)
+
+    # Units.
+
+    UNITS = ("enrolld.service", "enrolld-check.socket", "enrolld-worker.socket", "enrolld-claim.socket",
+             "enrolld-network.socket", "enrolld-provisioned.path", "enrolld-lost.path")  # fmt: skip
+
+    def start_systemd(self):
+        self.units = self.directory / "units"
+        self.units.mkdir()
+        for name in self.UNITS:
+            (self.units / name).write_text("loaded active enabled\n")
+        log = self.directory / "systemd.log"
+        process = harness.Process("systemd", [harness.built("tests/integration/fake-systemd"), self.units], log, self.gateway.environment())
+        self.addCleanup(process.stop)
+        harness.wait_for("systemd is on the bus", lambda: "ready" in log.read_text())
+
+    def test_units(self):
+        self.start_systemd()
+        self.start()
+        self.gateway.wait_provisioned()
+        rows = self.doctor()
+        for name in self.UNITS:
+            self.assertRow(rows, name, "ok", "active")
+        self.assertLessEqual(set(self.UNITS), {path.name for path in (harness.SOURCE_DIR / "systemd").iterdir()}
+                             | {"enrolld.service"})  # fmt: skip
+        (self.units / "enrolld-worker.socket").unlink()
+        (self.units / "enrolld-claim.socket").write_text("loaded inactive static\n")
+        (self.units / "enrolld-lost.path").write_text("loaded failed static\n")
+        (self.units / "enrolld.service").write_text("loaded active disabled\n")
+        rows = self.doctor()
+        self.assertRow(rows, "enrolld-worker.socket", "wrong", "not-found", "daemon-reload")
+        self.assertRow(rows, "enrolld-claim.socket", "wrong", "inactive: methods with credentials cannot enroll",
+                       "systemctl start enrolld-claim.socket")  # fmt: skip
+        self.assertRow(rows, "enrolld-lost.path", "warning", "failed: ", "systemctl status enrolld-lost.path")
+        self.assertRow(rows, "enrolld.service", "warning", "not at the next boot", "systemctl enable")
+        self.assertRow(rows, "enrolld-check.socket", "ok", "active")
+        self.assertRow(rows, "dns", "ok", "localhost")
+
+    def test_service_has_failed(self):
+        """Without a daemon the units are what there is to say."""
+        self.start_systemd()
+        (self.units / "enrolld.service").write_text("loaded failed enabled\n")
+        rows = self.doctor()
+        self.assertRow(rows, "enrolld.service", "wrong", "failed: ", "systemctl status enrolld.service")
+        self.assertRow(rows, "daemon", "wrong", "not running", "journalctl -u enrolld")
 
     def test_configuration(self):
         self.gateway.configure("Cloud", Port="many")

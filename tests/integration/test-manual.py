@@ -256,6 +256,16 @@ class Test(harness.TestCase):
         members = Page("enrollctl.1").all("STATUS AS JSON", "Va")
         self.assertEqual(sorted(members), sorted(name for name, _ in properties))
 
+    def test_doctor(self):
+        """The members of its JSON, and the words of a verdict."""
+        page, item = Page("enrollctl.1"), Page("enrollctl.1").items("DOCTOR AS JSON")[0]
+        members = re.findall(r'add\(object, "(\w+)"', source("agent/ctl/findings.c"))
+        self.assertEqual({*page.all("DOCTOR AS JSON", "Va"), *item.marked("Va")}, set(members))
+        verdicts = re.findall(r'return "([a-z]+)";', source("agent/common/diagnosis.c"))
+        self.assertEqual(item.marked("Ql"), verdicts)
+        told = [item for item in Page("org.enrolld1.5").items("Methods") if item.tag[1] == "GetDiagnosis"][0]
+        self.assertEqual(told.marked("Ql"), verdicts)
+
     @staticmethod
     def signature(item):
         """Name, arguments that go in, and what comes out, of a tag like Fn Cancel "u id" No -> u."""

@@ -2,6 +2,7 @@
 """From nothing to an identity, and what is there afterwards."""
 
 import json
+import re
 import socket
 import stat
 import subprocess
@@ -154,10 +155,23 @@ class Provision(harness.TestCase):
         done = gateway.enrollctl("status", "--json")
         self.assertEqual(done.returncode, 0, done.stderr)
         status = json.loads(done.stdout)
+        self.assertMembers(status)
         self.assertIsNone(status.pop("LastError"))
         self.assertEqual(status.pop("Methods"), [{"Name": "fleet-claim", "Outcome": "done", "Message": ""}])
         self.assertEqual({name: gateway.property(name) for name in status}, status)
-        self.assertEqual(len(status), 19)
+
+    def assertMembers(self, status):
+        """Those that enrollctl(1) lists, each of its type, and no others."""
+        types = {"strings": str, "string": str, "number": int, "time": int, "times": int, "object": (dict, type(None)),
+                 "array of strings": list, "array of objects": list}  # fmt: skip
+        text = (harness.SOURCE_DIR / "man/enrollctl.1").read_text()
+        section = text[text.index(".Sh STATUS AS JSON") : text.index(".Sh DOCTOR AS JSON")]
+        told = {}
+        for names, type_name in re.findall(r"^\.It Va (.*) No \((.*)\)$", section, re.MULTILINE):
+            told.update(dict.fromkeys(names.split(" , "), types[type_name]))
+        self.assertEqual(set(status), set(told))
+        for name, value in status.items():
+            self.assertIsInstance(value, told[name], name)
 
     def test_enrollctl_exit_codes(self):
         gateway = self.provision()

@@ -100,7 +100,7 @@ static void send_receipt(void) {
 }
 
 static void send_done(const char *verb) {
-    static const char list[] = "fleet-claim\0by a claim";
+    static const char list[] = "fleet-claim\0by a claim", rows[] = "dns\0ok\0it answers\0";
     if (strcmp(verb, JOB_ENROLL) == 0)
         send_enrolled(4);
     else if (strcmp(verb, JOB_REQUEST) == 0)
@@ -109,6 +109,8 @@ static void send_done(const char *verb) {
         send_receipt();
     else if (strcmp(verb, JOB_PLUGINS) == 0)
         send_one_file(FILE_PLUGINS, list, sizeof list);
+    else if (strcmp(verb, JOB_DIAGNOSE) == 0)
+        send_one_file(FILE_DIAGNOSIS, rows, sizeof rows);
     else
         send_checked("0123456789abcdef", "2524607999");
 }
@@ -270,6 +272,7 @@ static void end_traced(void) {
 }
 
 static int misbehave(const char *behaviour, const char *verb) {
+    static const char bad_rows[] = "dns\0ok\0it answers\0\0tcp\0splendid\0open\0";
     if (strcmp(behaviour, "garbage") == 0)
         send_bytes(100);
     else if (strcmp(behaviour, "huge") == 0)
@@ -295,6 +298,8 @@ static int misbehave(const char *behaviour, const char *verb) {
         send_checked("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0", "2524607999");
     else if (strcmp(behaviour, "far-future") == 0)
         send_checked("0123", "18446744073709551615");
+    else if (strcmp(behaviour, "bad-rows") == 0)
+        send_one_file(FILE_DIAGNOSIS, bad_rows, sizeof bad_rows);
     else if (strcmp(behaviour, "unknown-class") == 0)
         send_failed("sorry", "no class of that name", false);
     else if (strcmp(behaviour, "no-message") == 0)
