@@ -121,7 +121,9 @@ static int forge(const struct enrolld_host *host, const char *how) {
     else if (strcmp(how, "result-lost") == 0)
         send_text("VERSION=1\nTYPE=result\nRESULT=failed\nCLASS=tpm\nSTEP=key\nMESSAGE=gone\nLOST=yes\n");
     else if (strcmp(how, "resume") == 0) {
+        char answer[512];
         send_checkpoint();
+        (void)recv(CHANNEL_WORKER_FD, answer, sizeof answer, 0); /* left unread it would reset the channel: unix(7) */
         send_text("VERSION=1\nTYPE=result\nRESULT=resume\n");
         _exit(0);
     } else if (strcmp(how, "endless-checkpoints") == 0)
