@@ -39,7 +39,7 @@ static struct https_response response;
 static struct failure failure;
 
 static void server_begin(const char *options) {
-    server_spawn(&server, "exec python3 -B %s %s", HTTPS_SERVER, options);
+    server_spawn(&server, "exec python3 -B \"${SOURCE_DIR:-.}/tests/unit/https-server.py\" %s", options);
     const char *port = server_expect(&server, "PORT ");
     server.port = port != NULL ? (uint16_t)atoi(port) : 0;
 }

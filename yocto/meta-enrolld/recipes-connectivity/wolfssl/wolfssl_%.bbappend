@@ -1,0 +1,1 @@
+require ${@bb.utils.contains('DISTRO_FEATURES', 'enrolld', 'wolfssl-enrolld.inc', '', d)}
