@@ -8,6 +8,7 @@
 #include "common/memfd.h"
 #include "common/step.h"
 #include "common/text.h"
+#include "daemon/clock.h"
 #include "daemon/handover.h"
 
 #include <errno.h>
@@ -105,12 +106,34 @@ static void add_store(struct agent *agent) {
         add(diagnosing, what, DIAGNOSIS_WRONG, "make room below /var/lib/enrolld",
             "%" PRIu64 " KiB are free for the state directory, and %" PRIu64 " inodes", space.bytes / 1024,
             space.inodes);
-    else if (space.is_volatile)
+    else if (agent->environment.volatile_state == VOLATILE_YES)
         add(diagnosing, what, DIAGNOSIS_WARNING, "/var/lib/enrolld must be on a disk",
             "the state directory is in memory: each boot would make another certificate");
     else
         add(diagnosing, what, DIAGNOSIS_OK, "", "the state directory is on a disk, %" PRIu64 " KiB are free",
             space.bytes / 1024);
+}
+
+static void add_clock(struct agent *agent) {
+    static const char what[] = "clock";
+    const struct clock_reading reading =
+        clock_read(agent->environment.clock_directory, store_newest_certificate(agent->environment.store));
+    struct failure why;
+    switch (clock_judge(&reading)) {
+    case CLOCK_SYNCHRONISED:
+        add(&agent->diagnosing, what, DIAGNOSIS_OK, "", "synchronised");
+        return;
+    case CLOCK_PLAUSIBLE:
+        add(&agent->diagnosing, what, DIAGNOSIS_WARNING,
+            "is NTP running, and does it reach its servers (timedatectl, chronyc tracking)? With chrony: rtcsync",
+            "it may be right, but nobody is known to have set it");
+        return;
+    case CLOCK_IMPLAUSIBLE:
+        clock_explain(&reading, &why);
+        add(&agent->diagnosing, what, DIAGNOSIS_WRONG, "set it: timedatectl set-time, or a time service", "%s",
+            why.message);
+        return;
+    }
 }
 
 /* --- workers --- */
@@ -226,6 +249,7 @@ static int on_begin(sd_event_source *source, void *data) {
     agent->diagnosing.begin = sd_event_source_disable_unref(agent->diagnosing.begin);
     add_identity(agent);
     add_store(agent);
+    add_clock(agent);
     if (start_worker(agent, false, &failure) < 0) {
         add_worker_failure(&agent->diagnosing, &failure);
         go_on(agent);

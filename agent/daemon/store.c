@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -297,7 +296,6 @@ int store_space(const struct store *store, struct store_space *ret) {
     if (fstatfs(store->directory, &status) < 0)
         return -errno;
     *ret = (struct store_space){
-        .is_volatile = status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC,
         .bytes = (uint64_t)status.f_bavail * (uint64_t)status.f_bsize,
         .inodes = status.f_ffree,
         .counts_inodes = status.f_files > 0,

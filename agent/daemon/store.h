@@ -48,7 +48,6 @@ uint32_t store_next(const struct store *store);
 
 /* What there is to say of the disk below it. */
 struct store_space {
-    bool is_volatile;       /* gone at the next boot: tmpfs or ramfs */
     uint64_t bytes, inodes; /* free; inodes 0 where the file system does not count them */
     bool counts_inodes;
 };

@@ -1,36 +1,14 @@
-/* What the device itself has: a clock, a TPM, a serial number. */
+/* What the device itself has: a TPM, a serial number. */
 #include "common/cleanup.h"
-#include "worker/clock.h"
 #include "worker/diagnosis.h"
 #include "worker/serial.h"
 #include "worker/tpm.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define TPM "tpm"
 #define SERIAL_NUMBER "serial-number"
-
-/* 2026-01-01: this program is younger than that. */
-#define PLAUSIBLE_SINCE 1767225600
-
-void diagnose_clock(struct diagnosis *diagnosis, const struct diagnosis_subject *subject) {
-    char now[CLOCK_TEXT_SIZE];
-    clock_print((int64_t)time(NULL), now);
-    if (time(NULL) < PLAUSIBLE_SINCE)
-        diagnosis_add(diagnosis, "clock", DIAGNOSIS_WRONG,
-                      "set it: by NTP (timedatectl timesync-status, chronyc tracking), or by hand with date -s",
-                      "it says %s, which is long over: no certificate is valid then", now);
-    else if (!subject->synchronised)
-        diagnosis_add(diagnosis, "clock", DIAGNOSIS_WARNING,
-                      "is NTP running, and does it reach its server? With chrony: rtcsync",
-                      "it says %s, but the kernel does not know that anybody has set it", now);
-    else
-        diagnosis_add(diagnosis, "clock", DIAGNOSIS_OK, "", "synchronised, it is %s", now);
-}
-
-/* --- the TPM --- */
 
 /* TPM 2.0 part 2, section 6.13: four characters in a number, with blanks or NUL at the end. */
 static void describe_vendor(UINT32 value, char text[5]) {
