@@ -8,6 +8,7 @@
 #include "common/memfd.h"
 #include "common/step.h"
 #include "common/text.h"
+#include "daemon/clock.h"
 #include "daemon/handover.h"
 
 #include <errno.h>
@@ -99,7 +100,8 @@ static void add_medium(struct agent *agent, uint64_t free_kib) {
     switch (agent->environment.volatile_state) {
     case VOLATILE_YES:
         add(diagnosing, what, agent->settings.volatile_state ? DIAGNOSIS_WARNING : DIAGNOSIS_WRONG,
-            "/var/lib/enrolld must be on a disk: without VolatileState=yes in [Agent] enrolling is refused",
+            "put /var/lib/enrolld on a disk: in memory no device can keep its identity, see VolatileState= in "
+            "enrolld.conf(5)",
             "the state directory is in memory: each boot would make another certificate");
         return;
     case VOLATILE_UNKNOWN:
@@ -126,6 +128,28 @@ static void add_store(struct agent *agent) {
             space.inodes);
     else
         add_medium(agent, space.bytes / 1024);
+}
+
+static void add_clock(struct agent *agent) {
+    static const char what[] = "clock";
+    const struct clock_reading reading =
+        clock_read(agent->environment.clock_directory, store_newest_certificate(agent->environment.store));
+    struct failure why;
+    switch (clock_judge(&reading)) {
+    case CLOCK_SYNCHRONISED:
+        add(&agent->diagnosing, what, DIAGNOSIS_OK, "", "synchronised");
+        return;
+    case CLOCK_PLAUSIBLE:
+        add(&agent->diagnosing, what, DIAGNOSIS_WARNING,
+            "is NTP running, and does it reach its servers (timedatectl, chronyc tracking)? With chrony: rtcsync",
+            "it may be right, but nobody is known to have set it");
+        return;
+    case CLOCK_IMPLAUSIBLE:
+        clock_explain(&reading, &why);
+        add(&agent->diagnosing, what, DIAGNOSIS_WRONG, "set it: timedatectl set-time, or a time service", "%s",
+            why.message);
+        return;
+    }
 }
 
 /* --- workers --- */
@@ -242,6 +266,7 @@ static int on_begin(sd_event_source *source, void *data) {
     agent->diagnosing.begin = sd_event_source_disable_unref(agent->diagnosing.begin);
     add_identity(agent);
     add_store(agent);
+    add_clock(agent);
     if (start_worker(agent, false, &failure) < 0) {
         add_worker_failure(&agent->diagnosing, &failure);
         go_on(agent);

@@ -1,35 +1,14 @@
-/* What the device itself has: a clock, a TPM, a serial number. */
+/* What the device itself has: a TPM, a serial number. */
 #include "common/cleanup.h"
-#include "worker/clock.h"
 #include "worker/diagnosis.h"
 #include "worker/serial.h"
 #include "worker/tpm.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #define TPM "tpm"
 #define SERIAL_NUMBER "serial-number"
-
-void diagnose_clock(struct diagnosis *diagnosis, const struct diagnosis_subject *subject) {
-    char now[CLOCK_TEXT_SIZE], built[CLOCK_TEXT_SIZE];
-    clock_print((int64_t)time(NULL), now);
-    clock_print((int64_t)BUILD_TIME, built);
-    if (!subject->synchronised && time(NULL) < (time_t)BUILD_TIME)
-        diagnosis_add(diagnosis, "clock", DIAGNOSIS_WRONG,
-                      "set it: by NTP (timedatectl timesync-status, chronyc tracking), or by hand with date -s",
-                      "it says %s, but enrolld was built on %s: no certificate is valid then, and an enrolment waits",
-                      now, built);
-    else if (!subject->synchronised)
-        diagnosis_add(diagnosis, "clock", DIAGNOSIS_WARNING,
-                      "is NTP running, and does it reach its server? With chrony: rtcsync",
-                      "it says %s, but nobody has told that it is synchronised", now);
-    else
-        diagnosis_add(diagnosis, "clock", DIAGNOSIS_OK, "", "synchronised, it is %s", now);
-}
-
-/* --- the TPM --- */
 
 /* TPM 2.0 part 2, section 6.13: four characters in a number, with blanks or NUL at the end. */
 static void describe_vendor(UINT32 value, char text[5]) {

@@ -17,7 +17,6 @@ struct diagnosis; /* in memory that is shared with the probes */
 struct diagnosis_subject {
     const struct configuration *configuration;
     const struct settings *settings;
-    bool synchronised;  /* the clock */
     bool provisioned;   /* an identity is in use: what an enrolment needs may be gone */
     const char *staged; /* what is staged, NULL for nothing */
     size_t staged_size;
@@ -49,7 +48,6 @@ bool diagnosis_is_wrong(const struct diagnosis *diagnosis, const char *what);
 char *diagnosis_encode(const struct diagnosis *diagnosis, size_t *ret_size);
 
 /* The probes. Of the device: */
-void diagnose_clock(struct diagnosis *diagnosis, const struct diagnosis_subject *subject);
 void diagnose_tpm(struct diagnosis *diagnosis, const struct diagnosis_subject *subject);
 void diagnose_serial_number(struct diagnosis *diagnosis, const struct diagnosis_subject *subject);
 /* Of the way to the cloud: */

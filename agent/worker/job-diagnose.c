@@ -3,7 +3,6 @@
 #include "common/job.h"
 #include "common/memfd.h"
 #include "common/step.h"
-#include "worker/clock.h"
 #include "worker/diagnosis.h"
 #include "worker/jobs.h"
 #include "worker/lockdown.h"
@@ -29,7 +28,6 @@ static void run_after(struct diagnosis *diagnosis, const char *before, const cha
 }
 
 static void diagnose_device(struct diagnosis *diagnosis, const struct diagnosis_subject *subject) {
-    diagnosis_run(diagnosis, "clock", QUICK_S, diagnose_clock, subject);
     diagnosis_run(diagnosis, "tpm", TPM_S, diagnose_tpm, subject);
     diagnosis_run(diagnosis, "serial-number", TPM_S, diagnose_serial_number, subject);
     diagnosis_run(diagnosis, "root-ca", QUICK_S, diagnose_root_ca, subject);
@@ -101,8 +99,7 @@ int job_diagnose(struct message *job, struct message *result, struct failure *fa
         return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
     if (job_read_configuration(job, &configuration, &settings, failure) < 0 || lockdown_finish(true, failure) < 0)
         return -1;
-    struct diagnosis_subject subject = {
-        .configuration = configuration, .settings = &settings, .synchronised = clock_is_synchronised(job)};
+    struct diagnosis_subject subject = {.configuration = configuration, .settings = &settings};
     if (job->files[FILE_STAGED] >= 0 && job_read_file(job, FILE_STAGED, &staged, &subject.staged_size, failure) < 0)
         return -1;
     subject.staged = staged;
