@@ -26,6 +26,7 @@ static const char *const role_names[FILE_ROLE_COUNT] = {
     [FILE_STAGED] = "staged",
     [FILE_REQUEST] = "request",
     [FILE_PLUGINS] = "plugins",
+    [FILE_DIAGNOSIS] = "diagnosis",
 };
 
 const char *message_type_name(enum message_type type) {

@@ -45,9 +45,10 @@ enum file_role {
     FILE_CHECKPOINT,    /* how far an enrolment has come: the worker's own words, kept by the daemon unread */
     FILE_STAGED,        /* a key that waits for its certificate, or both: the worker's own words, too */
     FILE_REQUEST,       /* a certificate signing request in PEM */
-    FILE_PLUGINS,       /* what can be said of the plugins, as JSON */
+    FILE_PLUGINS,       /* what can be said of the plugins */
+    FILE_DIAGNOSIS,     /* the rows of a diagnosis (diagnosis.h) */
 };
-#define FILE_ROLE_COUNT (FILE_PLUGINS + 1)
+#define FILE_ROLE_COUNT (FILE_DIAGNOSIS + 1)
 
 struct message_field {
     uint16_t key; /* offsets into text */

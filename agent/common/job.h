@@ -6,8 +6,9 @@
 #define JOB_ENROLL "enroll" /* + configuration, checkpoint and staged if they are there: get a new identity */
 #define JOB_CHECK_CONFIG "check-config" /* + configuration: are the settings and the sections of the methods right? */
 #define JOB_REQUEST "request"           /* + configuration, staged if there is one: a key that waits, and its CSR */
-#define JOB_IMPORT "import"   /* + the same, certificate, private-key if it came; if one is in use: identity */
-#define JOB_PLUGINS "plugins" /* the methods that are installed, and their options */
+#define JOB_IMPORT "import"     /* + the same, certificate, private-key if it came; if one is in use: identity */
+#define JOB_PLUGINS "plugins"   /* the methods that are installed, and their options */
+#define JOB_DIAGNOSE "diagnose" /* + configuration, staged if there is one: what is wrong with this device? */
 
 /* The file of a JOB_PLUGINS: for each method its name and a text about it for people, each ended by a NUL. */
 
@@ -15,6 +16,8 @@
 #define JOB_KEY_VERB "VERB"
 #define JOB_KEY_GENERATION "GENERATION" /* the number the new identity will get */
 #define JOB_KEY_WAITED "WAITED"         /* enroll: seconds since the cloud has answered "not yet" for the first time */
+#define JOB_KEY_METHODS "METHODS"       /* diagnose: whose inputs are looked at, with blanks between; else all */
+#define JOB_KEY_DEVICE "DEVICE"         /* diagnose: "no" if only these are */
 #define JOB_KEY_SUBJECT "SUBJECT"       /* request: in place of the configured one; optional */
 #define JOB_KEY_SYNCHRONISED "SYNCHRONISED" /* "yes" or "no": has somebody set the clock? By hand: not there */
 
@@ -38,7 +41,8 @@
  * of an enroll that is done carries files only (certificate, private-key, root-ca, identity); the check of them tells
  * the facts. */
 #define JOB_KEY_METHOD "METHOD"
-#define JOB_KEY_THING_NAME "THING_NAME" /* may be "" */
+#define JOB_KEY_THING_NAME "THING_NAME"       /* may be "" */
+#define JOB_KEY_SERIAL_NUMBER "SERIAL_NUMBER" /* optional; also of a request that is done */
 #define JOB_KEY_CERTIFICATE_ID "CERTIFICATE_ID"
 #define JOB_KEY_KEY_BACKEND "KEY_BACKEND"
 #define JOB_KEY_KEY_ALGORITHM "KEY_ALGORITHM"

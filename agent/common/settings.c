@@ -68,6 +68,17 @@ static const char *parse_serial_replacement(const char *value, size_t offset, st
     return NULL;
 }
 
+static const char *parse_clock_wait(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return text_to_span(value, &settings->clock_wait_ms) == 0 ? NULL : "must be a time span, like 90s";
+}
+
+static const char *parse_volatile_state(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    settings->volatile_state = strcmp(value, "yes") == 0;
+    return settings->volatile_state || strcmp(value, "no") == 0 ? NULL : "must be yes or no";
+}
+
 static const char *parse_client_id(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
     if (specifier_judge(value) != NULL)
@@ -206,6 +217,8 @@ static const struct {
     {"Agent", "ThingName", "", parse_thing_name, 0},
     {"Agent", "SerialNumberReplacement", "", parse_serial_replacement, 0},
     {"Agent", "ClientId", "", parse_client_id, 0},
+    {"Agent", "ClockWait", "90s", parse_clock_wait, 0},
+    {"Agent", "VolatileState", "no", parse_volatile_state, 0},
     {"Cloud", "Endpoint", NULL, parse_endpoint, 0},
     {"Cloud", "Port", "8883", parse_port, 0},
     {"Cloud", "RootCA", NULL, parse_root_ca, 0},

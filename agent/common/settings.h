@@ -34,6 +34,8 @@ struct settings {
     size_t method_count;
     char methods[SETTINGS_METHODS_MAX][SETTINGS_METHOD_MAX]; /* [Agent] Methods=, in order */
     enum setting_on_denied on_denied;                        /* [Agent] OnDenied= */
+    uint64_t clock_wait_ms;                                  /* [Agent] ClockWait= */
+    bool volatile_state;                                     /* [Agent] VolatileState= */
     char serial_number[CONFIGURATION_VALUE_MAX];             /* [Agent] SerialNumber=, the source and not the number */
     char thing_name[256];                          /* [Agent] ThingName=, with specifiers; "": only the cloud says */
     char serial_replacement;                       /* [Agent] SerialNumberReplacement=, NUL for none */

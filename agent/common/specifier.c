@@ -1,24 +1,12 @@
 #include "common/specifier.h"
 
 #include "common/cleanup.h"
+#include "common/machine-id.h"
 #include "common/step.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-
-static const char *machine_id(char *buffer, size_t size) {
-    FILE *file = fopen("/etc/machine-id", "re");
-    if (file == NULL)
-        return NULL;
-    char *line = fgets(buffer, (int)size, file);
-    fclose(file);
-    if (line == NULL)
-        return NULL;
-    line[strcspn(line, "\n")] = '\0';
-    /* "uninitialized" on an image that was never booted: machine-id(5) */
-    return strlen(line) == 32 ? line : NULL;
-}
 
 const char *specifier_judge(const char *text) {
     for (; *text != '\0'; text++)
@@ -37,7 +25,16 @@ bool specifier_is_in(const char *text, char letter) {
     return false;
 }
 
-static const char *value_of(char letter, const struct specifier_values *values, char *buffer, size_t size) {
+static const char *machine_id(char *buffer, const char **wrong) {
+    const char *unusable = machine_id_read(MACHINE_ID_PATH, buffer);
+    if (unusable != NULL)
+        *wrong = unusable;
+    return unusable == NULL ? buffer : NULL;
+}
+
+/* NULL if there is none, and then perhaps why. */
+static const char *value_of(char letter, const struct specifier_values *values, char *buffer, size_t size,
+                            const char **wrong) {
     switch (letter) {
     case '%':
         return "%";
@@ -50,7 +47,7 @@ static const char *value_of(char letter, const struct specifier_values *values, 
     case 'i':
         return values->certificate_id;
     case 'm':
-        return machine_id(buffer, size);
+        return machine_id(buffer, wrong);
     case 'H':
         return gethostname(buffer, size) == 0 ? buffer : NULL;
     default:
@@ -67,13 +64,18 @@ int specifier_expand(const char *text, const struct specifier_values *values, co
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
     for (; *text != '\0'; text++) {
         char buffer[HOST_NAME_MAX + 1] = "";
+        const char *wrong = NULL;
         if (*text != '%') {
             fputc(*text, stream);
             continue;
         }
-        const char *value = value_of(*++text, values, buffer, sizeof buffer);
+        const char *value = value_of(*++text, values, buffer, sizeof buffer, &wrong);
         if (value == NULL) {
             fclose(stream);
+            if (wrong != NULL)
+                return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                                   "%s=: %%m, the machine id in " MACHINE_ID_PATH ", has no value here: %s", name,
+                                   wrong);
             return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                                "%s=: %%%c is no specifier, or has no value here", name, *text != '\0' ? *text : ' ');
         }

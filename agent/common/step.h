@@ -2,6 +2,7 @@
  * progress messages and in logs, so they are part of the interface. */
 #pragma once
 
+#define STEP_CLOCK "clock"                 /* waiting until the clock can be believed */
 #define STEP_WORKER "worker"               /* getting a worker and its channel */
 #define STEP_CONFIGURATION "configuration" /* options, serial number, names */
 #define STEP_KEY "key"                     /* making or loading the device key */

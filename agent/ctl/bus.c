@@ -58,7 +58,7 @@ static const char *advice(const sd_bus_error *error, const char *message) {
     if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED) && strstr(message, "enrolld-admin") == NULL)
         return " This is for root and members of the group enrolld-admin.";
     if (sd_bus_error_has_name(error, BUS_NAME ".Error.AlreadyProvisioned"))
-        return " `enrollctl status` shows it. To start over: stop enrolld, delete /var/lib/enrolld, start it.";
+        return " `enrollctl status` shows it, `enrollctl forget` starts over.";
     if (sd_bus_error_has_name(error, BUS_NAME ".Error.Busy"))
         return " Try again after `enrollctl wait --timeout=60`.";
     return "";

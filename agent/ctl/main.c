@@ -3,7 +3,10 @@
 #include "ctl/bus.h"
 #include "ctl/configuration.h"
 #include "ctl/control.h"
+#include "ctl/doctor.h"
+#include "ctl/export.h"
 #include "ctl/follow.h"
+#include "ctl/forget.h"
 #include "ctl/import.h"
 #include "ctl/plugins.h"
 #include "ctl/request.h"
@@ -18,7 +21,7 @@
 #define TIMEOUT_MAX_S (365 * 86400)
 
 /* Bits of what was given. */
-enum { GIVEN_JSON = 1, GIVEN_TIMEOUT = 2, GIVEN_SUBJECT = 4, GIVEN_KEY = 8, GIVEN_WIPE = 16 };
+enum { GIVEN_JSON = 1, GIVEN_TIMEOUT = 2, GIVEN_SUBJECT = 4, GIVEN_KEY = 8, GIVEN_WIPE = 16, GIVEN_YES = 32 };
 
 struct options {
     unsigned given;
@@ -44,7 +47,12 @@ static const char help[] =
     "                      hand over the certificate with its chain, and the private key if it was not\n"
     "                      made here; print the certificateId. PEM, from a file or (-) standard input,\n"
     "                      which ends by Ctrl-D, too, or 2 seconds after its last block\n"
+    "  export [--json]     print the certificate with its chain; for programs a line of bulk registration,\n"
+    "                      before there is one with the request\n"
     "  cancel [JOB]        cancel a job by its number, or the one that runs\n"
+    "  doctor [--json]     look at clock, TPM, serial number, network, claims, store and units: what is\n"
+    "                      wrong, and what to do\n"
+    "  forget [--yes]      remove key and certificate of this device, and have it enroll anew\n"
     "  plugins [METHOD]    list the provisioning methods, or show the options of one\n"
     "  config              show the configuration in force, and where each value comes from\n"
     "  reload              read the configuration again\n"
@@ -55,6 +63,7 @@ static const char help[] =
     "      --subject=SUBJECT  of the request instead of the configured one: CN=%s,O=Example\n"
     "      --key=FILE|-       the private key, if it is not beside the certificate\n"
     "      --wipe             after the import overwrite and remove the file that the private key was in\n"
+    "      --yes              do not ask first\n"
     "  -h, --help\n"
     "      --version\n"
     "\n"
@@ -100,6 +109,18 @@ static enum exit_code run_cancel(sd_bus *bus, const struct options *options) {
     return control_cancel(bus, (uint32_t)job);
 }
 
+static enum exit_code run_export(sd_bus *bus, const struct options *options) {
+    return export_run(bus, options->given & GIVEN_JSON);
+}
+
+static enum exit_code run_doctor(sd_bus *bus, const struct options *options) {
+    return doctor_run(bus, options->given & GIVEN_JSON);
+}
+
+static enum exit_code run_forget(sd_bus *bus, const struct options *options) {
+    return forget_run(bus, options->given & GIVEN_YES);
+}
+
 static enum exit_code run_reload(sd_bus *bus, const struct options *options) {
     (void)options;
     return control_reload(bus);
@@ -127,6 +148,9 @@ static const struct verb {
     {"request", run_request, GIVEN_SUBJECT, NO_WORD},
     {"import", run_import, GIVEN_KEY | GIVEN_WIPE, NEEDS_WORD},
     {"cancel", run_cancel, 0, MAY_HAVE_WORD},
+    {"export", run_export, GIVEN_JSON, NO_WORD},
+    {"doctor", run_doctor, GIVEN_JSON, NO_WORD},
+    {"forget", run_forget, GIVEN_YES, NO_WORD},
     {"plugins", run_plugins, 0, MAY_HAVE_WORD},
     {"config", run_config, 0, NO_WORD},
     {"reload", run_reload, 0, NO_WORD},
@@ -155,6 +179,7 @@ static const struct option long_options[] = {{"json", no_argument, NULL, OPTION_
                                              {"subject", required_argument, NULL, OPTION_GIVEN + GIVEN_SUBJECT},
                                              {"key", required_argument, NULL, OPTION_GIVEN + GIVEN_KEY},
                                              {"wipe", no_argument, NULL, OPTION_GIVEN + GIVEN_WIPE},
+                                             {"yes", no_argument, NULL, OPTION_GIVEN + GIVEN_YES},
                                              {"help", no_argument, NULL, 'h'},
                                              {"version", no_argument, NULL, OPTION_VERSION},
                                              {NULL, 0, NULL, 0}};

@@ -22,6 +22,7 @@ static const struct {
     [PROPERTY_NEXT_ATTEMPT] = {"NextAttempt", PROPERTY_TIME},
     [PROPERTY_LAST_ERROR] = {"LastError", PROPERTY_ERROR},
     [PROPERTY_THING_NAME] = {"ThingName", PROPERTY_TEXT},
+    [PROPERTY_SERIAL_NUMBER] = {"SerialNumber", PROPERTY_TEXT},
     [PROPERTY_CERTIFICATE_ID] = {"CertificateId", PROPERTY_TEXT},
     [PROPERTY_GENERATION] = {"Generation", PROPERTY_NUMBER},
     [PROPERTY_KEY_BACKEND] = {"KeyBackend", PROPERTY_TEXT},
@@ -32,6 +33,7 @@ static const struct {
     [PROPERTY_RENEW_AFTER] = {"RenewAfter", PROPERTY_TIME},
     [PROPERTY_ENDPOINTS] = {"Endpoints", PROPERTY_LIST},
     [PROPERTY_CREDENTIAL_DIRECTORY] = {"CredentialDirectory", PROPERTY_TEXT},
+    [PROPERTY_VOLATILE_STATE] = {"VolatileState", PROPERTY_TEXT},
 };
 
 const char *property_name(enum property property) {

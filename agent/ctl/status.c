@@ -78,6 +78,7 @@ static const char *origin_text(const char *origin) {
 
 static void print_identity(const struct properties *properties) {
     print_property("Thing:", properties, PROPERTY_THING_NAME);
+    print_property("Serial number:", properties, PROPERTY_SERIAL_NUMBER);
     print_certificate(properties);
     print_label("Key:");
     printf("%s, %s, %s\n", properties_text(properties, PROPERTY_KEY_BACKEND),
@@ -150,6 +151,17 @@ static void print_endpoints(const struct properties *properties) {
     puts("");
 }
 
+static void print_volatile_state(const struct properties *properties) {
+    if (strcmp(properties_text(properties, PROPERTY_VOLATILE_STATE), "yes") != 0)
+        return;
+    print_label("Warning:");
+    printf("%s", terminal_colour(TERMINAL_YELLOW));
+    terminal_print_wrapped("the state directory is in memory: at the next boot this identity is gone, and another one "
+                           "costs another certificate",
+                           LABEL_WIDTH, LABEL_WIDTH);
+    printf("%s", terminal_plain());
+}
+
 static void print_status(const struct properties *properties) {
     print_state(properties);
     print_property("Method:", properties, PROPERTY_METHOD);
@@ -160,6 +172,7 @@ static void print_status(const struct properties *properties) {
     if (!properties_provisioned(properties))
         print_attempt(properties);
     print_last_error(&properties->values[PROPERTY_LAST_ERROR].error);
+    print_volatile_state(properties);
 }
 
 enum exit_code status_run(sd_bus *bus, bool json) {

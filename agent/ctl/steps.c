@@ -9,6 +9,7 @@ const char *step_describe(const char *step) {
     static const struct {
         const char *step, *text;
     } table[] = {
+        {STEP_CLOCK, "waiting for the clock"},
         {STEP_WORKER, "getting a worker"},
         {STEP_CONFIGURATION, "looking at options, serial number and names"},
         {STEP_KEY, "making or loading the device key"},

@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/step.h"
+#include "common/synchronisation.h"
 #include "daemon/handover.h"
 #include "daemon/log.h"
 #include "daemon/runtime.h"
@@ -39,6 +40,7 @@ int agent_start_worker(struct agent *agent, struct job_request *request, int fil
                        ended_handler *ended, struct failure *failure) {
     struct job_handler handler = {.progress = on_progress, .checkpoint = on_checkpoint, .ended = ended, .data = agent};
     request->grace_usec = JOB_GRACE_USEC;
+    request->synchronised = synchronisation_is_there(agent->environment.clock_directory);
     if (handover_configuration(agent->configuration, &files[FILE_CONFIGURATION], failure) < 0) {
         for (int role = 0; role < FILE_ROLE_COUNT; role++)
             cleanup_close(&files[role]);
@@ -131,9 +133,7 @@ static void on_enroll_ended(const struct job_outcome *outcome, void *data) {
         agent_attempt_failed(agent, &failure, failure.class, false);
 }
 
-/* Whether the section of a method names a credential: these are given to enrolld-claim@.service alone, so that one that
- * cannot be opened (systemd then starts no unit that has it) stops no method that does without. */
-static bool needs_credentials(const struct agent *agent, const char *method) {
+bool attempt_needs_credentials(const struct agent *agent, const char *method) {
     static const char scheme[] = "credential:";
     const struct configuration *configuration = agent->configuration;
     for (size_t i = 0; i < configuration->count; i++) {
@@ -151,7 +151,7 @@ static int start_enroll(struct agent *agent, struct failure *failure) {
         .verb = VERB_ENROLL,
         .generation = store_next(store),
         .method = methods_name(&agent->methods),
-        .credentials = needs_credentials(agent, methods_name(&agent->methods)),
+        .credentials = attempt_needs_credentials(agent, methods_name(&agent->methods)),
         .waited_s = methods_waited_s(&agent->methods, agent_boottime_usec()),
         .deadline_usec = JOB_ENROLL_DEADLINE_USEC + 2 * agent->settings.propagation_ms * 1000,
     };
@@ -174,8 +174,23 @@ void attempt_continue(struct agent *agent) {
         agent_attempt_failed(agent, &failure, failure.class, false);
 }
 
+/* With each boot there would be another certificate in the cloud. */
+static int refuse_volatile_state(const struct agent *agent, struct failure *failure) {
+    if (agent->environment.volatile_state != VOLATILE_YES || agent->settings.volatile_state)
+        return 0;
+    return failure_set(
+        failure, FAILURE_INVALID, STEP_CONFIGURATION,
+        "the state directory is on a file system in memory (tmpfs) and empty after each boot: each would "
+        "cost another certificate. Mount one of a disk at /var/lib/enrolld, or set VolatileState=yes in "
+        "[Agent]");
+}
+
 void attempt_enroll(struct agent *agent) {
     struct failure failure;
+    if (refuse_volatile_state(agent, &failure) < 0) {
+        agent_attempt_failed(agent, &failure, failure.class, false);
+        return;
+    }
     int r = attempts_begin(&agent->attempts, &failure);
     agent->status.attempt = agent->attempts.retry.attempts;
     methods_set(&agent->methods, &agent->settings);
@@ -193,6 +208,7 @@ void attempt_enroll(struct agent *agent) {
 static void on_check_ended(const struct job_outcome *outcome, void *data) {
     struct agent *agent = data;
     char detail[DETAIL_MAX];
+    struct failure failure;
     if (!agent_take_worker(agent))
         return;
     if (outcome->done) {
@@ -213,7 +229,7 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
     agent->lost_generation = store_current(agent->environment.store);
     log_event(LOG_EVENT_LOST, &outcome->failure, LOG_ERR, "identity %u is lost: %s", agent->lost_generation, detail);
     agent_set_error(agent, &outcome->failure);
-    if (agent->verb == VERB_ENROLL) {
+    if (agent->verb == VERB_ENROLL && !agent_clock_refuses(agent, &failure)) {
         runtime_set_lost(agent->environment.runtime);
         attempt_enroll(agent);
         return;

@@ -1,10 +1,12 @@
-/* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments) and
- * agent-task.c (requests and imports) share. Only agent.c writes the state. */
+/* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments),
+ * agent-task.c (requests and imports), agent-forget.c and agent-clock.c (the wait for the clock) share. Only agent.c
+ * writes the state. */
 #pragma once
 
 #include "daemon/agent.h"
 
 #include "daemon/attempts.h"
+#include "daemon/clock.h"
 #include "daemon/job.h"
 #include "daemon/methods.h"
 #include "daemon/network.h"
@@ -12,7 +14,8 @@
 /* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). */
 #define QUIET_USEC 1000000ULL
 #define NO_FILES                                                                                                       \
-    { -1, -1, -1, -1, -1, -1, -1, -1, -1 }
+    { -1, -1, -1, -1, -1, -1, -1, -1, -1, -1 }
+_Static_assert(sizeof((int[])NO_FILES) / sizeof(int) == FILE_ROLE_COUNT, "one for each role");
 #define DETAIL_MAX (FAILURE_STEP_MAX + FAILURE_MESSAGE_MAX + 32)
 
 /* What somebody asks for beside the attempts: it comes between two of them. */
@@ -22,6 +25,16 @@ struct task {
     bool running;
     int files[FILE_ROLE_COUNT]; /* import: what came with it, until it runs */
     char *subject;              /* request: in place of the configured one, or NULL */
+};
+
+/* What somebody wants to know, beside all that. */
+struct diagnosing {
+    uint32_t id; /* 0: nobody does */
+    struct job *job;
+    bool with_credentials; /* the present worker looks at the methods with credentials */
+    sd_event_source *begin;
+    char *rows, *new_rows; /* of the last one, and of this one */
+    size_t size, new_size;
 };
 
 struct agent {
@@ -40,22 +53,29 @@ struct agent {
     struct job *job;    /* the present worker, of the operation or the task */
     struct task task;
     char *request_pem; /* of the last request, NULL for none */
+    struct diagnosing diagnosing;
     struct job *listing;
     agent_listed *listed;
     void *listed_data;
     sd_event_source *timer;
     sd_event_source *stop_timer;
     struct network *network;     /* NULL: its changes are not seen */
-    uint64_t network_quiet_usec; /* CLOCK_BOOTTIME: until then they bring no other attempt forward */
-    uint64_t enroll_ended_usec;  /* CLOCK_BOOTTIME, 0: none has since the start */
-    bool resumed;                /* this method has gone on with another worker */
-    bool resuming;               /* the next worker of this attempt is to be started when the timer ends */
+    uint64_t next_boottime_usec; /* of the next attempt, in backoff and failed */
+    uint64_t quiet_until_usec;   /* CLOCK_BOOTTIME: until then nothing brings another attempt forward */
+    struct clock_watch *clock_watch;
+    uint64_t started_usec;        /* CLOCK_BOOTTIME */
+    enum clock_trust clock_trust; /* waiting for the clock: as it was told */
+    bool clock_was_set;           /* since then */
+    uint64_t enroll_ended_usec;   /* CLOCK_BOOTTIME, 0: none has since the start */
+    bool resumed;                 /* this method has gone on with another worker */
+    bool resuming;                /* the next worker of this attempt is to be started when the timer ends */
     bool stopping;
 };
 
 /* --- agent.c --- */
 
 uint64_t agent_boottime_usec(void);
+uint64_t agent_now_usec(void); /* CLOCK_REALTIME */
 bool agent_has_identity(const struct agent *agent);
 
 void agent_set_state(struct agent *agent, enum agent_state state);
@@ -64,6 +84,10 @@ void agent_set_error(struct agent *agent, const struct failure *failure);
 
 /* CLOCK_BOOTTIME: a wait goes on while the system sleeps, and does not follow a clock that is set. */
 void agent_arm_timer(struct agent *agent, uint64_t delay_usec);
+
+/* In backoff and failed: has the next attempt come after this wait, if that is earlier; seldom, as what is behind it
+ * may happen all the time. */
+void agent_bring_forward(struct agent *agent, uint64_t wait_usec, const char *why);
 
 uint32_t agent_next_id(struct agent *agent);
 void agent_describe(const struct failure *failure, char detail[DETAIL_MAX]);
@@ -82,7 +106,17 @@ int agent_load_configuration(struct agent *agent, struct failure *failure);
 /* Derives from the disk what comes next: a look at the identity at once, an enrolment when its time has come. */
 void agent_resume(struct agent *agent);
 
+/* --- agent-diagnose.c --- */
+
+/* True if the job of that number was such a one, and has ended now. */
+bool diagnosing_cancel(struct agent *agent, uint32_t id);
+void diagnosing_clear(struct agent *agent);
+
 /* --- agent-attempt.c --- */
+
+/* Whether the section of a method names a credential: these are given to enrolld-claim@.service alone, so that one that
+ * cannot be opened (systemd then starts no unit that has it) stops no method that does without. */
+bool attempt_needs_credentials(const struct agent *agent, const char *method);
 
 void attempt_check(struct agent *agent);
 void attempt_enroll(struct agent *agent);
@@ -96,6 +130,15 @@ int agent_start_worker(struct agent *agent, struct job_request *request, int fil
 /* Its outcome is here. True if it counts: not while the daemon is going away. */
 bool agent_take_worker(struct agent *agent);
 
+/* --- agent-clock.c --- */
+
+/* True if an enrolment that is due must wait for the clock: the state is waiting-clock then, and the timer is armed. */
+bool agent_clock_holds(struct agent *agent);
+/* True if the clock is wrong for certain, and not even who asks for it can have an enrolment. */
+bool agent_clock_refuses(const struct agent *agent, struct failure *failure);
+/* From the start on: sees it when the clock is set. */
+void agent_clock_watch(struct agent *agent);
+
 /* --- agent-task.c --- */
 
 /* True if one waits for its turn. */
@@ -103,5 +146,7 @@ bool task_waits(const struct agent *agent);
 void task_run(struct agent *agent);
 /* Ends one that waits. */
 void task_cancel(struct agent *agent);
+/* Ends one, if there is any, whose worker is no more. */
+void task_drop(struct agent *agent, const struct failure *failure);
 /* Answers who waits for the list of methods, before the agent goes. */
 void task_end_listing(struct agent *agent);

@@ -47,6 +47,11 @@ static void go_on(struct agent *agent) {
         agent_resume(agent);
 }
 
+void task_drop(struct agent *agent, const struct failure *failure) {
+    if (agent->task.id != 0)
+        task_failed(agent, failure, true);
+}
+
 void task_cancel(struct agent *agent) {
     struct failure failure;
     failure_set(&failure, FAILURE_INTERNAL, STEP_WORKER, "canceled on request");
@@ -90,8 +95,11 @@ static void on_task_ended(const struct job_outcome *outcome, void *data) {
         task_failed(agent, &outcome->failure, outcome->canceled);
     else if (agent->task.verb == VERB_IMPORT)
         take_import(agent, outcome->identity.certificate_id);
-    else
+    else {
+        status_set_text(agent->status.identity.serial_number, sizeof agent->status.identity.serial_number,
+                        outcome->identity.serial_number);
         take_request(agent, outcome->files[FILE_REQUEST]);
+    }
     go_on(agent);
 }
 
@@ -159,6 +167,27 @@ enum agent_answer agent_request(struct agent *agent, const char *subject, uint32
 
 const char *agent_request_pem(const struct agent *agent) {
     return agent->request_pem;
+}
+
+enum agent_answer agent_certificate(const struct agent *agent, char **ret_pem, struct failure *failure) {
+    int files[FILE_ROLE_COUNT] = NO_FILES;
+    AUTO_FREE char *pem = NULL;
+    size_t size = 0;
+    if (!agent_has_identity(agent))
+        return ANSWER_NO_IDENTITY;
+    if (store_open_current(agent->environment.store, files, failure) < 0)
+        return ANSWER_FAILED;
+    int r = memfd_read(files[FILE_CERTIFICATE], &pem, &size);
+    for (int role = 0; role < FILE_ROLE_COUNT; role++)
+        cleanup_close(&files[role]);
+    if (r == 0 && !text_is_utf8(pem, size))
+        r = -EILSEQ;
+    if (r < 0) {
+        failure_record(failure, FAILURE_INTERNAL, STEP_CERTIFICATE, "the certificate cannot be read: %s", strerror(-r));
+        return ANSWER_FAILED;
+    }
+    *ret_pem = TAKE_POINTER(pem);
+    return ANSWER_YES;
 }
 
 enum agent_answer agent_import(struct agent *agent, int certificate, int private_key, uint32_t *ret_id,

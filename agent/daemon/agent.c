@@ -14,8 +14,8 @@
 #include <time.h>
 
 #define STOP_USEC 1000000ULL
-/* Between two attempts that changes of the network bring forward. */
-#define NETWORK_QUIET_USEC 30000000ULL
+/* Between two attempts that are brought forward. */
+#define BROUGHT_FORWARD_QUIET_USEC 30000000ULL
 
 static uint64_t clock_usec(clockid_t clock) {
     struct timespec now;
@@ -27,7 +27,7 @@ uint64_t agent_boottime_usec(void) {
     return clock_usec(CLOCK_BOOTTIME);
 }
 
-static uint64_t now_usec(void) {
+uint64_t agent_now_usec(void) {
     return clock_usec(CLOCK_REALTIME);
 }
 
@@ -70,6 +70,9 @@ static void notify_state(const struct agent *agent) {
     case STATE_CHECKING:
         sd_notify(0, "STATUS=Checking the identity");
         return;
+    case STATE_WAITING_CLOCK:
+        sd_notifyf(0, "STATUS=Waiting for the clock: %s", status->error.message);
+        return;
     case STATE_ENROLLING:
         sd_notifyf(0, "STATUS=Enrolling, attempt %u", status->attempt);
         return;
@@ -105,9 +108,12 @@ void agent_set_state(struct agent *agent, enum agent_state state) {
         status->next_attempt_usec = 0;
         network_listen(agent->network, false);
         break;
+    case STATE_WAITING_CLOCK:
+        network_listen(agent->network, false);
+        break;
     case STATE_BACKOFF:
     case STATE_FAILED: {
-        uint64_t now = now_usec();
+        uint64_t now = agent_now_usec();
         bool waits = status->next_attempt_usec > now && !task_waits(agent);
         agent_arm_timer(agent, waits ? status->next_attempt_usec - now : 0);
         network_listen(agent->network, state == STATE_BACKOFF);
@@ -170,11 +176,13 @@ void agent_set_error(struct agent *agent, const struct failure *failure) {
     status_set_text(error->class, sizeof error->class, failure_class_name(failure->class));
     status_set_text(error->step, sizeof error->step, failure->step);
     status_set_text(error->message, sizeof error->message, failure->message);
-    error->time_usec = now_usec();
+    error->time_usec = agent_now_usec();
 }
 
 static void wait_until(struct agent *agent, enum failure_class class, uint64_t next_usec) {
+    uint64_t now = agent_now_usec();
     agent->status.next_attempt_usec = next_usec;
+    agent->next_boottime_usec = agent_boottime_usec() + (next_usec > now ? next_usec - now : 0);
     agent_set_state(agent, schedule_needs_operator(class) ? STATE_FAILED : STATE_BACKOFF);
 }
 
@@ -214,6 +222,7 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
     attempts_forget(&agent->attempts);
     methods_done(&agent->methods, identity->method);
     store_drop_all_kept(agent->environment.store);
+    store_note_certificate(agent->environment.store, identity->not_before_usec);
     memset(&status->error, 0, sizeof status->error);
     status->identity = *identity;
     memcpy(status->method, identity->method, sizeof status->method);
@@ -270,6 +279,8 @@ void agent_resume(struct agent *agent) {
             return;
         }
     }
+    if (agent_clock_holds(agent))
+        return;
     agent_begin(agent, agent_has_identity(agent) ? VERB_CHECK : VERB_ENROLL);
     agent_start_soon(agent);
 }
@@ -301,8 +312,11 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
         agent_start_soon(agent);
         return 0;
     }
-    if (agent->operation == 0)
+    if (agent->operation == 0) {
+        if (agent_clock_holds(agent))
+            return 0;
         agent_begin(agent, agent_has_identity(agent) ? VERB_CHECK : VERB_ENROLL);
+    }
     if (agent_has_identity(agent))
         attempt_check(agent);
     else
@@ -310,25 +324,28 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
     return 0;
 }
 
+void agent_bring_forward(struct agent *agent, uint64_t wait_usec, const char *why) {
+    struct status *status = &agent->status;
+    uint64_t boottime = agent_boottime_usec(), now = agent_now_usec();
+    if (agent->quiet_until_usec > boottime + wait_usec)
+        wait_usec = agent->quiet_until_usec - boottime;
+    if (now + wait_usec >= status->next_attempt_usec)
+        return;
+    agent->quiet_until_usec = boottime + wait_usec + BROUGHT_FORWARD_QUIET_USEC;
+    log_message(LOG_INFO, "%s: the next attempt comes in %.1f s", why, (double)wait_usec / 1e6);
+    status->next_attempt_usec = now + wait_usec;
+    agent->next_boottime_usec = boottime + wait_usec;
+    agent_arm_timer(agent, wait_usec);
+    bus_publish(agent->bus, status);
+}
+
 /* What a changed network may have mended is tried soon: not at once, for the rest of it comes after the first address,
  * and a fleet whose provider is back must spread; and seldom, as some networks change all the time. What the cloud has
  * answered is no matter of the network. */
 static void on_network_changed(void *data) {
     struct agent *agent = data;
-    struct status *status = &agent->status;
-    uint64_t boottime = agent_boottime_usec(), now = now_usec();
-    if (agent_has_identity(agent) || agent->attempts.retry.class != FAILURE_NETWORK)
-        return;
-    uint64_t wait = attempts_soon_ms(settings_of(agent)) * 1000;
-    if (agent->network_quiet_usec > boottime + wait)
-        wait = agent->network_quiet_usec - boottime;
-    if (now + wait >= status->next_attempt_usec)
-        return;
-    agent->network_quiet_usec = boottime + wait + NETWORK_QUIET_USEC;
-    log_message(LOG_INFO, "the network has changed: the next attempt comes in %.1f s", (double)wait / 1e6);
-    status->next_attempt_usec = now + wait;
-    agent_arm_timer(agent, wait);
-    bus_publish(agent->bus, status);
+    if (!agent_has_identity(agent) && agent->attempts.retry.class == FAILURE_NETWORK)
+        agent_bring_forward(agent, attempts_soon_ms(settings_of(agent)) * 1000, "the network has changed");
 }
 
 /* --- requests --- */
@@ -345,12 +362,15 @@ enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct fai
             return ANSWER_BUSY;
         *ret_id = agent->operation;
         return ANSWER_YES;
+    case STATE_WAITING_CLOCK:
     case STATE_BACKOFF:
     case STATE_FAILED:
         break;
     }
     if (agent->configuration == NULL && agent_load_configuration(agent, failure) < 0)
         return ANSWER_INVALID_CONFIGURATION;
+    if (!agent_has_identity(agent) && agent_clock_refuses(agent, failure))
+        return ANSWER_CLOCK_NOT_SET;
     attempts_forget(&agent->attempts);
     methods_forget(&agent->methods);
     agent_begin(agent, VERB_ENROLL);
@@ -363,6 +383,8 @@ enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
     struct failure failure;
     if (id == 0)
         id = agent->operation == 0 || agent->task.running ? agent->task.id : agent->operation;
+    if (diagnosing_cancel(agent, id))
+        return ANSWER_YES;
     if (id == 0 || (id != agent->operation && id != agent->task.id))
         return ANSWER_NO_SUCH_JOB;
     if (agent->job != NULL && agent->task.running == (id == agent->task.id)) {
@@ -379,7 +401,8 @@ enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
 }
 
 static enum agent_answer reload(struct agent *agent, struct failure *failure) {
-    bool waiting = agent->status.state == STATE_BACKOFF || agent->status.state == STATE_FAILED;
+    enum agent_state state = agent->status.state;
+    bool waiting = state == STATE_WAITING_CLOCK || state == STATE_BACKOFF || state == STATE_FAILED;
     if (agent_load_configuration(agent, failure) < 0) {
         if (agent->configuration == NULL) {
             agent_set_error(agent, failure);
@@ -454,9 +477,26 @@ static void watch_network(struct agent *agent) {
         log_message(LOG_WARNING, "changes of the network are not seen: %s", strerror(-r));
 }
 
+static void tell_volatile_state(const struct agent *agent) {
+    switch (agent->environment.volatile_state) {
+    case VOLATILE_NO:
+        break;
+    case VOLATILE_YES:
+        log_event(LOG_EVENT_VOLATILE_STATE, NULL, LOG_WARNING,
+                  "the state directory is in memory: what is in it is lost at the next boot");
+        break;
+    case VOLATILE_UNKNOWN:
+        log_message(LOG_NOTICE,
+                    "the state directory is on an overlay, and whether that is kept on a disk cannot be seen");
+        break;
+    }
+}
+
 void agent_start(struct agent *agent) {
     struct failure failure, before;
     watch_network(agent);
+    agent_clock_watch(agent);
+    tell_volatile_state(agent);
     int r = agent_load_configuration(agent, &failure);
     agent->known_generation = store_current(agent->environment.store);
     if (attempts_load(&agent->attempts, settings_of(agent), &before))
@@ -477,6 +517,7 @@ struct agent *agent_new(const struct agent_environment *environment) {
     agent->attempts.store = environment->store;
     agent->task = (struct task){.files = NO_FILES};
     agent->status.credential_directory = "";
+    agent->status.volatile_state = environment->volatile_state;
     return agent;
 }
 
@@ -485,6 +526,7 @@ struct agent *agent_free(struct agent *agent) {
         return NULL;
     job_free(agent->job);
     task_end_listing(agent);
+    diagnosing_clear(agent);
     for (int role = 0; role < FILE_ROLE_COUNT; role++)
         cleanup_close(&agent->task.files[role]);
     free(agent->task.subject);
@@ -492,6 +534,7 @@ struct agent *agent_free(struct agent *agent) {
     sd_event_source_disable_unref(agent->timer);
     sd_event_source_disable_unref(agent->stop_timer);
     network_free(agent->network);
+    clock_watch_free(agent->clock_watch);
     configuration_free(agent->configuration);
     free(agent);
     return NULL;

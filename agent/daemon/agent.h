@@ -6,10 +6,10 @@
  *       |           | |  '---- backoff, failed (the identity is kept)
  *       |      lost | '------------^
  *       v           v
- *       '------> enrolling ----> provisioned
- *                   |  ^
- *                   v  |
- *              backoff, failed
+ *       '---> (waiting-clock) ---> enrolling ----> provisioned
+ *                   ^                  |
+ *                   |                  v
+ *                   '------------ backoff, failed
  */
 #pragma once
 
@@ -26,8 +26,11 @@ struct agent;
 struct agent_environment {
     sd_event *event;
     struct store *store;
-    int runtime; /* runtime.h, or a negative number for none */
-    int route;   /* network.h, or a negative number for none; the agent's own from agent_start() on */
+    int runtime;                 /* runtime.h, or a negative number for none */
+    int route;                   /* network.h, or a negative number for none; the agent's own from agent_start() on */
+    int clock;                   /* clock_open(), the same */
+    const char *clock_directory; /* for clock_read(), or NULL */
+    enum volatility volatile_state; /* of the state directory */
     struct launch launch;
     const char *configuration_path;   /* NULL: the usual places */
     const char *credential_directory; /* the path of `current` */
@@ -40,6 +43,8 @@ enum agent_answer {
     ANSWER_BUSY,
     ANSWER_NO_SUCH_JOB,
     ANSWER_INVALID_CONFIGURATION,
+    ANSWER_CLOCK_NOT_SET, /* with its failure */
+    ANSWER_NO_IDENTITY,
     ANSWER_FAILED, /* with its failure */
 };
 
@@ -60,8 +65,8 @@ const struct status *agent_status(const struct agent *agent);
 /* Starts an attempt now (an enrolment a second after the last one at the earliest) and forgets how many have failed.
  * Returns the number of the job, that of the one that runs if an enrolment runs already. While an identity is kept that
  * could not be checked yet (backoff, failed), it is checked again first, and only enrolled anew if it is lost: a device
- * must not end with two certificates. ALREADY_PROVISIONED; BUSY: the check at start; INVALID_CONFIGURATION with its
- * failure. */
+ * must not end with two certificates. A clock that is only plausible is not waited for. ALREADY_PROVISIONED; BUSY: the
+ * check at start; INVALID_CONFIGURATION, CLOCK_NOT_SET (the enrolment begins when it is) with its failure. */
 enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct failure *failure);
 
 /* Has a worker make a key that waits, and a request for a certificate for it, when the present worker has ended;
@@ -83,12 +88,28 @@ enum agent_answer agent_import(struct agent *agent, int certificate, int private
 typedef void agent_listed(const char *text, size_t size, const struct failure *failure, void *data);
 enum agent_answer agent_list_plugins(struct agent *agent, agent_listed *listed, void *data, struct failure *failure);
 
+/* Looks at all that an enrolment needs, beside whatever else is going on: by workers, where enrolments run, and at the
+ * store. JobRemoved() tells the end. BUSY: somebody has asked already; INVALID_CONFIGURATION with its failure. */
+enum agent_answer agent_diagnose(struct agent *agent, uint32_t *ret_id, struct failure *failure);
+/* The rows of the last one that has ended (common/diagnosis.h, all of them are rows); NULL for none. Borrowed. */
+const char *agent_diagnosis(const struct agent *agent, size_t *ret_size);
+
 /* Ends a job, or with 0 the one that runs, else the one that waits; the next attempt comes as after any failure of
  * class `internal`. NO_SUCH_JOB. */
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id);
 
-/* Reads the configuration again; in backoff and failed the next attempt comes at once. On INVALID_CONFIGURATION, with
- * its failure, the old configuration stays in force. */
+/* The certificate of the identity in use, with its chain, in PEM; the caller frees it. NO_IDENTITY; FAILED with its
+ * failure. */
+enum agent_answer agent_certificate(const struct agent *agent, char **ret_pem, struct failure *failure);
+
+/* Ends what runs and waits, removes all generations and all that is kept of attempts, requests and imports
+ * (store_forget() says in which order), and goes on as at the first start of a new device. The configuration and the
+ * claim stay. BUSY: the daemon is going away; FAILED with its failure: not all could be removed, the status says
+ * whether the identity is still in use. */
+enum agent_answer agent_forget(struct agent *agent, struct failure *failure);
+
+/* Reads the configuration again; where it waits for the next attempt, that comes at once. On INVALID_CONFIGURATION,
+ * with its failure, the old configuration stays in force. */
 enum agent_answer agent_reload(struct agent *agent, struct failure *failure);
 
 /* The configuration in force, borrowed until the next reload. INVALID_CONFIGURATION while there is none, with why. */

@@ -90,6 +90,13 @@ uint64_t attempts_soon_ms(const struct settings *settings) {
     return schedule_delay_ms(&soon, SOON_ATTEMPT, 0, random_number());
 }
 
+void attempts_move(struct attempts *attempts, uint64_t next_usec) {
+    if (attempts->retry.attempts == 0 || attempts->retry.begun)
+        return;
+    attempts->retry.next_usec = next_usec;
+    save(attempts);
+}
+
 void attempts_forget(struct attempts *attempts) {
     attempts->retry = (struct retry){0};
     attempts->local = 0;

@@ -34,6 +34,9 @@ struct attempt_end attempts_fail(struct attempts *attempts, const struct setting
 /* A short wait, random, for an attempt that there is a new reason for. */
 uint64_t attempts_soon_ms(const struct settings *settings);
 
+/* The next enrolment comes at another time. */
+void attempts_move(struct attempts *attempts, uint64_t next_usec);
+
 /* None has failed. */
 void attempts_forget(struct attempts *attempts);
 

@@ -1,6 +1,7 @@
 #include "daemon/bus-private.h"
 
 #include "common/cleanup.h"
+#include "common/diagnosis.h"
 #include "common/memfd.h"
 #include "common/settings.h"
 #include "common/text.h"
@@ -19,6 +20,8 @@ static const struct {
     [ANSWER_BUSY] = {BUS_ERROR "Busy", "Something of the kind is being done already: call again in a moment"},
     [ANSWER_NO_SUCH_JOB] = {BUS_ERROR "NoSuchJob", "No such job is running"},
     [ANSWER_INVALID_CONFIGURATION] = {BUS_ERROR "InvalidConfiguration", NULL},
+    [ANSWER_CLOCK_NOT_SET] = {BUS_ERROR "ClockNotSet", NULL},
+    [ANSWER_NO_IDENTITY] = {BUS_ERROR "NoIdentity", "This device has no identity"},
     [ANSWER_FAILED] = {BUS_ERROR "Failed", NULL},
 };
 
@@ -27,7 +30,7 @@ static int set_answer(sd_bus_error *error, enum agent_answer answer, const char 
     return sd_bus_error_set(error, answers[answer].name, answers[answer].text != NULL ? answers[answer].text : text);
 }
 
-/* Enroll() -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration */
+/* Enroll() -> u: AccessDenied, AlreadyProvisioned, Busy, ClockNotSet, InvalidConfiguration */
 int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error) {
     struct bus *bus = data;
     struct failure failure;
@@ -77,6 +80,20 @@ int bus_get_request(sd_bus_message *message, void *data, sd_bus_error *error) {
     const char *pem = agent_request_pem(bus->agent);
     if (pem == NULL)
         return sd_bus_error_set(error, BUS_ERROR "NoRequest", "No request was made since enrolld has started");
+    return sd_bus_reply_method_return(message, "s", pem);
+}
+
+/* GetCertificate() -> s: AccessDenied, Failed, NoIdentity */
+int bus_get_certificate(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    AUTO_FREE char *pem = NULL;
+    struct failure failure;
+    int r = bus_authorize(message, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_certificate(bus->agent, &pem, &failure);
+    if (answer != ANSWER_YES)
+        return set_answer(error, answer, failure.message);
     return sd_bus_reply_method_return(message, "s", pem);
 }
 
@@ -164,6 +181,62 @@ int bus_list_plugins(sd_bus_message *message, void *data, sd_bus_error *error) {
         return 1;
     sd_bus_message_unref(message);
     return set_answer(error, answer, failure.message);
+}
+
+/* Diagnose() -> u: AccessDenied, Busy, InvalidConfiguration */
+int bus_diagnose(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    struct failure failure;
+    uint32_t id = 0;
+    int r = bus_authorize(message, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_diagnose(bus->agent, &id, &failure);
+    if (answer != ANSWER_YES)
+        return set_answer(error, answer, failure.message);
+    return sd_bus_reply_method_return(message, "u", id);
+}
+
+static int append_diagnosis(sd_bus_message *reply, const char *rows, size_t size) {
+    struct diagnosis_row row;
+    size_t at = 0;
+    int r = sd_bus_message_open_container(reply, 'a', "(ssss)");
+    while (r >= 0 && (r = diagnosis_next(rows, size, &at, &row)) > 0)
+        r = sd_bus_message_append(reply, "(ssss)", row.what, row.verdict, row.text, row.advice);
+    return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+/* GetDiagnosis() -> a(ssss): AccessDenied, NoDiagnosis */
+int bus_get_diagnosis(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    sd_bus_message *reply = NULL;
+    size_t size = 0;
+    int r = bus_authorize(message, error);
+    if (r < 0)
+        return r;
+    const char *rows = agent_diagnosis(bus->agent, &size);
+    if (rows == NULL)
+        return sd_bus_error_set(error, BUS_ERROR "NoDiagnosis", "No diagnosis was made since enrolld has started");
+    r = sd_bus_message_new_method_return(message, &reply);
+    if (r >= 0)
+        r = append_diagnosis(reply, rows, size);
+    if (r >= 0)
+        r = sd_bus_send(NULL, reply, NULL);
+    sd_bus_message_unref(reply);
+    return r < 0 ? r : 1;
+}
+
+/* Forget(): AccessDenied, Busy, Failed */
+int bus_forget(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    struct failure failure;
+    int r = bus_authorize(message, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_forget(bus->agent, &failure);
+    if (answer != ANSWER_YES)
+        return set_answer(error, answer, failure.message);
+    return sd_bus_reply_method_return(message, NULL);
 }
 
 /* Cancel(u id): AccessDenied, NoSuchJob */

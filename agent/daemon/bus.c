@@ -60,6 +60,12 @@ static int get_methods(sd_bus *bus, const char *path, const char *interface, con
     return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
+static int get_volatile_state(sd_bus *bus, const char *path, const char *interface, const char *property,
+                              sd_bus_message *reply, void *data, sd_bus_error *error) {
+    (void)bus, (void)path, (void)interface, (void)property, (void)error;
+    return sd_bus_message_append(reply, "s", volatile_name(*(const enum volatility *)data));
+}
+
 /* Nothing renews yet. */
 static int get_never(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
                      void *data, sd_bus_error *error) {
@@ -84,6 +90,7 @@ static const struct {
     MEMBER("NextAttempt", next_attempt_usec),
     MEMBER("LastError", error),
     MEMBER("ThingName", identity.thing_name),
+    MEMBER("SerialNumber", identity.serial_number),
     MEMBER("CertificateId", identity.certificate_id),
     MEMBER("Generation", generation),
     MEMBER("KeyBackend", identity.key_backend),
@@ -93,6 +100,7 @@ static const struct {
     MEMBER("NotAfter", identity.not_after_usec),
     MEMBER("Endpoints", identity.endpoint),
     MEMBER("CredentialDirectory", credential_directory),
+    MEMBER("VolatileState", volatile_state),
 #undef MEMBER
 };
 #define MEMBER_COUNT (sizeof members / sizeof *members)
@@ -114,6 +122,7 @@ static const sd_bus_vtable vtable[] = {
     PROPERTY("NextAttempt", "t", NULL, next_attempt_usec),
     PROPERTY("LastError", "(ssst)", get_error, error),
     PROPERTY("ThingName", "s", get_text, identity.thing_name),
+    PROPERTY("SerialNumber", "s", get_text, identity.serial_number),
     PROPERTY("CertificateId", "s", get_text, identity.certificate_id),
     PROPERTY("Generation", "u", NULL, generation),
     PROPERTY("KeyBackend", "s", get_text, identity.key_backend),
@@ -124,10 +133,13 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("RenewAfter", "t", get_never, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
     PROPERTY("Endpoints", "as", get_endpoints, identity.endpoint),
     PROPERTY("CredentialDirectory", "s", NULL, credential_directory),
+    PROPERTY("VolatileState", "s", get_volatile_state, volatile_state),
     SD_BUS_METHOD_WITH_ARGS("Enroll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", id), bus_enroll, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("CreateRequest", SD_BUS_ARGS("s", subject), SD_BUS_RESULT("u", id), bus_create_request,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("GetRequest", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", request), bus_get_request,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("GetCertificate", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", chain), bus_get_certificate,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Import", SD_BUS_ARGS("h", chain, "h", key), SD_BUS_RESULT("u", id), bus_import,
                             SD_BUS_VTABLE_UNPRIVILEGED),
@@ -137,6 +149,11 @@ static const sd_bus_vtable vtable[] = {
                             bus_get_configuration, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("ListPlugins", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ss)", methods), bus_list_plugins,
                             SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Diagnose", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", id), bus_diagnose,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("GetDiagnosis", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ssss)", rows), bus_get_diagnosis,
+                            SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Forget", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, bus_forget, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Cancel", SD_BUS_ARGS("u", id), SD_BUS_NO_RESULT, bus_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, bus_reload, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_SIGNAL_WITH_ARGS("JobRemoved", SD_BUS_ARGS("u", id, "s", verb, "s", result, "s", detail), 0),

@@ -29,6 +29,12 @@ static int read_time(const struct message *message, const char *key, uint64_t *r
     return 0;
 }
 
+int identity_serial_number(const struct message *message, char ret[129], struct failure *failure) {
+    if (message_get(message, JOB_KEY_SERIAL_NUMBER) == NULL)
+        return 0;
+    return read_text(message, JOB_KEY_SERIAL_NUMBER, false, ret, 129, failure);
+}
+
 int identity_from_result(const struct message *message, struct identity *ret, struct failure *failure) {
     struct identity identity;
     memset(&identity, 0, sizeof identity);
@@ -49,6 +55,8 @@ int identity_from_result(const struct message *message, struct identity *ret, st
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (read_text(message, texts[i].key, texts[i].required, texts[i].text, texts[i].size, failure) < 0)
             return -1;
+    if (identity_serial_number(message, identity.serial_number, failure) < 0)
+        return -1;
     if (read_time(message, JOB_KEY_NOT_BEFORE, &identity.not_before_usec, failure) < 0 ||
         read_time(message, JOB_KEY_NOT_AFTER, &identity.not_after_usec, failure) < 0)
         return -1;

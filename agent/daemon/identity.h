@@ -9,6 +9,7 @@
 struct identity {
     char method[SETTINGS_METHOD_MAX];
     char thing_name[129];    /* AWS IoT CreateThing: 1 to 128 characters; "" if the method gives none */
+    char serial_number[129]; /* of the device when it was enrolled; "" if unknown */
     char certificate_id[65]; /* AWS IoT DescribeCertificate: 64 hexadecimal digits; "" if unknown */
     char key_backend[16];
     char key_algorithm[16];
@@ -21,3 +22,6 @@ struct identity {
 /* Pure: reads the facts from the result of a check that is done. Class `internal`, step `worker`, names the field that
  * is missing, too long or out of range. */
 int identity_from_result(const struct message *message, struct identity *ret, struct failure *failure);
+
+/* The same for the serial number alone, which may be missing: then it is "". */
+int identity_serial_number(const struct message *message, char ret[129], struct failure *failure);

@@ -3,7 +3,6 @@
 #include "common/cleanup.h"
 #include "common/job.h"
 #include "common/step.h"
-#include "common/synchronisation.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -45,6 +44,8 @@ const char *job_verb_name(enum job_verb verb) {
         return JOB_IMPORT;
     case VERB_PLUGINS:
         return JOB_PLUGINS;
+    case VERB_DIAGNOSE:
+        return JOB_DIAGNOSE;
     }
     return "";
 }
@@ -176,7 +177,8 @@ static void take_progress(struct job *job, const struct message *message) {
 
 static const char *judge_checkpoint(struct job *job, const struct message *message, int file) {
     struct stat status;
-    if (job->request.verb == VERB_CHECK || job->request.verb == VERB_PLUGINS)
+    enum job_verb verb = job->request.verb;
+    if (verb == VERB_CHECK || verb == VERB_PLUGINS || verb == VERB_DIAGNOSE)
         return "a checkpoint of a job that has none";
     if (file < 0 || has_files(message) || fstat(file, &status) < 0 || status.st_size == 0)
         return "a checkpoint without its one file";
@@ -262,7 +264,7 @@ static const char *take_facts(struct job *job, const struct message *message, st
 
 static const char *take_done(struct job *job, struct message *message, struct failure *failure) {
     static const enum file_role identity[] = {FILE_CERTIFICATE, FILE_PRIVATE_KEY, FILE_ROOT_CA, FILE_IDENTITY};
-    static const enum file_role request[] = {FILE_REQUEST}, plugins[] = {FILE_PLUGINS};
+    static const enum file_role request[] = {FILE_REQUEST}, plugins[] = {FILE_PLUGINS}, diagnosis[] = {FILE_DIAGNOSIS};
     job->outcome.done = true;
     switch (job->request.verb) {
     case VERB_CHECK:
@@ -270,11 +272,15 @@ static const char *take_done(struct job *job, struct message *message, struct fa
     case VERB_ENROLL:
         return take_files(job, message, identity, sizeof identity / sizeof *identity);
     case VERB_REQUEST:
+        if (identity_serial_number(message, job->outcome.identity.serial_number, failure) < 0)
+            return failure->message;
         return take_files(job, message, request, 1);
     case VERB_IMPORT:
         return take_receipt(job, message);
     case VERB_PLUGINS:
         return take_files(job, message, plugins, 1);
+    case VERB_DIAGNOSE:
+        return take_files(job, message, diagnosis, 1);
     }
     return "its verb is unknown";
 }
@@ -423,11 +429,15 @@ static int send_job(const struct job *job, int files[FILE_ROLE_COUNT], struct fa
     if (r == 0)
         r = message_add_number(&message, JOB_KEY_GENERATION, job->request.generation);
     if (r == 0)
-        r = message_add(&message, JOB_KEY_SYNCHRONISED, synchronisation_is_there() ? "yes" : "no");
+        r = message_add(&message, JOB_KEY_SYNCHRONISED, job->request.synchronised ? "yes" : "no");
     if (r == 0 && job->request.method != NULL)
         r = message_add(&message, JOB_KEY_METHOD, job->request.method);
     if (r == 0 && job->request.verb == VERB_ENROLL)
         r = message_add_number(&message, JOB_KEY_WAITED, job->request.waited_s);
+    if (r == 0 && job->request.methods != NULL)
+        r = message_add(&message, JOB_KEY_METHODS, job->request.methods);
+    if (r == 0 && job->request.verb == VERB_DIAGNOSE)
+        r = message_add(&message, JOB_KEY_DEVICE, job->request.device ? "yes" : "no");
     if (r == 0 && job->request.subject != NULL)
         r = message_add(&message, JOB_KEY_SUBJECT, job->request.subject);
     if (r == 0)
@@ -474,9 +484,10 @@ static int watch(sd_event *event, struct job *job) {
     return r;
 }
 
-/* Each with a sandbox of its own: only an enrolment has a network, and only one that needs them has credentials. */
+/* Each with a sandbox of its own: only an enrolment has a network, and only one that needs them has credentials. A
+ * diagnosis is made where it would be. */
 static const char *socket_name(const struct job_request *request) {
-    if (request->verb != VERB_ENROLL)
+    if (request->verb != VERB_ENROLL && request->verb != VERB_DIAGNOSE)
         return LAUNCH_CHECK;
     return request->credentials ? LAUNCH_CLAIM : LAUNCH_WORKER;
 }

@@ -17,17 +17,20 @@
 
 struct job;
 
-enum job_verb { VERB_CHECK, VERB_ENROLL, VERB_REQUEST, VERB_IMPORT, VERB_PLUGINS };
+enum job_verb { VERB_CHECK, VERB_ENROLL, VERB_REQUEST, VERB_IMPORT, VERB_PLUGINS, VERB_DIAGNOSE };
 
-/* "check", "enroll", "request", "import", "plugins" */
+/* "check", "enroll", "request", "import", "plugins", "diagnose" */
 const char *job_verb_name(enum job_verb verb);
 
 struct job_request {
     enum job_verb verb;
     uint32_t generation;
     const char *method;     /* enroll: by which one; else NULL */
-    bool credentials;       /* enroll: the method's settings name systemd credentials */
+    bool synchronised;      /* somebody has set the clock */
+    bool credentials;       /* enroll, diagnose: the settings of the methods name systemd credentials */
     uint32_t waited_s;      /* enroll: since it was first told "not yet" */
+    const char *methods;    /* diagnose: whose inputs are looked at */
+    bool device;            /* diagnose: also the device and its way to the cloud */
     const char *subject;    /* request: in place of the configured one, or NULL */
     uint64_t deadline_usec; /* for all of it */
     uint64_t grace_usec;    /* between SIGTERM and SIGKILL */
@@ -37,6 +40,7 @@ struct job_request {
 #define JOB_CHECK_DEADLINE_USEC (120 * 1000000ULL)
 #define JOB_TASK_DEADLINE_USEC (300 * 1000000ULL) /* request, import: a TPM may need a minute for a key */
 #define JOB_LIST_DEADLINE_USEC (30 * 1000000ULL)  /* plugins */
+#define JOB_DIAGNOSE_DEADLINE_USEC (180 * 1000000ULL)
 #define JOB_ENROLL_DEADLINE_USEC (600 * 1000000ULL)
 #define JOB_GRACE_USEC (5 * 1000000ULL)
 
@@ -48,8 +52,9 @@ struct job_outcome {
     bool elsewhere;             /* the same, but its key is in another TPM */
     struct failure failure;     /* not done */
     int files[FILE_ROLE_COUNT]; /* enroll done: certificate, private key, root CA, identity; request: request; plugins:
-                                 * plugins; sealed */
-    struct identity identity;   /* check done; import done: its certificate id alone */
+                                 * plugins; diagnose: diagnosis; sealed */
+    struct identity identity;   /* check done; import done: its certificate id alone; request
+                                 * done: the serial number alone */
 };
 
 struct job_handler {

@@ -34,6 +34,12 @@ static const char *message_id(enum log_event event) {
         return "8930220396094092a617b95d7e47a99d";
     case LOG_EVENT_CONFIGURATION_REFUSED:
         return "67bde486123442cc98f53075459ad576";
+    case LOG_EVENT_CLOCK_NOT_SET:
+        return "f0b5a2ef4bb94f0a874e684904953392";
+    case LOG_EVENT_VOLATILE_STATE:
+        return "0bf8dc2759054e08a7a5a5fe92c6a8ea";
+    case LOG_EVENT_FORGOTTEN:
+        return "c1c5bd9216624a7f952fb0b9ba369197";
     }
     return NULL;
 }

@@ -14,6 +14,9 @@ enum log_event {
     LOG_EVENT_ATTEMPT_FAILED, /* repeated, for a reason that may pass */
     LOG_EVENT_NEEDS_OPERATOR, /* repeated, for a reason that hardly passes */
     LOG_EVENT_CONFIGURATION_REFUSED,
+    LOG_EVENT_CLOCK_NOT_SET,  /* an enrolment waits until somebody sets it */
+    LOG_EVENT_VOLATILE_STATE, /* what is in the state directory will be lost */
+    LOG_EVENT_FORGOTTEN,      /* on request */
 };
 
 enum log_target { LOG_TARGET_CONSOLE, LOG_TARGET_JOURNAL };

@@ -4,6 +4,7 @@
 #include "daemon/agent.h"
 #include "daemon/bus.h"
 #include "daemon/check.h"
+#include "daemon/clock.h"
 #include "daemon/log.h"
 #include "daemon/network.h"
 #include "daemon/runtime.h"
@@ -33,7 +34,8 @@ static const char usage[] =
     "  --version        print the version\n"
     "  --help           print this\n\n"
     "Environment: STATE_DIRECTORY, RUNTIME_DIRECTORY, DBUS_SYSTEM_BUS_ADDRESS;\n"
-    "ENROLLD_WORKER (the program), ENROLLD_PLUGIN_DIR (the folder of the methods)\n"
+    "ENROLLD_WORKER (the program), ENROLLD_PLUGIN_DIR (the folder of the methods),\n"
+    "ENROLLD_CLOCK_DIRECTORY (what tells that the clock is set)\n"
     "Exit codes: 0 told to end, or the configuration is right; 1 failed, or it is wrong; 2 wrong usage\n";
 
 struct options {
@@ -150,6 +152,9 @@ static int run_agent(const char *configuration, sd_event *event, struct store *s
         .store = store,
         .runtime = runtime,
         .route = network_open(),
+        .clock = clock_open(),
+        .clock_directory = getenv("ENROLLD_CLOCK_DIRECTORY"),
+        .volatile_state = store_volatility(store),
         .launch = {.program = getenv("ENROLLD_WORKER"), .sockets = LAUNCH_SOCKETS},
         .configuration_path = configuration,
         .credential_directory = current,

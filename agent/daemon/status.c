@@ -7,6 +7,8 @@ const char *status_state_name(enum agent_state state) {
     switch (state) {
     case STATE_CHECKING:
         return "checking";
+    case STATE_WAITING_CLOCK:
+        return "waiting-clock";
     case STATE_ENROLLING:
         return "enrolling";
     case STATE_BACKOFF:

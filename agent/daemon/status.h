@@ -4,15 +4,18 @@
 
 #include "common/failure.h"
 #include "common/settings.h"
+#include "common/volatile.h"
 #include "daemon/identity.h"
 #include "daemon/methods.h"
 
 enum agent_state {
-    STATE_CHECKING,    /* a worker without network looks at the identity that is there */
-    STATE_ENROLLING,   /* a worker gets a new one */
-    STATE_BACKOFF,     /* a transient failure: the next attempt comes at next_attempt_usec */
-    STATE_FAILED,      /* needs an operator; attempted again all the same, slowly */
-    STATE_PROVISIONED, /* the identity in use is good */
+    STATE_CHECKING,      /* a worker without network looks at the identity that is there */
+    STATE_WAITING_CLOCK, /* an enrolment begins when the clock can be believed, at next_attempt_usec at the latest if
+                          * that is set */
+    STATE_ENROLLING,     /* a worker gets a new one */
+    STATE_BACKOFF,       /* a transient failure: the next attempt comes at next_attempt_usec */
+    STATE_FAILED,        /* needs an operator; attempted again all the same, slowly */
+    STATE_PROVISIONED,   /* the identity in use is good */
 };
 
 struct status_error {
@@ -34,6 +37,7 @@ struct status {
     uint32_t generation;         /* with identity and directory: while provisioned */
     struct identity identity;
     const char *credential_directory; /* never NULL */
+    enum volatility volatile_state;   /* whether all of it is gone after the next boot; it never changes */
 };
 
 /* "checking" ... */

@@ -10,12 +10,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
-#define NAME_MAX_SIZE 32 /* of "generations/4294967295.broken" */
+#define NAME_MAX_SIZE 32 /* of "generations/4294967295.forgotten" */
 
 struct store {
     int directory;
@@ -36,8 +38,11 @@ static int store_failure(struct failure *failure, const char *what, int error) {
     return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT, "%s in the state directory: %s", what, strerror(-error));
 }
 
-/* "7" or "7.broken"; anything else in generations/ is none of our business and stays. */
-static bool parse_name(const char *name, uint32_t *ret_number, bool *ret_broken) {
+enum kind { WHOLE, BROKEN, FORGOTTEN };
+
+/* "7", "7.broken" or "7.forgotten"; anything else in generations/ is none of our business and stays. */
+static bool parse_name(const char *name, uint32_t *ret_number, enum kind *ret_kind) {
+    static const char *const suffixes[] = {[WHOLE] = "", [BROKEN] = ".broken", [FORGOTTEN] = ".forgotten"};
     char digits[11];
     uint64_t number;
     size_t length = strspn(name, "0123456789");
@@ -47,9 +52,13 @@ static bool parse_name(const char *name, uint32_t *ret_number, bool *ret_broken)
     digits[length] = '\0';
     if (text_to_u64(digits, &number) < 0 || number > UINT32_MAX)
         return false;
-    *ret_broken = strcmp(name + length, ".broken") == 0;
-    *ret_number = (uint32_t)number;
-    return *ret_broken || name[length] == '\0';
+    for (enum kind kind = WHOLE; kind <= FORGOTTEN; kind++)
+        if (strcmp(name + length, suffixes[kind]) == 0) {
+            *ret_number = (uint32_t)number;
+            *ret_kind = kind;
+            return true;
+        }
+    return false;
 }
 
 static void close_files(int files[FILE_ROLE_COUNT]) {
@@ -100,14 +109,14 @@ struct survey {
 static int survey_entry(const char *name, void *data) {
     struct survey *survey = data;
     uint32_t number;
-    bool broken;
-    if (!parse_name(name, &number, &broken))
+    enum kind kind;
+    if (!parse_name(name, &number, &kind))
         return 0;
     if (number > survey->highest)
         survey->highest = number;
-    if ((broken || number < survey->current) && number > survey->kept) {
+    if ((kind == BROKEN || (kind == WHOLE && number < survey->current)) && number > survey->kept) {
         survey->kept = number;
-        survey->kept_broken = broken;
+        survey->kept_broken = kind == BROKEN;
     }
     return 0;
 }
@@ -115,9 +124,10 @@ static int survey_entry(const char *name, void *data) {
 static int prune_entry(const char *name, void *data) {
     const struct survey *survey = data;
     uint32_t number;
-    bool broken;
-    if (!parse_name(name, &number, &broken) || (number == survey->current && !broken) ||
-        (number == survey->kept && broken == survey->kept_broken))
+    enum kind kind;
+    if (!parse_name(name, &number, &kind) || (kind == WHOLE && number == survey->current) ||
+        (kind != FORGOTTEN && number == survey->kept && (kind == BROKEN) == survey->kept_broken) ||
+        (kind == FORGOTTEN && number >= survey->current))
         return 0;
     int r = directory_remove(survey->generations, name);
     if (r < 0)
@@ -138,12 +148,12 @@ static int survey_and_prune(struct store *store) {
 /* Reads the link. 0 if there is none, 1 with its number, -EBADMSG for anything that this program did not make. */
 static int read_current(const struct store *store, uint32_t *ret) {
     char target[64];
-    bool broken;
+    enum kind kind;
     ssize_t n = readlinkat(store->directory, "current", target, sizeof target - 1);
     if (n < 0)
         return errno == ENOENT ? 0 : errno == EINVAL ? -EBADMSG : -errno;
     target[n] = '\0';
-    if (strncmp(target, "generations/", 12) != 0 || !parse_name(target + 12, ret, &broken) || broken)
+    if (strncmp(target, "generations/", 12) != 0 || !parse_name(target + 12, ret, &kind) || kind != WHOLE)
         return -EBADMSG;
     return 1;
 }
@@ -207,10 +217,14 @@ static int recover_current(struct store *store) {
 }
 
 /* Half-written files, and an identity that was never committed. */
+static bool is_leftover(const char *name) {
+    size_t length = strlen(name);
+    return strcmp(name, "incoming") == 0 || (length >= 4 && strcmp(name + length - 4, ".new") == 0);
+}
+
 static int remove_leftover(const char *name, void *data) {
     struct store *store = data;
-    size_t length = strlen(name);
-    if (strcmp(name, "incoming") != 0 && (length < 4 || strcmp(name + length - 4, ".new") != 0))
+    if (!is_leftover(name))
         return 0;
     int r = directory_remove(store->directory, name);
     if (r < 0)
@@ -266,12 +280,29 @@ struct store *store_close(struct store *store) {
     return NULL;
 }
 
+enum volatility store_volatility(const struct store *store) {
+    return volatile_judge(store->directory);
+}
+
 uint32_t store_current(const struct store *store) {
     return store->current;
 }
 
 uint32_t store_next(const struct store *store) {
     return store->highest + 1;
+}
+
+int store_space(const struct store *store, struct store_space *ret) {
+    struct statfs status;
+    if (fstatfs(store->directory, &status) < 0)
+        return -errno;
+    *ret = (struct store_space){
+        .is_volatile = status.f_type == TMPFS_MAGIC || status.f_type == RAMFS_MAGIC,
+        .bytes = (uint64_t)status.f_bavail * (uint64_t)status.f_bsize,
+        .inodes = status.f_ffree,
+        .counts_inodes = status.f_files > 0,
+    };
+    return 0;
 }
 
 int store_open_current(const struct store *store, int files[FILE_ROLE_COUNT], struct failure *failure) {
@@ -452,6 +483,89 @@ void store_drop_all_kept(struct store *store) {
     int r = directory_walk(store->directory, drop_entry, store);
     if (r < 0)
         log_message(LOG_WARNING, "cannot look through the state directory: %s", strerror(-r));
+}
+
+/* --- the newest certificate --- */
+
+uint64_t store_newest_certificate(const struct store *store) {
+    struct stat status;
+    bool found = fstatat(store->directory, "clock", &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_mtim.tv_sec > 0;
+    return found ? (uint64_t)status.st_mtim.tv_sec * 1000000 : 0;
+}
+
+/* Not durable on purpose: each check of the identity notes it again. Only in seconds, as a certificate says it. */
+void store_note_certificate(struct store *store, uint64_t not_before_usec) {
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = (time_t)(not_before_usec / 1000000)}};
+    int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    if (store_newest_certificate(store) >= not_before_usec)
+        return;
+    AUTO_CLOSE int file = openat(store->directory, "clock", flags, 0600);
+    if (file < 0 || futimens(file, times) < 0)
+        log_message(LOG_WARNING, "cannot write the file `clock` in the state directory: %s", strerror(errno));
+}
+
+/* --- forgetting --- */
+
+/* All but the identity in use. */
+static int forget_entry(const char *name, void *data) {
+    const struct store *store = data;
+    if (is_kept(name) || strcmp(name, "retry") == 0 || strcmp(name, "clock") == 0 ||
+        strcmp(name, "current.broken") == 0)
+        return directory_remove(store->directory, name);
+    return is_leftover(name) ? directory_remove(store->directory, name) : 0;
+}
+
+static int forget_generation(const char *name, void *data) {
+    const struct store *store = data;
+    uint32_t number;
+    enum kind kind;
+    if (!parse_name(name, &number, &kind) || (kind == WHOLE && number == store->current) ||
+        (kind == FORGOTTEN && number == store->highest))
+        return 0;
+    return directory_remove(store->generations, name);
+}
+
+/* Without it the numbers would begin anew at the next start. */
+static int mark_highest(const struct store *store) {
+    char name[NAME_MAX_SIZE];
+    if (store->highest == 0)
+        return 0;
+    snprintf(name, sizeof name, "%u.forgotten", store->highest);
+    AUTO_CLOSE int directory = directory_make(store->generations, name, 0700);
+    return directory < 0 ? directory : 0;
+}
+
+/* What is left of a way to another identity goes first, and durably: should it outlive the one in use, the next attempt
+ * would go on with a key and a certificate of before. */
+static int forget_all_but_current(struct store *store) {
+    int r = directory_walk(store->directory, forget_entry, store);
+    if (r == 0)
+        r = directory_sync(store->directory);
+    if (r == 0)
+        r = mark_highest(store);
+    if (r == 0)
+        r = directory_walk(store->generations, forget_generation, store);
+    return r < 0 ? r : directory_sync(store->generations);
+}
+
+int store_forget(struct store *store, struct failure *failure) {
+    char name[NAME_MAX_SIZE];
+    int r = forget_all_but_current(store);
+    if (r < 0)
+        return store_failure(failure, "cannot remove what belongs to no identity in use", r);
+    if (store->current == 0)
+        return 0;
+    if (unlinkat(store->directory, "current", 0) < 0 && errno != ENOENT)
+        return store_failure(failure, "cannot remove `current`", -errno);
+    snprintf(name, sizeof name, "%u", store->current);
+    store->current = 0; /* from here on */
+    r = directory_sync(store->directory);
+    if (r == 0)
+        r = directory_remove(store->generations, name);
+    if (r == 0)
+        r = directory_sync(store->generations);
+    return r < 0 ? store_failure(failure, "cannot remove all files of the identity, which is not in use any more,", r)
+                 : 0;
 }
 
 /* --- the record of attempts --- */

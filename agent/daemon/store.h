@@ -6,11 +6,15 @@
  *     generations/6/                  its predecessor, one is kept
  *     generations/5.broken/           was current, but found without all its files at start; kept until a predecessor
  *                                     that is whole takes its place, because a key in it may be irreplaceable
+ *     generations/7.forgotten/        empty, while there is no higher number: was the highest when store_forget() was
+ *                                     called
  *     incoming/                       0700: an identity that arrived and is not proven whole yet; else not there
  *     checkpoint-METHOD               0600: how far an enrolment by that method has come, in the worker's words
  *     staged                          0600: the key of a request, an imported certificate, in the worker's words; both
  *                                     only while there is no identity in use
  *     retry                           retry.h
+ *     clock                           0600, empty: its modification time is the notBefore of the newest certificate
+ * that was in use here, and no clock that is earlier can be right
  *
  * Commit: each file of incoming/ and itself are fsynced, it is renamed to generations/N, generations/ is fsynced, a
  * new symbolic link is renamed over `current`, the top directory is fsynced. The rename of the link is the only commit
@@ -19,8 +23,10 @@
 
 #include "common/channel.h"
 #include "common/failure.h"
+#include "common/volatile.h"
 #include "daemon/retry.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct store;
@@ -31,11 +37,23 @@ struct store;
 int store_open(const char *path, struct store **ret, struct failure *failure);
 struct store *store_close(struct store *store);
 
+/* Whether the directory survives the next boot. */
+enum volatility store_volatility(const struct store *store);
+
 /* Number of the generation in use, 0 for none. */
 uint32_t store_current(const struct store *store);
 
 /* The number that the next commit will use. */
 uint32_t store_next(const struct store *store);
+
+/* What there is to say of the disk below it. */
+struct store_space {
+    bool is_volatile;       /* gone at the next boot: tmpfs or ramfs */
+    uint64_t bytes, inodes; /* free; inodes 0 where the file system does not count them */
+    bool counts_inodes;
+};
+/* 0 or a negative errno. */
+int store_space(const struct store *store, struct store_space *ret);
 
 /* Read-only descriptors of the four files of the generation in use, or of incoming/; the caller closes them. */
 int store_open_current(const struct store *store, int files[FILE_ROLE_COUNT], struct failure *failure);
@@ -51,6 +69,13 @@ int store_commit(struct store *store, struct failure *failure);
 /* Removes incoming/. */
 void store_discard(struct store *store);
 
+/* Removes all generations, whole or broken, and all that is kept below, for good; what is not of this program stays.
+ * The fsynced removal of `current` is the only point of no return: a power cut before leaves the identity in use whole,
+ * one after it a device without any, and the next start removes what there still is of it. If this fails,
+ * store_current() says whether the identity is in use all the same. Nothing is overwritten: on flash memory that
+ * promises nothing. */
+int store_forget(struct store *store, struct failure *failure);
+
 /* Files that are kept for workers, unread. */
 #define STORE_STAGED "staged"
 #define STORE_CHECKPOINT_PREFIX "checkpoint-"
@@ -63,6 +88,11 @@ int store_keep(struct store *store, const char *name, int file, struct failure *
 int store_open_kept(struct store *store, const char *name, int *ret_file, struct failure *failure);
 void store_drop_kept(struct store *store, const char *name);
 void store_drop_all_kept(struct store *store);
+
+/* From when the newest certificate is valid that was in use here, in microseconds since the epoch; 0: there was none.
+ */
+uint64_t store_newest_certificate(const struct store *store);
+void store_note_certificate(struct store *store, uint64_t not_before_usec);
 
 /* The record of attempts: no file, or one that is not understood (logged), is a record of none. */
 void store_load_retry(const struct store *store, struct retry *ret);

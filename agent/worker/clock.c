@@ -9,7 +9,7 @@
 
 bool clock_is_synchronised(const struct message *job) {
     const char *told = message_get(job, JOB_KEY_SYNCHRONISED);
-    return told != NULL ? strcmp(told, "yes") == 0 : synchronisation_is_there();
+    return told != NULL ? strcmp(told, "yes") == 0 : synchronisation_is_there(NULL);
 }
 
 void clock_print(int64_t seconds, char text[CLOCK_TEXT_SIZE]) {

@@ -32,6 +32,7 @@ struct enrollment {
     const struct options *options;
     struct failure *failure;
     const char *step;
+    bool clock_is_doubtful; /* nobody has set it yet */
     char serial_number[SERIAL_MAX];
     struct subject subject;             /* of the request */
     struct tpm_endorsement endorsement; /* which TPM this is; empty with the file backend */

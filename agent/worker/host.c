@@ -173,6 +173,7 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
                 .certificate_size = strlen(certificate_pem),
                 .key = key,
                 .minimum = settings->minimum_tls == SETTING_TLS_1_3 ? TLS_VERSION_1_3 : TLS_VERSION_1_2,
+                .clock_is_doubtful = enrollment->clock_is_doubtful,
             },
         .step = step,
         .connect_timeout_s = CONNECT_TIMEOUT_S,

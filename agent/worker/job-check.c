@@ -174,6 +174,7 @@ static int fill_facts(const struct check *check, struct message *result, struct 
     const char *algorithm = key_algorithm_name(key_get_algorithm(check->key));
     int r = message_add(result, JOB_KEY_METHOD, identity->method);
     r = r < 0 ? r : message_add(result, JOB_KEY_THING_NAME, identity->thing_name);
+    r = r < 0 ? r : message_add(result, JOB_KEY_SERIAL_NUMBER, identity->serial_number);
     r = r < 0 ? r : message_add(result, JOB_KEY_CERTIFICATE_ID, check->certificate.id);
     r = r < 0 ? r : message_add(result, JOB_KEY_KEY_BACKEND, key_backend_name(key_get_backend(check->key)));
     r = r < 0 ? r : message_add(result, JOB_KEY_KEY_ALGORITHM, algorithm);

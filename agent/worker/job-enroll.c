@@ -3,6 +3,7 @@
 #include "common/job.h"
 #include "common/memfd.h"
 #include "common/step.h"
+#include "worker/clock.h"
 #include "worker/deadline.h"
 #include "worker/enrollment.h"
 #include "worker/identity.h"
@@ -272,6 +273,7 @@ int job_enroll(struct message *job, struct message *result, bool *resume, struct
     struct specifier_values values = {.serial_number = enrollment.serial_number};
     if (job_read_configuration(job, &configuration, &settings, failure) < 0)
         return -1;
+    enrollment.clock_is_doubtful = !clock_is_synchronised(job);
     (void)message_get_number(job, JOB_KEY_WAITED, &waited_s); /* for a person: not at all */
     enrollment.host.waited_s = waited_s < UINT32_MAX ? (uint32_t)waited_s : UINT32_MAX;
     enrollment.method =

@@ -128,6 +128,8 @@ int job_request(struct message *job, struct message *result, struct failure *fai
         subject_parse(text != NULL ? text : settings.subject, &values, &subject, failure) < 0 ||
         staged_check_names(&settings, &subject, failure) < 0)
         return -1;
+    if (message_add(result, JOB_KEY_SERIAL_NUMBER, serial_number) < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_REQUEST, "out of room");
     int r = staged_read(job, &staged, failure);
     if (r == 0)
         r = get_request(&staged, &settings, &subject, failure);

@@ -31,6 +31,10 @@ int job_request(struct message *job, struct message *result, struct failure *fai
  * staged is durable before the result; after a failure nothing has changed. */
 int job_import(struct message *job, struct message *result, struct failure *failure);
 
+/* Looks at all that an enrolment needs: the file FILE_DIAGNOSIS of the result, or, for a person, its rows. Connects to
+ * nobody as anybody. Not more than the configuration is needed; GENERATION= is 0 where no identity is in use. */
+int job_diagnose(struct message *job, struct message *result, struct failure *failure);
+
 /* Reads the file of a role from a job; it must be text. The caller frees *ret_text and wipes it if it is secret. */
 int job_read_file(const struct message *job, enum file_role role, char **ret_text, size_t *ret_size,
                   struct failure *failure);

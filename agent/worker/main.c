@@ -50,6 +50,7 @@ static int usage(FILE *stream) {
                     "       enrolld-worker enroll       [--config=FILE] --directory=DIR\n"
                     "       enrolld-worker check-config [--config=FILE]\n"
                     "       enrolld-worker plugins\n"
+                    "       enrolld-worker diagnose     [--config=FILE]\n"
                     "       enrolld-worker request      [--config=FILE] --staged=FILE [--subject=TEXT] >REQUEST\n"
                     "       enrolld-worker import       [--config=FILE] --staged=FILE --certificate=FILE "
                     "[--private-key=FILE]\n"
@@ -158,7 +159,9 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
     AUTO_FREE char *current = NULL;
     const char *state = getenv("STATE_DIRECTORY");
     message_init(job, MESSAGE_JOB);
-    if (message_add(job, JOB_KEY_VERB, arguments->verb) < 0 || message_add_number(job, JOB_KEY_GENERATION, 1) < 0)
+    bool diagnoses = strcmp(arguments->verb, JOB_DIAGNOSE) == 0; /* as before the first enrolment */
+    if (message_add(job, JOB_KEY_VERB, arguments->verb) < 0 ||
+        message_add_number(job, JOB_KEY_GENERATION, diagnoses ? 0 : 1) < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of room");
     if (strcmp(arguments->verb, JOB_PLUGINS) == 0)
         return 0;
@@ -225,6 +228,8 @@ static int run_job(struct message *job, struct message *result, const char **los
         return job_request(job, result, failure);
     if (verb != NULL && strcmp(verb, JOB_IMPORT) == 0)
         return job_import(job, result, failure);
+    if (verb != NULL && strcmp(verb, JOB_DIAGNOSE) == 0)
+        return job_diagnose(job, result, failure);
     return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "this worker knows no job of that name");
 }
 
@@ -258,8 +263,8 @@ static bool is_complete(const char *verb, const char *given) {
     static const struct {
         const char *verb, *takes, *needs;
     } jobs[] = {
-        {JOB_CHECK, "d", ""},  {JOB_ENROLL, "d", "d"},   {JOB_CHECK_CONFIG, "", ""},
-        {JOB_PLUGINS, "", ""}, {JOB_REQUEST, "ts", "t"}, {JOB_IMPORT, "tCK", "tC"},
+        {JOB_CHECK, "d", ""},     {JOB_ENROLL, "d", "d"},    {JOB_CHECK_CONFIG, "", ""}, {JOB_PLUGINS, "", ""},
+        {JOB_REQUEST, "ts", "t"}, {JOB_IMPORT, "tCK", "tC"}, {JOB_DIAGNOSE, "", ""},
     };
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
         if (strcmp(jobs[i].verb, verb) != 0)

@@ -1,6 +1,7 @@
 #include "worker/serial.h"
 
 #include "common/cleanup.h"
+#include "common/machine-id.h"
 #include "common/step.h"
 #include "common/text.h"
 
@@ -13,7 +14,6 @@
 
 #define DEVICE_TREE "/sys/firmware/devicetree/base/serial-number"
 #define DMI "/sys/class/dmi/id/product_serial"
-#define MACHINE_ID "/etc/machine-id"
 
 /* AWS IoT API reference, CreateThing: thingName is [a-zA-Z0-9:_-]+ */
 static const char legal[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:_-";
@@ -124,6 +124,18 @@ static int from_file(const char *path, const struct settings *settings, char ret
     return accept_serial(text, path, settings, ret, failure);
 }
 
+static int from_machine_id(const struct settings *settings, char ret[SERIAL_MAX], struct failure *failure) {
+    char id[MACHINE_ID_SIZE];
+    const char *wrong = machine_id_read(MACHINE_ID_PATH, id);
+    if (wrong != NULL)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "the machine id in " MACHINE_ID_PATH
+                           " cannot be the serial number: %s; set SerialNumber= in "
+                           "[Agent]",
+                           wrong);
+    return accept_serial(id, MACHINE_ID_PATH, settings, ret, failure);
+}
+
 static int from_endorsement(const struct settings *settings, struct tpm_endorsement *endorsement, char ret[SERIAL_MAX],
                             struct failure *failure) {
     bool refused;
@@ -158,7 +170,7 @@ int serial_resolve(const struct settings *settings, struct tpm_endorsement *endo
     if (strcmp(source, "tpm-ek") == 0)
         return from_endorsement(settings, endorsement, ret, failure);
     if (strcmp(source, "machine-id") == 0)
-        return from_file(MACHINE_ID, settings, ret, failure);
+        return from_machine_id(settings, ret, failure);
     if (strncmp(source, "file:/", 6) == 0)
         return from_file(source + 5, settings, ret, failure);
     if (strncmp(source, "literal:", 8) == 0) {

@@ -161,9 +161,9 @@ static int context_load_anchors(WOLFSSL_CTX *context, const struct tls_settings 
                                                 (long)settings->root_ca_size, WOLFSSL_FILETYPE_PEM);
     if (result == WOLFSSL_SUCCESS)
         return 0;
-    if (result == ASN_BEFORE_DATE_E)
-        return failure_set(failure, FAILURE_CLOCK, settings->step,
-                           "the certificates in %s are not valid yet: is the clock right?", anchors_name(settings));
+    if (result == ASN_BEFORE_DATE_E || (result == ASN_AFTER_DATE_E && settings->clock_is_doubtful))
+        return failure_set(failure, FAILURE_CLOCK, settings->step, "the certificates in %s %s: is the clock right?",
+                           anchors_name(settings), result == ASN_BEFORE_DATE_E ? "are not valid yet" : "have expired");
     return failure_set(
         failure, FAILURE_INVALID, settings->step, "%s has no usable certificate: %s", anchors_name(settings),
         result == ASN_AFTER_DATE_E ? "they have expired" : wolfSSL_ERR_reason_error_string((unsigned long)result));
@@ -294,9 +294,10 @@ static int dates_fail(struct tls *tls, const struct tls_settings *settings, int 
         wolfSSL_X509_free(certificate);
     }
     const char *which = date[0] != '\0' ? "the server's certificate" : "a certificate of the server's chain";
-    return failure_set(failure, early ? FAILURE_CLOCK : FAILURE_NETWORK, settings->step,
-                       early ? "%s: %s is not valid before %s: is the clock right?" : "%s: %s expired on %s",
-                       settings->server_name, which, date[0] != '\0' ? date : "a date unknown");
+    bool doubtful = early || settings->clock_is_doubtful;
+    return failure_set(failure, doubtful ? FAILURE_CLOCK : FAILURE_NETWORK, settings->step, "%s: %s %s %s%s",
+                       settings->server_name, which, early ? "is not valid before" : "expired on",
+                       date[0] != '\0' ? date : "a date unknown", doubtful ? ": is the clock right?" : "");
 }
 
 static const char *refusal_text(int error) {

@@ -24,8 +24,9 @@ struct tls_settings {
     size_t certificate_size;
     struct key *key; /* client key; must outlive the session */
     enum tls_version minimum;
-    const char *alpn; /* "x-amzn-mqtt-ca" on port 443, else NULL */
-    const char *step; /* for failures */
+    bool clock_is_doubtful; /* nobody has set it yet, as far as is known: what seems expired may not be */
+    const char *alpn;       /* "x-amzn-mqtt-ca" on port 443, else NULL */
+    const char *step;       /* for failures */
 };
 
 struct tls;
@@ -35,7 +36,8 @@ int64_t tls_now_ms(void);
 
 /* Handshake as a client over a connected non-blocking TCP socket (borrowed), until the deadline (tls_now_ms()). Fails
  * with class `network` for everything an attacker on the path can cause (also alerts before the session is
- * authenticated), `clock` when a certificate is not valid yet by the local clock, `invalid` for unusable own inputs,
+ * authenticated), `clock` when a certificate is not valid yet by the local clock, or has expired by one that is
+ * doubtful, `invalid` for unusable own inputs,
  * `tpm` when the device key could not sign. A server that fails the policy is refused with what was wrong with it:
  * "the server's certificate is not signed by a CA in RootCA=". */
 int tls_connect(const struct tls_settings *settings, int socket, int64_t deadline_ms, struct tls **ret,

@@ -184,7 +184,7 @@ class Scene(harness.TestCase):
     def judge_leftovers(self, verdict):
         state = self.gateway.state
         generations = {os.readlink(state / "current"), *([PREDECESSOR] if self.replacement else [])}
-        expected = {"current", "generations", *generations}
+        expected = {"clock", "current", "generations", *generations}
         expected |= {f"{generation}/{name}" for generation in generations for name in FILES}
         found = {str(path.relative_to(state)) for path in state.rglob("*")}
         if found != expected:

@@ -66,6 +66,33 @@ enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
     return answer_if_allowed(NULL);
 }
 
+enum agent_answer agent_diagnose(struct agent *agent, uint32_t *ret_id, struct failure *failure) {
+    (void)agent;
+    *ret_id = 10;
+    return answer_if_allowed(failure);
+}
+
+const char *agent_diagnosis(const struct agent *agent, size_t *ret_size) {
+    static const char rows[] = "dns\0wrong\0no answer\0is the network up?";
+    (void)agent;
+    REQUIRE(scene.may);
+    *ret_size = sizeof rows;
+    return scene.answer == ANSWER_YES ? rows : NULL;
+}
+
+enum agent_answer agent_certificate(const struct agent *agent, char **ret_pem, struct failure *failure) {
+    (void)agent;
+    enum agent_answer answer = answer_if_allowed(failure);
+    if (answer == ANSWER_YES)
+        *ret_pem = strdup("-----BEGIN");
+    return answer;
+}
+
+enum agent_answer agent_forget(struct agent *agent, struct failure *failure) {
+    (void)agent;
+    return answer_if_allowed(failure);
+}
+
 enum agent_answer agent_reload(struct agent *agent, struct failure *failure) {
     (void)agent;
     return answer_if_allowed(failure);
@@ -255,7 +282,11 @@ static int make_call(struct input *input, sd_bus_message **ret) {
         {"org.freedesktop.DBus.Properties", "Set"},
         {"org.freedesktop.DBus.Properties", "GetAll"},
         {"org.freedesktop.DBus.Introspectable", "Introspect"},
-        {BUS_INTERFACE, "GetConfiguration"}, /* last, so that the corpus keeps its numbers */
+        {BUS_INTERFACE, "GetConfiguration"}, /* later ones last */
+        {BUS_INTERFACE, "Forget"},
+        {BUS_INTERFACE, "Diagnose"},
+        {BUS_INTERFACE, "GetDiagnosis"},
+        {BUS_INTERFACE, "GetCertificate"},
     };
     enum { KNOWN = sizeof known / sizeof *known };
     uint8_t choice = input_byte(input);
@@ -309,6 +340,7 @@ static void check_answer(void) {
     if (!scene.is_error)
         REQUIRE(scene.asked == 0 || scene.answer == ANSWER_YES);
     else if (strcmp(scene.error_name, BUS_ERROR "NoRequest") == 0 ||
+             strcmp(scene.error_name, BUS_ERROR "NoDiagnosis") == 0 ||
              strcmp(scene.error_name, BUS_ERROR "InvalidFile") == 0)
         REQUIRE(scene.may && scene.asked == 0);
     else if (strncmp(scene.error_name, BUS_ERROR, strlen(BUS_ERROR)) == 0)

@@ -155,6 +155,9 @@ class Gateway:
         self.state = self.directory / "state"
         self.runtime = self.directory / "run"
         self.runtime.mkdir()
+        self.clock = self.directory / "clock"
+        self.clock.mkdir()
+        self.synchronise()
         self.configuration = self.directory / "enrolld.conf"
         self.log = self.directory / "log"
         self.process = None
@@ -176,7 +179,8 @@ class Gateway:
         if tpm is not None:
             key["TCTI"] = tpm.tcti
         return {
-            "Agent": {"Methods": "fleet-claim", "SerialNumber": f"literal:{serial}"},
+            # Tests may be on a file system in memory.
+            "Agent": {"Methods": "fleet-claim", "SerialNumber": f"literal:{serial}", "VolatileState": "yes"},
             "Cloud": {"Endpoint": "localhost", "Port": cloud.port, "RootCA": cloud.root_ca},
             "Key": key,
             "Retry": dict(RETRY),
@@ -198,11 +202,19 @@ class Gateway:
             lines += [f"{key}={value}" for key, value in keys.items() if value is not None]
         self.configuration.write_text("\n".join(lines) + "\n")
 
+    def synchronise(self, yes=True):
+        """As a time service says it."""
+        if yes:
+            (self.clock / "synchronized").touch()
+        else:
+            (self.clock / "synchronized").unlink(missing_ok=True)
+
     def environment(self):
         kept = {key: value for key, value in os.environ.items() if key == "PATH" or key.endswith("SAN_OPTIONS")}
         return kept | {
             "LC_ALL": "C.UTF-8",
             "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address,
+            "ENROLLD_CLOCK_DIRECTORY": str(self.clock),
             "ENROLLD_WORKER": str(built("enrolld-worker")),
             "ENROLLD_PLUGIN_DIR": str(built("fleet-claim.so").parent),
             "NOTIFY_SOCKET": str(self.notifications.path),

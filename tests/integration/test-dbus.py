@@ -25,6 +25,7 @@ PROPERTIES = {
     "NextAttempt": "t",
     "LastError": "(ssst)",
     "ThingName": "s",
+    "SerialNumber": "s",
     "CertificateId": "s",
     "Generation": "u",
     "KeyBackend": "s",
@@ -35,16 +36,21 @@ PROPERTIES = {
     "RenewAfter": "t",
     "Endpoints": "as",
     "CredentialDirectory": "s",
+    "VolatileState": "s",
 }
 # Names and types of the arguments that go in, and of those that come out.
 METHODS = {
     "Enroll": ([], ["u"]),
     "CreateRequest": (["s"], ["u"]),
     "GetRequest": ([], ["s"]),
+    "GetCertificate": ([], ["s"]),
     "Import": (["h", "h"], ["u"]),
     "ImportCertificate": (["h"], ["u"]),
     "GetConfiguration": ([], ["a(ssssu)"]),
     "ListPlugins": ([], ["a(ss)"]),
+    "Diagnose": ([], ["u"]),
+    "GetDiagnosis": ([], ["a(ssss)"]),
+    "Forget": ([], []),
     "Cancel": (["u"], []),
     "Reload": ([], []),
 }

@@ -2,6 +2,7 @@
 """enrollctl as an operator has it: configuration, cancel and reload, what a terminal shows, completion."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -11,6 +12,7 @@ import termios
 import unittest
 
 import harness
+from authority import Authority
 from gateway import Gateway
 from parts import Cloud
 
@@ -148,6 +150,51 @@ class Cancel(Control):
     def test_no_daemon(self):
         for verb in ("cancel", "config", "reload"):
             self.assertRefused(self.enrollctl(verb), "not running", status=5)
+
+
+class Export(Control):
+    def export(self, *words):
+        done = self.enrollctl("export", *words)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        return done.stdout
+
+    def test_certificate(self):
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        pem = self.gateway.read("certificate.pem")
+        self.assertEqual(self.export(), pem)
+        text = self.export("--json")
+        self.assertEqual(text.count("\n"), 1, "one line")
+        line = json.loads(text)
+        blocks = re.findall(r"-----BEGIN.*?-----END CERTIFICATE-----\n", pem, re.DOTALL)
+        wanted = {
+            "ThingName": "gateway-GW-0001", "SerialNumber": "GW-0001",
+            "CertificateId": self.gateway.identity()["certificateId"], "CertificatePem": blocks[0],
+        }  # fmt: skip
+        if len(blocks) > 1:
+            wanted["CACertificatePem"] = blocks[1]
+        self.assertEqual(line, wanted)
+
+    def test_request(self):
+        """What a batch's file has for a device whose certificate is still to be made."""
+        self.gateway.configure("Agent", Methods="jitp")
+        self.gateway.start()
+        done = self.enrollctl("export", "--json")
+        self.assertRefused(done, "no request was made", "enrollctl request", status=3)
+        request = self.enrollctl("request").stdout
+        self.assertEqual(json.loads(self.export("--json")),
+                         {"ThingName": "GW-0001", "SerialNumber": "GW-0001", "CSR": request})  # fmt: skip
+        self.assertRefused(self.enrollctl("export"), "no identity", status=3)
+
+    def test_chain(self):
+        """The issuer that came along is told apart from the certificate."""
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        pem, issuer = self.gateway.read("certificate.pem"), Authority(self.directory, "maker").pem
+        (self.gateway.state / "current/certificate.pem").write_text(pem + issuer)
+        self.assertEqual(self.export(), pem + issuer)
+        line = json.loads(self.export("--json"))
+        self.assertEqual((line["CertificatePem"], line["CACertificatePem"]), (pem, issuer))
 
 
 class Terminal(Control):

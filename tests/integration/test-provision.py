@@ -157,7 +157,7 @@ class Provision(harness.TestCase):
         self.assertIsNone(status.pop("LastError"))
         self.assertEqual(status.pop("Methods"), [{"Name": "fleet-claim", "Outcome": "done", "Message": ""}])
         self.assertEqual({name: gateway.property(name) for name in status}, status)
-        self.assertEqual(len(status), 17)
+        self.assertEqual(len(status), 18)
 
     def test_enrollctl_exit_codes(self):
         gateway = self.provision()

@@ -195,6 +195,39 @@ class Gone(Device):
         self.assertKept(certificate)
 
 
+class Late(Device):
+    """A TPM behind SPI is probed after the daemon has started: nothing waits for its device, but the next attempt is near."""
+
+    def start_without(self):
+        """With the waits that are the default."""
+        self.gateway.configure("Retry", TPM=None)
+        self.tpm.stop()
+        self.gateway.configure("Key", TCTI=self.tpm.tcti)
+        self.gateway.start()
+        error = self.gateway.wait_property("LastError", lambda error: error[0] != "")
+        self.assertEqual(error[0], "tpm", error)
+        self.gateway.wait_property("State", "backoff")
+        wait = (self.gateway.property("NextAttempt") - error[3]) / 1e6
+        self.assertTrue(0.9 < wait <= 5, wait)
+        self.tpm.start()
+
+    def test_first_enrolment(self):
+        self.start_without()
+        self.gateway.wait_provisioned()
+        self.assertEqual(len(self.cloud.device_certificates()), 1)
+
+    def test_reboot(self):
+        certificate = self.provision()
+        self.start_without()
+        self.assertKept(certificate)
+
+    def test_no_device(self):
+        device = self.directory / "tpmrm0"
+        self.gateway.configure("Key", TCTI=f"device:{device}")
+        self.gateway.start()
+        self.wait_tpm_error("backoff", str(device))
+
+
 class Locked(Device):
     def lock_out(self):
         """One wrong password, and the TPM does not believe anybody any more, where that is protected."""

@@ -177,7 +177,7 @@ class Units(harness.TestCase):
         """RuntimeMaxSec= is for what the daemon cannot end: it must not come first."""
         source = (SOURCE_DIR / "agent/daemon/job.h").read_text()
         deadlines = {name: int(value) for name, value in re.findall(r"#define JOB_(\w+)_DEADLINE_USEC \((\d+) \*", source)}
-        self.assertEqual(set(deadlines), {"CHECK", "TASK", "LIST", "ENROLL"})
+        self.assertEqual(set(deadlines), {"CHECK", "TASK", "LIST", "DIAGNOSE", "ENROLL"})
         enroll = deadlines.pop("ENROLL") + 2 * 3600  # Propagation= is an hour at most
         for name, longest in zip(WORKERS, (max(deadlines.values()), enroll, enroll)):
             (span,) = settings(name, "Service")["RuntimeMaxSec"]
@@ -248,7 +248,7 @@ class Machine(harness.TestCase):
         seen = {line.split()[0] for line in listed}
         source = (SOURCE_DIR / "agent/daemon/log.c").read_text()
         self.assertEqual(seen, set(re.findall(r'return "([0-9a-f]{32})"', source)))
-        self.assertEqual(len(seen), 5, listed)
+        self.assertEqual(len(seen), 8, listed)
         for line in CATALOG.read_text().splitlines():
             self.assertNotRegex(line, r"\s$", line)
         fields = set(re.findall(r"@(\w+)@", CATALOG.read_text()))
@@ -340,6 +340,20 @@ class Events(harness.TestCase):
         self.assertEqual(entry["ENROLLD_CLASS"], "denied", entry)
         # One stream only: nothing is said twice.
         self.assertNotIn("provisioned: thing", self.gateway.log.read_text())
+
+    def test_what_is_waited_for(self):
+        self.gateway.synchronise(False)
+        epoch = self.gateway.clock / "clock-epoch"
+        epoch.touch()
+        os.utime(epoch, (4102444800, 4102444800))
+        state = self.gateway.state
+        state.mkdir()
+        self.gateway.wrapper[4] = f'mount -t tmpfs state "{state}" && {self.gateway.wrapper[4]}'
+        self.gateway.start()
+        entry = self.journal.wait("The state of enrolld is kept in memory")
+        self.assertEqual(entry["PRIORITY"], "4", entry)
+        entry = self.journal.wait("An enrolment waits for the clock")
+        self.assertEqual((entry["PRIORITY"], entry["ENROLLD_CLASS"]), ("4", "clock"), entry)
 
 
 if __name__ == "__main__":

@@ -137,6 +137,8 @@ start_gateway() {
 Methods=jitp
 SerialNumber=literal:$1
 ThingName=%c
+ClockWait=0s
+VolatileState=yes
 [Request]
 Subject=CN=%s,O=Example
 [Cloud]

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-struct world world = {.route = -1};
+struct world world = {.route = -1, .clock = -1};
 
 const char good_configuration[] = "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
                                   "[Retry]\nNetwork=20ms 40ms\nDenied=20ms 40ms\nInvalid=20ms 40ms\n"
@@ -52,6 +52,9 @@ void start(const char *workers) {
         .store = world.store,
         .runtime = world.runtime,
         .route = take_fd(&world.route),
+        .clock = take_fd(&world.clock),
+        .clock_directory = world.clock_path,
+        .volatile_state = world.volatile_state,
         .launch = {.program = world.by_sockets ? NULL : "/proc/self/exe", .sockets = "/nonexistent"},
         .configuration_path = world.configuration_path,
         .credential_directory = world.current,
@@ -76,6 +79,11 @@ void set_up(const char *configuration) {
     snprintf(world.configuration_path, sizeof world.configuration_path, "%s/enrolld.conf", world.top);
     snprintf(world.record_path, sizeof world.record_path, "%s/record", world.top);
     snprintf(world.current, sizeof world.current, "%s/current", world.state_path);
+    snprintf(world.clock_path, sizeof world.clock_path, "%s/clock", world.top);
+    if (mkdirat(world.top_fd, "clock", 0700) < 0)
+        exit(99);
+    write_file("clock/synchronized", "");
+    world.volatile_state = VOLATILE_NO;
     setenv(FAKE_RECORD_VARIABLE, world.record_path, 1);
     if (configuration != NULL)
         write_file("enrolld.conf", configuration);

@@ -12,10 +12,13 @@ struct world {
     char top[64];
     int top_fd;
     char state_path[80], configuration_path[80], record_path[80], current[96];
+    char clock_path[80]; /* clock_read(); synchronised from set_up() on */
+    enum volatility volatile_state;
     sd_event *event;
     struct store *store;
     int runtime;
     int route; /* what the next agent takes for the kernel's socket, -1 for none */
+    int clock; /* the same for clock_open() */
     struct agent *agent;
 };
 

@@ -165,6 +165,8 @@ static void test_settings_defaults(void) {
     ASSERT_TEXT(settings.tcti, "device:/dev/tpmrm0");
     ASSERT_NUMBER(settings.on_wrong_tpm, SETTING_WRONG_TPM_FAIL);
     ASSERT_NUMBER(settings.serial_replacement, 0);
+    ASSERT_NUMBER((long long)settings.clock_wait_ms, 90 * 1000);
+    ASSERT_NUMBER(settings.volatile_state, false);
     ASSERT_NUMBER((long long)settings.retry[FAILURE_NETWORK].base_ms, 2000);
     ASSERT_NUMBER((long long)settings.retry[FAILURE_DENIED].cap_ms, 3600 * 1000);
     ASSERT_NUMBER((long long)settings.retry[FAILURE_INTERNAL].cap_ms, 15 * 60 * 1000);
@@ -233,6 +235,8 @@ static void test_settings_bad(void) {
         {MINIMAL "[Agent]\nClientId=%z\n",
          "test.conf:7: ClientId= has a % that starts no specifier (there are %s, %t, %c, %i, %m, %H "
          "and %%), but it is \"%z\""},
+        {MINIMAL "[Agent]\nClockWait=90\n", "test.conf:7: ClockWait= must be a time span, like 90s, but it is \"90\""},
+        {MINIMAL "[Agent]\nVolatileState=on\n", "test.conf:7: VolatileState= must be yes or no, but it is \"on\""},
         {MINIMAL "[Retry]\nNetwork=2s\n",
          "test.conf:7: Network= must be two time spans, the first wait and the longest one, "
          "like 2s 15min, but it is \"2s\""},

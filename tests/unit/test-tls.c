@@ -51,6 +51,7 @@ struct wish {
     bool broken_key;
     enum tls_version minimum;
     const char *alpn;
+    bool doubtful;      /* the clock */
     int64_t timeout_ms; /* FIXTURE_DEADLINE_MS if 0 */
 };
 
@@ -58,6 +59,7 @@ static void attempt_begin(struct attempt *attempt, const struct server *server, 
     char file[64];
     struct connect_settings tcp = {"127.0.0.1", server->port, NULL, STEP};
     struct tls_settings settings = {"localhost", .minimum = wish.minimum, .alpn = wish.alpn, .step = STEP};
+    settings.clock_is_doubtful = wish.doubtful;
     int64_t deadline = tls_now_ms() + (wish.timeout_ms != 0 ? wish.timeout_ms : FIXTURE_DEADLINE_MS);
     memset(attempt, 0, sizeof *attempt);
     attempt->root_ca = fixture_read(wish.root_ca != NULL ? wish.root_ca : "ca.pem", &settings.root_ca_size);
@@ -200,6 +202,9 @@ static void test_wrong_certificates(void) {
                      wrong[i].name, versions[j]);
             assert_refused(options, (struct wish){0}, wrong[i].class, wrong[i].words);
         }
+    /* By a clock that nobody has set it may only seem so. */
+    assert_refused("-cert expired.pem -key expired.key", (struct wish){.doubtful = true}, "clock",
+                   "localhost: the server's certificate expired on Jan  1 00:00:00 2021 GMT: is the clock right?");
 }
 
 static void test_wrong_suites(void) {
@@ -399,6 +404,8 @@ static void test_own_inputs(void) {
     assert_refused(LOCALHOST, (struct wish){.root_ca = "empty.pem"}, "invalid", "RootCA= has no usable certificate");
     assert_refused(LOCALHOST, (struct wish){.root_ca = "garbage.pem"}, "invalid", "RootCA= has no usable certificate");
     assert_refused(LOCALHOST, (struct wish){.root_ca = "expired.pem"}, "invalid", "they have expired");
+    assert_refused(LOCALHOST, (struct wish){.root_ca = "expired.pem", .doubtful = true}, "clock",
+                   "RootCA= have expired: is the clock right?");
     assert_refused(LOCALHOST, (struct wish){.root_ca = "early.pem"}, "clock", "is the clock right?");
     if (system("cp empty.pem nothing.pem; cp client.key nothing.key; cat expired.pem other.pem ca.pem > bundle.pem") !=
         0)

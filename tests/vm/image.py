@@ -19,6 +19,7 @@ SOURCE_DIR = HERE.parent.parent
 MASKED = """apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer
     getty.target mosquitto.service systemd-timesyncd.service systemd-tmpfiles-clean.timer""".split()
 DISABLED = ["tpm2-abrmd.service"]  # started by whom it concerns
+ARCHIVES = "usr/local/share/archives"  # packages that a scenario installs
 # Documents and translations are half of the files.
 LEFT_OUT = ["/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*"]
 
@@ -54,6 +55,44 @@ def new_file(path):
         (pathlib.Path(directory) / path.name).rename(path)
 
 
+def make_archive(path, packages, *options):
+    """Debian with these packages, a tar file. The way to the mirror is this system's: its proxy, and whether an old mirror
+    will do."""
+    lines = command("apt-config", "dump", "--no-empty", "Acquire").splitlines()
+    wanted = ("Acquire::Check-", "Acquire::http::", "Acquire::https::")
+    settings = path.parent / "apt.conf"
+    settings.write_text("".join(f"{line}\n" for line in lines if line.startswith(wanted)))
+    exclude = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
+    command("mmdebstrap", "--quiet", "--variant=minbase", f"--aptopt={settings}", *exclude, *options,
+            f"--include={','.join(packages)}", SUITE, path)  # fmt: skip
+
+
+def take_boot_files(archive, base):
+    """The kernel and its initial file system, to lie beside base."""
+    names = command("tar", "--list", f"--file={archive}").split()
+    for prefix, suffix in (("./boot/vmlinuz-", ".kernel"), ("./boot/initrd.img-", ".initrd")):
+        name = next(name for name in names if name.startswith(prefix))
+        with base.with_suffix(suffix).open("wb") as output:
+            subprocess.run(["tar", "--extract", "--to-stdout", f"--file={archive}", name], stdout=output, check=True)
+
+
+def make_guest(root, build):
+    """A test machine of what root contains."""
+    standin = root / "usr/local/lib/iotcore"
+    standin.mkdir(parents=True)
+    shutil.copy(build / "tests/iotcore/.libs/iotcore.so", standin)
+    shutil.copytree(HERE / "guest", root, symlinks=True, dirs_exist_ok=True)
+    for target in ("sysinit", "emergency"):
+        wants = root / f"usr/lib/systemd/system/{target}.target.wants"
+        wants.mkdir(parents=True, exist_ok=True)
+        (wants / "machine-shell.service").symlink_to("../machine-shell.service")
+    masked = root / "etc/systemd/system"
+    masked.mkdir(parents=True, exist_ok=True)
+    for unit in MASKED:
+        (masked / unit).unlink(missing_ok=True)
+        (masked / unit).symlink_to("/dev/null")
+
+
 class Image:
     """root: the file system, to be copied. kernel and initrd: what qemu boots it with."""
 
@@ -62,9 +101,10 @@ class Image:
         self.build = build
         cache.mkdir(parents=True, exist_ok=True)
         packages = command(SOURCE_DIR / "tests/install-packages", "print-machine").split()
-        self.base = cache / f"base-{digest(SUITE, *LEFT_OUT, *packages)}.tar"
+        archives = command(SOURCE_DIR / "tests/install-packages", "print-machine-archives").split()
+        self.base = cache / f"base-{digest(SUITE, *LEFT_OUT, *packages, *archives)}.tar"
         if not self.base.exists():
-            self.make_base(packages)
+            self.make_base(packages, archives)
         self.kernel = self.base.with_suffix(".kernel")
         self.initrd = self.base.with_suffix(".initrd")
         with tempfile.TemporaryDirectory(dir=cache, prefix="install-") as directory:
@@ -76,36 +116,19 @@ class Image:
                 self.forget_others()
                 self.make_root(installed)
 
-    def make_base(self, packages):
-        """The way to the mirror is this system's: its proxy, and whether an old mirror will do."""
-        lines = command("apt-config", "dump", "--no-empty", "Acquire").splitlines()
-        wanted = ("Acquire::Check-", "Acquire::http::", "Acquire::https::")
-        settings = self.cache / "apt.conf"
-        settings.write_text("".join(f"{line}\n" for line in lines if line.startswith(wanted)))
+    def make_base(self, packages, archives):
+        download = (
+            f'--customize-hook=mkdir "$1/{ARCHIVES}" && cd "$1/{ARCHIVES}" &&'
+            f' APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get download {" ".join(archives)}'
+        )
         with new_file(self.base) as path:
-            exclude = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
-            command("mmdebstrap", "--quiet", "--variant=minbase", f"--aptopt={settings}", *exclude,
-                    f"--include={','.join(packages)}", SUITE, path)  # fmt: skip
-            self.take_boot_files(path)
-
-    def take_boot_files(self, archive):
-        names = command("tar", "--list", f"--file={archive}").split()
-        for prefix, suffix in (("./boot/vmlinuz-", ".kernel"), ("./boot/initrd.img-", ".initrd")):
-            name = next(name for name in names if name.startswith(prefix))
-            with self.base.with_suffix(suffix).open("wb") as output:
-                subprocess.run(["tar", "--extract", "--to-stdout", f"--file={archive}", name], stdout=output, check=True)
+            make_archive(path, packages, download)
+            take_boot_files(path, self.base)
 
     def install(self, directory):
         """What a gateway gets, by `make install`; and what makes a test machine of it."""
         command("make", "-C", self.build, "install", f"DESTDIR={directory}")
-        standin = directory / "usr/local/lib/iotcore"
-        standin.mkdir(parents=True)
-        shutil.copy(self.build / "tests/iotcore/.libs/iotcore.so", standin)
-        shutil.copytree(HERE / "guest", directory, symlinks=True, dirs_exist_ok=True)
-        for target in ("sysinit", "emergency"):
-            wants = directory / f"usr/lib/systemd/system/{target}.target.wants"
-            wants.mkdir()
-            (wants / "machine-shell.service").symlink_to("../machine-shell.service")
+        make_guest(directory, self.build)
 
     def forget_others(self):
         for old in self.cache.glob("root-*.img"):
@@ -115,8 +138,6 @@ class Image:
         with tempfile.TemporaryDirectory(dir=self.cache, prefix="root-") as directory, new_file(self.root) as path:
             command("tar", "--extract", f"--file={self.base}", f"--directory={directory}")
             shutil.copytree(installed, directory, symlinks=True, dirs_exist_ok=True)
-            for unit in MASKED:
-                command("ln", "-sf", "/dev/null", f"{directory}/etc/systemd/system/{unit}")
             for unit in DISABLED:
                 command("rm", "-f", f"{directory}/etc/systemd/system/multi-user.target.wants/{unit}")
             make_file_system(path, SIZE, "root", directory)
@@ -125,12 +146,13 @@ class Image:
 def make_file_system(path, size, label, directory=None):
     """ext4 with blocks of 4 KiB, as on a gateway. Its tree: that of a directory."""
     tree = ["-d", str(directory)] if directory is not None else []
-    command("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-L", label, *tree, path, size)
+    whole = "lazy_itable_init=0,lazy_journal_init=0"  # and not by the kernel in the background
+    command("mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096", "-E", whole, "-L", label, *tree, path, size)
 
 
 def put_files(path, files):
-    """Into a file system that nobody uses: {name: text, or a pathlib.Path that a link shall point to}. What is there
-    is replaced."""
+    """Into a file system that nobody uses: {name: text, or a pathlib.Path that a link shall point to, or None for what
+    shall not be there}. What is there is replaced."""
     with tempfile.TemporaryDirectory() as directory:
         lines = []
         for number, (name, value) in enumerate(files.items()):
@@ -139,7 +161,7 @@ def put_files(path, files):
             lines.append(f"rm {name}")
             if isinstance(value, pathlib.PurePath):
                 lines.append(f"symlink {name} {value}")
-            else:
+            elif value is not None:
                 source = pathlib.Path(directory) / str(number)
                 source.write_text(value)
                 source.chmod(0o644)

@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 
@@ -18,7 +17,7 @@ from parts import Tpm
 
 BOOT_DEADLINE = 180  # without acceleration, on a busy machine
 COMMAND_DEADLINE = 90
-COMMAND_LINE = "root=/dev/vda rw console=ttyS0 quiet loglevel=4 panic=-1 systemd.show_status=no net.ifnames=0"
+COMMAND_LINE = "root=LABEL=root rw console=ttyS0 quiet loglevel=4 panic=-1 systemd.show_status=no net.ifnames=0"
 
 
 class Failed(AssertionError):
@@ -115,7 +114,7 @@ class Machine:
         self.scene = directory / "scene.img"  # the cloud, and what a test brings along
         self.console = directory / "console"
         self.tpm = SystemTpm(directory)
-        self.state_drive = ["-drive", f"file={self.state},format=raw,if=virtio,cache=writeback"]
+        self.state_log = None
         shutil.copyfile(golden.root, self.root)
         image.put_files(self.root, files)
         image.make_file_system(self.state, "32M", "state")
@@ -141,7 +140,7 @@ class Machine:
             *("-kernel", self.golden.kernel, "-initrd", self.golden.initrd),
             *("-append", f"{COMMAND_LINE} {self.command_line} {more}"),
             *("-drive", f"file={self.root},format=raw,if=virtio,cache=unsafe"),
-            *self.state_drive,
+            *self.state_drive(),
             *("-drive", f"file={self.scene},format=raw,if=virtio,cache=writeback"),
             *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
             *("-device", "virtio-serial-pci", "-chardev", f"socket,id=shell,path={shell},server=on,wait=off"),
@@ -151,6 +150,19 @@ class Machine:
             *("-device", "virtio-rng-pci,rng=random"),
             *self.options,
         ]
+
+    def log_state(self):
+        """From the next boot on all that is written to the state disk is recorded: see block_log.py."""
+        self.state_log = self.directory / "state.log"
+        self.state_log.touch()
+
+    def state_drive(self):
+        if self.state_log is None:
+            return ["-drive", f"file={self.state},format=raw,if=virtio,cache=writeback"]
+        files = f"file.driver=file,file.filename={self.state},log.driver=file,log.filename={self.state_log}"
+        # Without zeroing, which qemu before 8.2.1 logs wrongly beside other requests.
+        device = "virtio-blk-pci,drive=state,write-cache=on,discard=off,write-zeroes=off"
+        return ["-blockdev", f"driver=blklogwrites,node-name=state,{files}", "-device", device]
 
     def wait_booted(self):
         status, text = self.shell.run("systemctl is-system-running --wait", BOOT_DEADLINE)

@@ -11,6 +11,7 @@ import time
 import traceback
 
 import scenarios
+from gateway_machine import Gateway
 from image import Image
 
 DEADLINE = 600  # seconds for a scenario, if it does not name its own
@@ -25,9 +26,9 @@ class Scene:
         self.machines = []
         self.facts = []
 
-    def gateway(self, **options):
+    def gateway(self, golden=None, **options):
         directory = self.directory / f"gateway-{len(self.machines) + 1}"
-        self.machines.append(scenarios.Gateway(directory, self.golden, **options))
+        self.machines.append(Gateway(directory, golden or self.golden, **options))
         return self.machines[-1]
 
     def say(self, text):
@@ -93,7 +94,8 @@ def run(names, golden):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--directory", type=pathlib.Path, required=True, help="of the build and the images")
+    parser.add_argument("--images", type=pathlib.Path, required=True, help="where they are kept")
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="where enrolld was built")
     parser.add_argument("--list", action="store_true", help="the scenarios")
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO")
     options = parser.parse_args()
@@ -104,7 +106,7 @@ def main():
     unknown = [name for name in options.scenario if name not in scenarios.EVERY]
     if unknown:
         parser.error(f"no scenario {', '.join(unknown)}: there are {', '.join(scenarios.EVERY)}")
-    golden = Image(options.directory / "images", options.directory / "build")
+    golden = Image(options.images, options.build)
     sys.exit(0 if run(options.scenario or list(scenarios.EVERY), golden) else 1)
 
 

@@ -1,0 +1,92 @@
+#include "ctl/doctor.h"
+
+#include "ctl/doctor-units.h"
+#include "ctl/findings.h"
+#include "ctl/follow.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Above the longest that the daemon's diagnosis can take. */
+#define PATIENCE_USEC (400 * UINT64_C(1000000))
+
+static int read_rows(sd_bus *bus, struct findings *findings, sd_bus_error *error) {
+    AUTO_MESSAGE sd_bus_message *reply = NULL;
+    const char *what, *verdict, *text, *advice;
+    int r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, "GetDiagnosis", error, &reply, "");
+    if (r >= 0)
+        r = sd_bus_message_enter_container(reply, 'a', "(ssss)");
+    while (r >= 0 && (r = sd_bus_message_read(reply, "(ssss)", &what, &verdict, &text, &advice)) > 0)
+        findings_add(findings, what, verdict, text, advice);
+    return r;
+}
+
+/* Until the job has ended, however; the daemon's own words where it did not well. */
+static int wait_for_end(struct watch *watch, uint32_t job, struct findings *findings, sd_bus_error *error) {
+    uint64_t deadline = watch_now() + PATIENCE_USEC;
+    const struct watch_event *event = &watch->event;
+    int r;
+    while ((r = watch_next(watch, deadline, error)) > 0) {
+        if (event->type == WATCH_VANISHED)
+            return -ENOTCONN;
+        if (event->type != WATCH_JOB_REMOVED || event->number != job)
+            continue;
+        if (strcmp(event->result, "done") != 0)
+            findings_add(findings, "diagnosis", "wrong", event->detail, "");
+        return 0;
+    }
+    return r < 0 ? r : -ETIMEDOUT;
+}
+
+static int diagnose(sd_bus *bus, struct findings *findings, sd_bus_error *error) {
+    AUTO_WATCH struct watch watch = {0};
+    uint32_t job = 0;
+    int r = watch_init(&watch, bus, WATCH_USUAL_PATIENCE, error);
+    if (r >= 0 && !watch.present) /* looking changes nothing: it is not started */
+        return -ENOTCONN;
+    if (r >= 0)
+        r = bus_start_job(bus, &job, error, "Diagnose", "");
+    if (r >= 0)
+        r = wait_for_end(&watch, job, findings, error);
+    return r < 0 ? r : read_rows(bus, findings, error);
+}
+
+/* What keeps the daemon from a diagnosis is one. */
+static void add_failure(struct findings *findings, int r, const sd_bus_error *error) {
+    const char *message = error->message != NULL ? error->message : strerror(-r);
+    if (bus_daemon_is_absent(r, error))
+        findings_add(findings, "daemon", "wrong", "enrolld is not running",
+                     "systemctl start enrolld; `journalctl -u enrolld` says why it has ended");
+    else if (bus_daemon_is_silent(r, error))
+        findings_add(findings, "daemon", "wrong", "enrolld does not answer",
+                     "`journalctl -u enrolld` shows what it does");
+    else if (sd_bus_error_has_name(error, BUS_NAME ".Error.InvalidConfiguration"))
+        findings_add(findings, "configuration", "wrong", message,
+                     "correct it (`enrolld --check-config`), then `enrollctl reload`");
+    else if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED))
+        findings_add(findings, "access", "wrong", message,
+                     "call it as root, or as a member of the group enrolld-admin");
+    else
+        findings_add(findings, "diagnosis", "wrong", message, "");
+}
+
+enum exit_code doctor_run(sd_bus *bus, bool json) {
+    AUTO_FINDINGS struct findings findings = {.count = 0};
+    AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
+    doctor_look_at_units(bus, &findings);
+    if (!json && isatty(STDERR_FILENO))
+        fputs("Looking...\r", stderr); /* the first row covers it */
+    int r = diagnose(bus, &findings, &error);
+    if (r < 0)
+        add_failure(&findings, r, &error);
+    if (!json)
+        findings_print(&findings);
+    else if (findings_print_json(&findings) < 0) {
+        fputs("enrollctl: out of memory.\n", stderr);
+        return EXIT_CODE_FAILED;
+    }
+    return findings_count(&findings, "wrong") == 0 ? EXIT_CODE_DONE : EXIT_CODE_FAILED;
+}

@@ -1,0 +1,78 @@
+/* Forget(): the device is as it came from the factory, and enrolls as such. */
+#include "daemon/agent-private.h"
+
+#include "common/step.h"
+#include "daemon/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A worker holds copies of what is to be forgotten, and would hand over more of it. One that was connected may come
+ * back with the same client id: the distance counts. */
+static void end_what_runs(struct agent *agent) {
+    struct failure failure;
+    char detail[DETAIL_MAX];
+    if (agent->attempts.retry.begun)
+        agent->enroll_ended_usec = agent_boottime_usec();
+    agent->job = job_free(agent->job);
+    agent->resumed = agent->resuming = false;
+    agent->timer = sd_event_source_disable_unref(agent->timer);
+    failure_record(&failure, FAILURE_INTERNAL, STEP_WORKER, "canceled by Forget()");
+    task_drop(agent, &failure);
+    agent_describe(&failure, detail);
+    agent_end_operation(agent, "canceled", detail);
+}
+
+/* All that is known of the time before. */
+static void clear_memory(struct agent *agent) {
+    struct status *status = &agent->status;
+    attempts_forget(&agent->attempts);
+    agent->methods = (struct methods){0};
+    memset(&status->identity, 0, sizeof status->identity);
+    if (agent->configuration != NULL) {
+        methods_set(&agent->methods, &agent->settings);
+        status_set_text(status->identity.endpoint, sizeof status->identity.endpoint, agent->settings.endpoint);
+    }
+    memset(&status->error, 0, sizeof status->error);
+    status->generation = 0;
+    status->credential_directory = "";
+    agent->lost_generation = 0;
+    free(agent->request_pem);
+    agent->request_pem = NULL;
+}
+
+/* Back to what the state directory says: after a failure that may be an identity that is in use as before. */
+static void go_on(struct agent *agent) {
+    bool told = agent->known_generation != 0 && store_current(agent->environment.store) == 0;
+    if (agent->configuration == NULL) /* the timer reads it */
+        agent_arm_timer(agent, 0);
+    else
+        agent_resume(agent);
+    if (!told)
+        return;
+    agent->known_generation = 0;
+    bus_identity_changed(agent->bus, 0);
+}
+
+enum agent_answer agent_forget(struct agent *agent, struct failure *failure) {
+    const struct status *status = &agent->status;
+    uint32_t generation = store_current(agent->environment.store);
+    if (agent->stopping)
+        return ANSWER_BUSY;
+    end_what_runs(agent);
+    int r = store_forget(agent->environment.store, failure);
+    bool is_gone = store_current(agent->environment.store) == 0;
+    if (generation != 0 && is_gone)
+        log_event(LOG_EVENT_FORGOTTEN, NULL, LOG_NOTICE,
+                  "identity %u is forgotten on request: thing \"%s\", certificate %s", generation,
+                  status->identity.thing_name, status->identity.certificate_id);
+    else if (is_gone)
+        log_message(LOG_NOTICE, "all that was kept of attempts, requests and imports is forgotten on request");
+    if (r < 0)
+        log_message(LOG_ERR, "not all could be forgotten: %s", failure->message);
+    if (is_gone)
+        clear_memory(agent);
+    if (is_gone || status->state != STATE_PROVISIONED)
+        go_on(agent);
+    return r < 0 ? ANSWER_FAILED : ANSWER_YES;
+}

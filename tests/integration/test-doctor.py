@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""`enrollctl doctor`: everything in order, then each thing broken once: the row says what is wrong and what to do, and
+hides no other."""
+
+import json
+import os
+import signal
+import socket
+import unittest
+
+import harness
+from authority import Authority, make_key
+from gateway import Gateway
+from parts import Cloud, Tpm
+
+DEVICE = ["identity", "store", "clock", "tpm", "serial-number", "root-ca", "dns", "tcp", "tls"]
+
+
+class Doctor(harness.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.cloud = Cloud(self)
+        self.gateway = Gateway(self, self.cloud, backend="file")
+
+    def start(self, **options):
+        """An attempt that hangs or fails is no matter: nothing here waits for it."""
+        self.gateway.configure("Retry", Invalid="365d 365d", Network="365d 365d", TPM="365d 365d", Denied="365d 365d")
+        self.gateway.start(**options)
+
+    def doctor(self, seconds=2 * harness.DEADLINE):
+        """Rows by what was looked at, as --json has them; the last one of the same name wins."""
+        done = self.gateway.enrollctl("doctor", "--json")
+        self.assertEqual(done.stderr, "")
+        told = json.loads(done.stdout)
+        self.assertEqual(set(told), {"Rows", "Wrong", "Warnings"})
+        for row in told["Rows"]:
+            self.assertEqual(set(row), {"What", "Verdict", "Text", "Advice"})
+            self.assertIn(row["Verdict"], ("ok", "warning", "wrong", "skipped"), row)
+            self.assertTrue(row["Text"] and (row["Verdict"] != "wrong" or row["Advice"] or "within" in row["Text"]), row)
+        verdicts = [row["Verdict"] for row in told["Rows"]]
+        self.assertEqual((told["Wrong"], told["Warnings"]), (verdicts.count("wrong"), verdicts.count("warning")))
+        self.assertEqual(done.returncode, 1 if told["Wrong"] else 0, told)
+        return {row["What"]: row for row in told["Rows"]}
+
+    def assertRow(self, rows, what, verdict, text, advice=""):
+        row = rows[what]
+        self.assertEqual(row["Verdict"], verdict, row)
+        self.assertIn(text, row["Text"], row)
+        self.assertIn(advice, row["Advice"], row)
+
+    def assertOnlyWrong(self, rows, *wanted):
+        """identity says why there is none, and what is behind something wrong is skipped; all else is looked at."""
+        wrong = {what for what, row in rows.items() if row["Verdict"] == "wrong"}
+        self.assertEqual(wrong - {"identity"}, set(wanted), rows)
+        self.assertLessEqual(set(DEVICE), set(rows))
+
+    # In order.
+
+    def test_all_is_well(self):
+        tpm = Tpm(self)
+        self.gateway.configure("Key", Backend="tpm2", TCTI=tpm.tcti)
+        self.start()
+        self.gateway.wait_provisioned()
+        before = self.cloud.registry()
+        rows = self.doctor()
+        self.assertOnlyWrong(rows)
+        self.assertRow(rows, "identity", "ok", "generation 1, thing gateway-GW-0001")
+        self.assertRow(rows, "store", "ok" if rows["store"]["Verdict"] == "ok" else "warning", "")
+        self.assertRow(rows, "tpm", "ok", "not locked")
+        self.assertRow(rows, "serial-number", "ok", "GW-0001 (SerialNumber=literal:GW-0001)")
+        self.assertRow(rows, "root-ca", "ok", "1 certificate in ")
+        self.assertRow(rows, "dns", "ok", "localhost is ")
+        self.assertRow(rows, "tcp", "ok", f"localhost:{self.cloud.port}")
+        self.assertRow(rows, "tls", "ok", "the certificate of localhost is verified")
+        self.assertRow(rows, "method fleet-claim", "ok", "the claim is there, valid to ")
+        self.assertRow(rows, "units", "skipped", "systemd is not on this bus")
+        self.assertEqual(self.cloud.registry(), before, "nothing in the cloud has changed")
+        self.assertEqual(self.gateway.property("State"), "provisioned")
+        self.assertEqual(tpm.handles("transient"), [])
+
+    def test_for_people(self):
+        self.start()
+        self.gateway.wait_provisioned()
+        done = self.gateway.enrollctl("doctor")
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        self.assertIn("\nok       dns                         localhost is ", done.stdout)
+        self.assertRegex(done.stdout, r"\n\n0 wrong, \d warnings?\n$")
+        self.assertNotIn("\033", done.stdout)
+
+    def test_beside_an_attempt(self):
+        """Which hangs meanwhile, and goes on as if nothing had been."""
+        self.cloud.freeze()
+        self.start()
+        self.gateway.wait_signalled("Step", "claim")
+        workers = self.gateway.workers()
+        rows = self.doctor()
+        self.assertRow(rows, "identity", "warning", "none yet: enrolling")
+        self.assertRow(rows, "method fleet-claim", "ok", "the claim is there")
+        self.assertRow(rows, "tcp", "ok", "localhost")  # the kernel has accepted it
+        self.assertRow(rows, "tls", "wrong", "no answer in the TLS handshake")
+        self.assertEqual(self.gateway.workers(), workers)
+        self.assertEqual(self.gateway.property("Step"), "claim")
+        self.cloud.thaw()
+        self.gateway.wait_provisioned()
+        self.assertEqual(self.gateway.signalled("Attempt"), [1, 0])
+
+    # Broken once.
+
+    def test_no_tpm(self):
+        self.gateway.configure("Key", Backend="tpm2", TCTI="device:/nonexistent/tpmrm0")
+        self.start()
+        rows = self.doctor()
+        self.assertOnlyWrong(rows, "tpm")
+        self.assertRow(rows, "tpm", "wrong", "no TPM at device:/nonexistent/tpmrm0 (No such file", "tpm_tis")
+
+    def test_tpm_that_hangs(self):
+        tpm = Tpm(self)
+        self.gateway.configure("Key", Backend="tpm2", TCTI=tpm.tcti)
+        self.gateway.configure("Agent", Methods="jitp")  # which has no reason to ask the TPM
+        tpm.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(tpm.process.send_signal, signal.SIGCONT)
+        self.start()
+        rows = self.doctor()
+        self.assertRow(rows, "tpm", "wrong", "no answer within 20 s")
+        self.assertRow(rows, "tls", "ok", "verified")
+
+    def test_serial_number(self):
+        for value, text in (("file:/nonexistent/serial", "cannot be read"), ("literal:To be filled by O.E.M.", "placeholder")):
+            with self.subTest(value=value):
+                self.gateway.configure("Agent", SerialNumber=value)
+                self.start()
+                rows = self.doctor()
+                self.assertOnlyWrong(rows, "serial-number")
+                self.assertRow(rows, "serial-number", "wrong", text, "enrolld.conf(5)")
+                self.gateway.stop()
+
+    def test_endpoint_that_is_none(self):
+        self.gateway.configure("Cloud", Endpoint="nowhere.invalid")
+        self.start()
+        rows = self.doctor()
+        self.assertOnlyWrong(rows, "dns")
+        self.assertRow(rows, "dns", "wrong", "nowhere.invalid: ")
+        for what in ("tcp", "tls"):
+            self.assertRow(rows, what, "skipped", "not tried, as dns is wrong")
+
+    def test_port_that_is_closed(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.gateway.configure("Cloud", Port=port)
+        self.start()
+        rows = self.doctor()
+        self.assertOnlyWrong(rows, "tcp")
+        self.assertRow(rows, "tcp", "wrong", "refused", "firewall")
+        self.assertRow(rows, "tls", "skipped", "not tried, as tcp is wrong")
+
+    def test_other_root(self):
+        path = Authority(self.directory, "other").path
+        self.gateway.configure("Cloud", RootCA=path)
+        self.start()
+        rows = self.doctor()
+        self.assertOnlyWrong(rows, "tls")
+        self.assertRow(rows, "root-ca", "ok", str(path))
+        self.assertRow(rows, "tls", "wrong", "not signed by a CA in RootCA=", "ATS")
+
+    def test_name_of_the_server(self):
+        """An address that the certificate does not have."""
+        self.gateway.configure("Cloud", Endpoint="127.0.0.1")
+        self.start()
+        rows = self.doctor()
+        self.assertRow(rows, "tls", "wrong", "another", "Endpoint=")
+
+    def test_no_root(self):
+        path = self.directory / "empty.pem"
+        for content in (None, "nothing\n"):
+            with self.subTest(content=content):
+                if content is not None:
+                    path.write_text(content)
+                self.gateway.configure("Cloud", RootCA=path)
+                self.start()
+                rows = self.doctor()
+                self.assertRow(rows, "root-ca", "wrong", str(path), "amazontrust.com")
+                self.assertRow(rows, "tcp", "ok", "localhost")
+                self.gateway.stop()
+
+    def break_claim(self, text, advice="", verdict="wrong", **changes):
+        self.gateway.configure("fleet-claim", **changes)
+        self.start()
+        rows = self.doctor()
+        if verdict == "wrong":
+            self.assertOnlyWrong(rows, "method fleet-claim")
+        self.assertRow(rows, "method fleet-claim", verdict, text, advice)
+        return rows
+
+    def test_claim_is_missing(self):
+        self.break_claim("Certificate=/nonexistent/claim.pem", Certificate="/nonexistent/claim.pem")
+
+    def test_claim_and_key_of_others(self):
+        key = make_key(self.directory / "other.key")
+        self.break_claim("does not belong to Certificate=", "another pair", PrivateKey=key)
+
+    def test_claim_that_is_none(self):
+        self.break_claim("Certificate=: ", "PEM", Certificate=self.cloud.claim_key)
+
+    def test_claim_that_has_expired(self):
+        Authority(self.directory, "maker").device("old", days=-1)
+        certificate, key = self.directory / "old.pem", self.directory / "old.key"
+        rows = self.break_claim("the claim expired on 20", "new claim", Certificate=certificate, PrivateKey=key)
+        self.assertRow(rows, "tls", "ok", "")
+
+    def test_key_that_all_may_read(self):
+        key = self.directory / "open.key"
+        key.write_text(self.cloud.claim_key.read_text())
+        key.chmod(0o644)
+        self.break_claim("everybody on this device may read", "chmod", verdict="warning", PrivateKey=key)
+
+    def test_method_that_is_not_installed(self):
+        self.gateway.configure("Agent", Methods="nowhere fleet-claim")
+        self.start()
+        rows = self.doctor()
+        self.assertRow(rows, "method nowhere", "wrong", "nowhere", "enrollctl plugins")
+        self.assertRow(rows, "method fleet-claim", "ok", "the claim is there")
+
+    def test_nothing_imported(self):
+        self.gateway.configure("Agent", Methods="jitp")
+        self.start()
+        rows = self.doctor()
+        self.assertRow(rows, "method jitp", "wrong", "no certificate was imported", "enrollctl request")
+        self.gateway.enrollctl("request")
+        self.assertRow(self.doctor(), "method jitp", "wrong", "a request waits for its certificate")
+
+    def test_claim_of_a_provisioned_device(self):
+        """It may be gone: nothing is wrong."""
+        self.start()
+        self.gateway.wait_provisioned()
+        self.gateway.configure("fleet-claim", Certificate="/nonexistent/claim.pem")
+        self.gateway.call("Reload")
+        rows = self.doctor()
+        self.assertOnlyWrong(rows)
+        self.assertRow(rows, "method fleet-claim", "warning", "/nonexistent/claim.pem")
+
+    def test_credentials(self):
+        """Those are looked at by the worker that has them."""
+        self.gateway.configure("fleet-claim", PrivateKey="credential:claim-key")
+        self.start()
+        self.assertRow(self.doctor(), "method fleet-claim", "wrong", "claim-key")
+
+    def test_no_sockets(self):
+        """As where the socket units are not active."""
+        self.gateway.wrapper = ["env", "-u", "ENROLLD_WORKER"]
+        self.start()
+        rows = self.doctor()
+        self.assertRow(rows, "worker", "wrong", "enrolld-worker.socket")
+        self.assertIn("store", rows)
+
+    def test_configuration(self):
+        self.gateway.configure("Cloud", Port="many")
+        self.start()
+        self.assertRow(self.doctor(), "configuration", "wrong", f"{self.gateway.configuration}:", "--check-config")
+
+    def test_no_daemon(self):
+        rows = self.doctor()
+        self.assertRow(rows, "daemon", "wrong", "not running", "systemctl start enrolld")
+
+    def test_second_call_and_cancel(self):
+        """One at a time; and the rows of the last one that has ended."""
+        self.cloud.freeze()
+        self.start()
+        self.gateway.wait_signalled("Step", "claim")
+        with self.assertRaisesRegex(Exception, "NoDiagnosis"):
+            self.gateway.call("GetDiagnosis")
+        job = self.gateway.call("Diagnose")
+        with self.assertRaisesRegex(Exception, "Busy"):
+            self.gateway.call("Diagnose")
+        self.gateway.call("Cancel", f"uint32:{job}")
+        removed = self.gateway.wait_signal("JobRemoved", wanted=lambda told: told[1] == "diagnose")
+        self.assertEqual(removed[:3], [int(job), "diagnose", "canceled"])
+        self.assertEqual(self.gateway.property("Step"), "claim")
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, to mount")
+    def test_store_in_memory(self):
+        self.gateway.wrapper = ["unshare", "--mount", "sh", "-c",
+                                f'mkdir -p "{self.gateway.state}" && mount -t tmpfs -o size=64m none '
+                                f'"{self.gateway.state}" && exec "$@"', "sh"]  # fmt: skip
+        self.start()
+        self.assertRow(self.doctor(), "store", "warning", "in memory", "on a disk")
+        self.gateway.stop()
+        self.gateway.wrapper[4] = self.gateway.wrapper[4].replace("64m", "512k")
+        self.start()
+        self.assertRow(self.doctor(), "store", "wrong", "KiB are free", "make room")
+
+
+if __name__ == "__main__":
+    harness.main()
