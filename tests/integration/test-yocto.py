@@ -155,7 +155,7 @@ class Yocto(unittest.TestCase):
         wolfssl = layer("wolfssl-enrolld.inc")
         asked = set(re.findall(r"^ENROLLD_WOLFSSL\(\[.*?\], \[(\S+)\]", CONFIGURE, re.MULTILINE))
         given = set(wolfssl.words("EXTRA_OECONF")) | {f"CPPFLAGS={flag}" for flag in wolfssl.words("CPPFLAGS")}
-        self.assertEqual(given - asked, {"--enable-curve25519"})  # the group X25519, tls.c
+        self.assertEqual(given - asked, {"--enable-curve25519", "--enable-ip-alt-name"})  # X25519; https.c
         self.assertEqual(asked - given, set())
 
     def test_units_that_are_enabled(self):
