@@ -101,7 +101,7 @@ def main():
     options = parser.parse_args()
     if options.list:
         for name, function in scenarios.EVERY.items():
-            print(f"{name:26}{function.__doc__}")
+            print(f"{name:26}{' '.join(function.__doc__.split())}")
         return
     unknown = [name for name in options.scenario if name not in scenarios.EVERY]
     if unknown:
