@@ -16,6 +16,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 static const enum file_role roles[] = {FILE_CERTIFICATE, FILE_PRIVATE_KEY, FILE_ROOT_CA, FILE_IDENTITY};
 
@@ -409,4 +410,15 @@ int fake_worker_run(void) {
     record(verb);
     find_behaviour(method[0] != '\0' && find_behaviour(method, NULL, 0) ? method : verb, behaviour, sizeof behaviour);
     return behave(behaviour, verb);
+}
+
+int fake_worker_unit_run(const char *name, const struct unit_test tests[], int argc, char **argv) {
+    sigset_t mask;
+    if (getenv(FAKE_WORKER_VARIABLE) != NULL)
+        return fake_worker_run();
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &mask, NULL);
+    umask(0077);
+    return unit_run(name, tests, argc, argv);
 }

@@ -3,6 +3,8 @@
  * in place of "enroll" is for an enrolment by that. */
 #pragma once
 
+#include "harness.h"
+
 #define FAKE_WORKER_VARIABLE "FAKE_WORKER"
 
 /* The class of "failed" and "lost", "network" without it. */
@@ -13,3 +15,7 @@
 
 /* Does one job on CHANNEL_WORKER_FD; returns the exit code. */
 int fake_worker_run(void);
+
+/* The main() of such a test: runs the tests, or as their worker one job. As the daemon it has SIGCHLD blocked (job.h),
+ * and makes files for nobody else. */
+int fake_worker_unit_run(const char *name, const struct unit_test tests[], int argc, char **argv);

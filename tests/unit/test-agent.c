@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -573,12 +572,5 @@ int main(int argc, char **argv) {
         {"credentials are for methods that name one", test_units},
         {NULL, NULL},
     };
-    sigset_t mask;
-    if (getenv(FAKE_WORKER_VARIABLE) != NULL)
-        return fake_worker_run();
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &mask, NULL);
-    umask(0077);
-    return unit_run("agent", tests, argc, argv);
+    return fake_worker_unit_run("agent", tests, argc, argv);
 }

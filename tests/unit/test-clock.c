@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -412,12 +411,5 @@ int main(int argc, char **argv) {
         {"a clock that is set moves the next attempt along", test_next_attempt},
         {NULL, NULL},
     };
-    sigset_t mask;
-    if (getenv(FAKE_WORKER_VARIABLE) != NULL)
-        return fake_worker_run();
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &mask, NULL);
-    umask(0077);
-    return unit_run("clock", tests, argc, argv);
+    return fake_worker_unit_run("clock", tests, argc, argv);
 }

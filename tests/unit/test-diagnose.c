@@ -5,11 +5,9 @@
 #include "harness.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 static const char with_credentials[] = "[Agent]\nMethods=jitp fleet-claim\n[Cloud]\nEndpoint=example.com\n"
                                        "RootCA=/ca.pem\n[fleet-claim]\nPrivateKey=credential:claim-key\n";
@@ -152,12 +150,5 @@ int main(int argc, char **argv) {
         {"rows are judged", test_parser},
         {NULL, NULL},
     };
-    sigset_t mask;
-    if (getenv(FAKE_WORKER_VARIABLE) != NULL)
-        return fake_worker_run();
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &mask, NULL);
-    umask(0077);
-    return unit_run("diagnose", tests, argc, argv);
+    return fake_worker_unit_run("diagnose", tests, argc, argv);
 }

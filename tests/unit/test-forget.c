@@ -5,7 +5,6 @@
 #include "harness.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -228,12 +227,5 @@ int main(int argc, char **argv) {
         {"not while the daemon goes away", test_stopping},
         {NULL, NULL},
     };
-    sigset_t mask;
-    if (getenv(FAKE_WORKER_VARIABLE) != NULL)
-        return fake_worker_run();
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &mask, NULL);
-    umask(0077);
-    return unit_run("forget", tests, argc, argv);
+    return fake_worker_unit_run("forget", tests, argc, argv);
 }

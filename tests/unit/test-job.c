@@ -420,11 +420,5 @@ int main(int argc, char **argv) {
         {"a worker behind a socket", test_socket},
         {NULL, NULL},
     };
-    sigset_t mask;
-    if (getenv(FAKE_WORKER_VARIABLE) != NULL)
-        return fake_worker_run();
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &mask, NULL);
-    return unit_run("job", tests, argc, argv);
+    return fake_worker_unit_run("job", tests, argc, argv);
 }

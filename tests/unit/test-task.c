@@ -4,7 +4,6 @@
 #include "fake-worker.h"
 #include "harness.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -330,11 +329,5 @@ int main(int argc, char **argv) {
         {"the list of methods", test_list},
         {NULL, NULL},
     };
-    sigset_t mask;
-    if (getenv(FAKE_WORKER_VARIABLE) != NULL)
-        return fake_worker_run();
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &mask, NULL);
-    return unit_run("task", tests, argc, argv);
+    return fake_worker_unit_run("task", tests, argc, argv);
 }
