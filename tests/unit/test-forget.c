@@ -173,8 +173,11 @@ static void test_without_configuration(void) {
     write_file("enrolld.conf", "[Agent]\n");
     start("enroll=hold");
     expect_state(is_waiting, STATE_FAILED);
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
     forget();
     expect_empty(1);
+    ASSERT_NUMBER(is_there("run/provisioned"), 0);
+    ASSERT_NUMBER(is_there("run/lost"), 1);
     expect_state(has_failed, STATE_FAILED);
     expect_error("invalid", "");
     tear_down();
