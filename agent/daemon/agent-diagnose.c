@@ -102,7 +102,9 @@ static void add_medium(struct agent *agent, uint64_t free_kib) {
         add(diagnosing, what, agent->settings.volatile_state ? DIAGNOSIS_WARNING : DIAGNOSIS_WRONG,
             "put /var/lib/enrolld on a disk: in memory no device can keep its identity, see VolatileState= in "
             "enrolld.conf(5)",
-            "the state directory is in memory: each boot would make another certificate");
+            agent->settings.volatile_state
+                ? "the state directory is in memory: each boot makes another certificate"
+                : "the state directory is in memory: nothing enrolls, as each boot would make another certificate");
         return;
     case VOLATILE_UNKNOWN:
         add(diagnosing, what, DIAGNOSIS_WARNING, "is the overlay written to a disk? See findmnt /var/lib/enrolld",
