@@ -16,7 +16,7 @@
 static int read_rows(sd_bus *bus, struct findings *findings, sd_bus_error *error) {
     AUTO_MESSAGE sd_bus_message *reply = NULL;
     const char *what, *verdict, *text, *advice;
-    int r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, "GetDiagnosis", error, &reply, "");
+    int r = bus_call(bus, BUS_USUAL_TIMEOUT, &reply, error, "GetDiagnosis", "");
     if (r >= 0)
         r = sd_bus_message_enter_container(reply, 'a', "(ssss)");
     while (r >= 0 && (r = sd_bus_message_read(reply, "(ssss)", &what, &verdict, &text, &advice)) > 0)
@@ -56,7 +56,7 @@ static int diagnose(sd_bus *bus, struct findings *findings, sd_bus_error *error)
 
 /* What keeps the daemon from a diagnosis is one. */
 static void add_failure(struct findings *findings, int r, const sd_bus_error *error) {
-    const char *message = error->message != NULL ? error->message : strerror(-r);
+    const char *message = bus_error_text(r, error);
     if (bus_daemon_is_absent(r, error))
         findings_add(findings, "daemon", "wrong", "enrolld is not running",
                      "systemctl start enrolld; `journalctl -u enrolld` says why it has ended");
@@ -67,8 +67,7 @@ static void add_failure(struct findings *findings, int r, const sd_bus_error *er
         findings_add(findings, "configuration", "wrong", message,
                      "correct it (`enrolld --check-config`), then `enrollctl reload`");
     else if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED))
-        findings_add(findings, "access", "wrong", message,
-                     "call it as root, or as a member of the group enrolld-admin");
+        findings_add(findings, "access", "wrong", message, "call it as one of them");
     else
         findings_add(findings, "diagnosis", "wrong", message, "");
 }

@@ -2,6 +2,7 @@
 """What each kind of user may do: somebody, a member of enrolld-admin, a member of enrolld-identity. Each is a real process
 of another user, on a machine (a mount namespace) that has these groups."""
 
+import json
 import os
 import pathlib
 import pwd
@@ -100,7 +101,21 @@ class Permissions(harness.TestCase):
             done = self.call(groups, f"{PROPERTIES}.Get", f"string:{INTERFACE}", f"string:{name}")
             self.assertEqual(done.returncode, 0, f"{name}: {done.stderr}")
 
+    def assertRefusedForPeople(self, groups):
+        """By enrollctl in words of its own, whoever has refused."""
+        words = "root and members of the group enrolld-admin"
+        for verb in (["enroll"], ["config"], ["export"], ["forget", "--yes"], ["plugins"], ["reload"], ["cancel"], ["request"]):
+            done = self.enrollctl(groups, *verb)
+            self.assertEqual((done.returncode, done.stdout), (1, ""), verb)
+            self.assertRegex(done.stderr, rf"\Aenrollctl: [a-z ]+: (this is for {words}|Only {words} may do this)\.\n\Z")
+        done = self.enrollctl(groups, "doctor", "--json")
+        row = [row for row in json.loads(done.stdout)["Rows"] if row["What"] == "access"][0]
+        self.assertEqual(row["Verdict"], "wrong")
+        self.assertRegex(row["Text"], rf"\A(this is for {words}|Only {words} may do this)\Z")
+        self.assertEqual(row["Advice"], "call it as one of them")
+
     def assertControlsNothing(self, groups):
+        self.assertRefusedForPeople(groups)
         for method, arguments in self.methods().items():
             done = self.call(groups, f"{INTERFACE}.{method}", *arguments)
             self.assertIn("org.freedesktop.DBus.Error.AccessDenied", done.stderr, method)
