@@ -2,10 +2,13 @@
 """`enrollctl doctor`: everything in order, then each thing broken once: the row says what is wrong and what to do, and
 hides no other."""
 
+import datetime
 import json
 import os
+import random
 import signal
 import socket
+import subprocess
 import unittest
 
 import harness
@@ -13,6 +16,7 @@ from authority import Authority, make_key
 from gateway import Gateway
 from parts import Cloud, Tpm
 
+FAR = datetime.datetime(2100, 1, 1, tzinfo=datetime.timezone.utc).timestamp()
 DEVICE = ["identity", "store", "clock", "tpm", "serial-number", "root-ca", "dns", "tcp", "tls"]
 
 
@@ -36,7 +40,7 @@ class Doctor(harness.TestCase):
         for row in told["Rows"]:
             self.assertEqual(set(row), {"What", "Verdict", "Text", "Advice"})
             self.assertIn(row["Verdict"], ("ok", "warning", "wrong", "skipped"), row)
-            self.assertTrue(row["Text"] and (row["Verdict"] != "wrong" or row["Advice"] or "within" in row["Text"]), row)
+            self.assertTrue(row["Text"] and (row["Verdict"] != "wrong" or row["Advice"]), row)
         verdicts = [row["Verdict"] for row in told["Rows"]]
         self.assertEqual((told["Wrong"], told["Warnings"]), (verdicts.count("wrong"), verdicts.count("warning")))
         self.assertEqual(done.returncode, 1 if told["Wrong"] else 0, told)
@@ -94,6 +98,18 @@ class Doctor(harness.TestCase):
         self.gateway.synchronise(False)
         self.assertRow(self.doctor(), "clock", "warning", "nobody is known to have set it", "NTP")
 
+    def test_clock_that_is_wrong(self):
+        """By the rule of enrolments, which wait for it."""
+        self.gateway.synchronise(False)
+        epoch = self.gateway.clock / "clock-epoch"
+        epoch.touch()
+        os.utime(epoch, (FAR, FAR))
+        self.start()
+        self.gateway.wait_property("State", "waiting-clock")
+        rows = self.doctor()
+        self.assertOnlyWrong(rows, "clock")
+        self.assertRow(rows, "clock", "wrong", "2100", "set it")
+
     def test_for_people(self):
         self.start()
         self.gateway.wait_provisioned()
@@ -137,7 +153,7 @@ class Doctor(harness.TestCase):
         self.addCleanup(tpm.process.send_signal, signal.SIGCONT)
         self.start()
         rows = self.doctor()
-        self.assertRow(rows, "tpm", "wrong", "no answer within 20 s")
+        self.assertRow(rows, "tpm", "wrong", "no answer within 20 s", "off and on")
         self.assertRow(rows, "tls", "ok", "verified")
 
     def test_serial_number(self):
@@ -158,6 +174,28 @@ class Doctor(harness.TestCase):
         self.assertRow(rows, "dns", "wrong", "nowhere.invalid: ")
         for what in ("tcp", "tls"):
             self.assertRow(rows, what, "skipped", "not tried, as dns is wrong")
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root, for the port of name servers")
+    def test_name_server_that_is_silent(self):
+        """With the resolver's own patience, 10 s: the doctor has more."""
+        address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+        server = self.enterContext(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        server.bind((address, 53))
+        texts = {"resolv.conf": f"nameserver {address}\n", "nsswitch.conf": "hosts: files dns\n"}
+        mounts = []
+        for name, text in texts.items():
+            (self.directory / name).write_text(text)
+            mounts.append(f"mount --bind {self.directory / name} /etc/{name}")
+        shell = ["unshare", "--mount", "--propagation=private", "sh", "-c"]
+        if subprocess.run([*shell, " && ".join(mounts)], capture_output=True).returncode != 0:
+            self.skipTest("files of /etc cannot be covered here")
+        self.gateway.wrapper = [*shell, " && ".join([*mounts, 'exec "$@"']), "sh"]
+        self.gateway.configure("Cloud", Endpoint="somewhere.example")
+        self.start()
+        rows = self.doctor()
+        self.assertOnlyWrong(rows, "dns")
+        self.assertRow(rows, "dns", "wrong", "somewhere.example: ", "no name server answers")
+        self.assertRow(rows, "tls", "skipped", "not tried, as dns is wrong")
 
     def test_port_that_is_closed(self):
         with socket.socket() as free:
