@@ -71,6 +71,7 @@ static void test_provisioned(void) {
     expect_unprovisioned();
     expect_empty(1);
     ASSERT_NUMBER(is_there("run/lost"), 1);
+    ASSERT_NUMBER(is_there("state/clock"), 1); /* what the clock is worth is no matter of the identity */
     tear_down();
 }
 
