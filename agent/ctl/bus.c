@@ -93,11 +93,11 @@ static const char *advice(const sd_bus_error *error) {
 
 enum exit_code bus_complain(const char *what, int r, const sd_bus_error *error) {
     if (bus_daemon_is_absent(r, error)) {
-        fprintf(stderr, "enrollctl: %s: enrolld is not running: its log says why.\n", what);
+        fprintf(stderr, "enrollctl: %s: enrolld is not running: " BUS_HOW_TO_START "\n", what);
         return EXIT_CODE_NO_DAEMON;
     }
     if (bus_daemon_is_silent(r, error)) {
-        fprintf(stderr, "enrollctl: %s: enrolld does not answer: its log shows what it does.\n", what);
+        fprintf(stderr, "enrollctl: %s: enrolld does not answer: " BUS_WHAT_IT_DOES "\n", what);
         return EXIT_CODE_NO_DAEMON;
     }
     AUTO_FREE char *message = strdup(bus_error_text(r, error));

@@ -13,6 +13,10 @@
 #define BUS_PATH "/org/enrolld1"
 #define BUS_INTERFACE "org.enrolld1.Agent"
 
+/* What to do about a daemon that is not there, or does not answer. */
+#define BUS_HOW_TO_START "systemctl start enrolld; `journalctl -u enrolld` says why it has ended"
+#define BUS_WHAT_IT_DOES "`journalctl -u enrolld` shows what it does"
+
 /* Documented in --help. */
 enum exit_code {
     EXIT_CODE_DONE = 0,

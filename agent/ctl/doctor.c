@@ -58,11 +58,9 @@ static int diagnose(sd_bus *bus, struct findings *findings, sd_bus_error *error)
 static void add_failure(struct findings *findings, int r, const sd_bus_error *error) {
     const char *message = bus_error_text(r, error);
     if (bus_daemon_is_absent(r, error))
-        findings_add(findings, "daemon", "wrong", "enrolld is not running",
-                     "systemctl start enrolld; `journalctl -u enrolld` says why it has ended");
+        findings_add(findings, "daemon", "wrong", "enrolld is not running", BUS_HOW_TO_START);
     else if (bus_daemon_is_silent(r, error))
-        findings_add(findings, "daemon", "wrong", "enrolld does not answer",
-                     "`journalctl -u enrolld` shows what it does");
+        findings_add(findings, "daemon", "wrong", "enrolld does not answer", BUS_WHAT_IT_DOES);
     else if (sd_bus_error_has_name(error, BUS_NAME ".Error.InvalidConfiguration"))
         findings_add(findings, "configuration", "wrong", message,
                      "correct it (`enrolld --check-config`), then `enrollctl reload`");
