@@ -85,6 +85,9 @@ static void add_identity(struct agent *agent) {
     if (status->state == STATE_PROVISIONED)
         add(diagnosing, "identity", DIAGNOSIS_OK, "", "generation %" PRIu32 ", thing %s, certificate %.16s...",
             status->generation, status->identity.thing_name, status->identity.certificate_id);
+    else if (status->state == STATE_WAITING_CLOCK)
+        add(diagnosing, "identity", DIAGNOSIS_WARNING, "see the row clock", "none yet: %s",
+            status_state_name(status->state));
     else if (status->error.class[0] != '\0')
         add(diagnosing, "identity", DIAGNOSIS_WRONG, "the other rows may say why; `enrollctl enroll` tries again now",
             "%s, attempt %" PRIu32 ": %s: %s: %s", status_state_name(status->state), status->attempt,

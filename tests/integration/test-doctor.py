@@ -109,6 +109,7 @@ class Doctor(harness.TestCase):
         rows = self.doctor()
         self.assertOnlyWrong(rows, "clock")
         self.assertRow(rows, "clock", "wrong", "2100", "set it")
+        self.assertRow(rows, "identity", "warning", "none yet: waiting-clock", "the row clock")
 
     def test_for_people(self):
         self.start()
@@ -205,7 +206,8 @@ class Doctor(harness.TestCase):
         self.start()
         rows = self.doctor()
         self.assertOnlyWrong(rows, "tcp")
-        self.assertRow(rows, "tcp", "wrong", "refused", "firewall")
+        self.assertRow(rows, "tcp", "wrong", "", "firewall")
+        self.assertEqual(rows["tcp"]["Text"], f"cannot connect to localhost:{port}: Connection refused")
         self.assertRow(rows, "tls", "skipped", "not tried, as tcp is wrong")
 
     def test_other_root(self):
@@ -247,7 +249,10 @@ class Doctor(harness.TestCase):
         return rows
 
     def test_claim_is_missing(self):
-        self.break_claim("Certificate=/nonexistent/claim.pem", Certificate="/nonexistent/claim.pem")
+        self.break_claim("Certificate=/nonexistent/claim.pem", "group enrolld-worker", Certificate="/nonexistent/claim.pem")
+
+    def test_claim_is_misspelt(self):
+        self.break_claim("knows no key Certificat=", "enrollctl plugins", Certificat="/nonexistent/claim.pem")
 
     def test_claim_and_key_of_others(self):
         key = make_key(self.directory / "other.key")
@@ -315,7 +320,7 @@ class Doctor(harness.TestCase):
         """Those are looked at by the worker that has them."""
         self.gateway.configure("fleet-claim", PrivateKey="credential:claim-key")
         self.start()
-        self.assertRow(self.doctor(), "method fleet-claim", "wrong", "claim-key")
+        self.assertRow(self.doctor(), "method fleet-claim", "wrong", "claim-key", "docs/credentials.md")
 
     def test_no_sockets(self):
         """As where the socket units are not active."""

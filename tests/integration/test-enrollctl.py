@@ -149,7 +149,7 @@ class Cancel(Control):
 
     def test_no_daemon(self):
         for verb in ("cancel", "config", "reload"):
-            self.assertRefused(self.enrollctl(verb), "not running", status=5)
+            self.assertRefused(self.enrollctl(verb), "enrolld is not running: systemctl start enrolld;", status=5)
 
 
 class Activation(harness.TestCase):

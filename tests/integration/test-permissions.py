@@ -114,11 +114,12 @@ class Permissions(harness.TestCase):
         self.assertRegex(row["Text"], rf"\A(this is for {words}|Only {words} may do this)\Z")
         self.assertEqual(row["Advice"], "call it as one of them")
 
-    def assertControlsNothing(self, groups):
+    def assertControlsNothing(self, groups, words):
+        """words: of who refuses, the bus or the daemon."""
         self.assertRefusedForPeople(groups)
         for method, arguments in self.methods().items():
             done = self.call(groups, f"{INTERFACE}.{method}", *arguments)
-            self.assertIn("org.freedesktop.DBus.Error.AccessDenied", done.stderr, method)
+            self.assertIn(f"org.freedesktop.DBus.Error.AccessDenied: {words}", done.stderr, method)
         for method, text in self.imports().items():
             done = self.enrollctl(groups, "import", "-", input=text)
             self.assertEqual((done.returncode, done.stdout), (1, ""), method)
@@ -175,7 +176,7 @@ class Permissions(harness.TestCase):
         for groups in ([], [IDENTITY], [ADMIN]):
             self.assertLooks(groups)
         for groups in ([], [IDENTITY]):
-            self.assertControlsNothing(groups)
+            self.assertControlsNothing(groups, "Rejected send message")
         self.assertControls([ADMIN])
         self.assertEqual(self.gateway.property("State"), "provisioned")
 
@@ -185,7 +186,7 @@ class Permissions(harness.TestCase):
         self.gateway.wait_provisioned()
         for groups in ([], [IDENTITY]):
             self.assertLooks(groups)
-            self.assertControlsNothing(groups)
+            self.assertControlsNothing(groups, "Only root")
         self.assertControls([ADMIN])
 
     def test_files_of_an_identity(self):
@@ -238,7 +239,7 @@ class Permissions(harness.TestCase):
         words = ["openssl", "dgst", "-sha256", "-verify", public, "-signature", signature, message]
         done = subprocess.run(words, capture_output=True, text=True)
         self.assertEqual(done.stdout, "Verified OK\n", done.stderr)
-        self.assertControlsNothing([IDENTITY, TSS])
+        self.assertControlsNothing([IDENTITY, TSS], "Only root")
 
 
 if __name__ == "__main__":
