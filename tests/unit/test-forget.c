@@ -76,6 +76,18 @@ static void test_provisioned(void) {
 }
 
 /* The numbers go on, also after a restart, and the marker goes with the next identity. */
+/* Who follows the target is stopped, whatever becomes of the other flag: by a kill in between, both would stay up. */
+static void test_flag_that_stays(void) {
+    set_up(good_configuration);
+    provision();
+    ASSERT_NUMBER(unlinkat(world.top_fd, "run/provisioned", 0), 0);
+    ASSERT_NUMBER(mkdirat(world.top_fd, "run/provisioned", 0700), 0);
+    setenv(FAKE_WORKER_VARIABLE, "enroll=hold check=done", 1);
+    forget();
+    ASSERT_NUMBER(is_there("run/lost"), 1);
+    tear_down();
+}
+
 static void test_enrolls_anew(void) {
     set_up(good_configuration);
     provision();
@@ -221,6 +233,7 @@ static void test_stopping(void) {
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"a provisioned device", test_provisioned},
+        {"lost is told first", test_flag_that_stays},
         {"it enrolls anew, with another number", test_enrolls_anew},
         {"twice", test_twice},
         {"in the middle of an attempt", test_while_enrolling},
