@@ -399,6 +399,20 @@ class Doctor(harness.TestCase):
         self.assertEqual(removed[:3], [int(job), "diagnose", "canceled"])
         self.assertEqual(self.gateway.property("Step"), "claim")
 
+    def test_after_another(self):
+        """As after Ctrl-C: what a doctor before has begun is waited for, and then it looks for itself."""
+        self.cloud.freeze()
+        self.start()
+        self.gateway.wait_signalled("Step", "claim")
+        job = int(self.gateway.call("Diagnose"))
+        words = [harness.built("enrollctl"), "doctor", "--json"]
+        doctor = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=self.gateway.environment())
+        self.addCleanup(doctor.kill)
+        self.gateway.wait_signal("JobRemoved", wanted=lambda told: told[0] == job)
+        self.cloud.thaw()
+        rows = json.loads(doctor.communicate(timeout=2 * harness.DEADLINE)[0])["Rows"]
+        self.assertRow({row["What"]: row for row in rows}, "tls", "ok", "verified")
+
     @unittest.skipUnless(os.geteuid() == 0, "needs root, to mount")
     def test_store_in_memory(self):
         self.gateway.wrapper = ["unshare", "--mount", "sh", "-c",
