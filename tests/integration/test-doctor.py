@@ -249,7 +249,8 @@ class Doctor(harness.TestCase):
         return rows
 
     def test_claim_is_missing(self):
-        self.break_claim("Certificate=/nonexistent/claim.pem", "group enrolld-worker", Certificate="/nonexistent/claim.pem")
+        missing = "/nonexistent/claim.pem"
+        self.break_claim(f"Certificate={missing}", "group enrolld-worker", Certificate=missing)
 
     def test_claim_is_misspelt(self):
         self.break_claim("knows no key Certificat=", "enrollctl plugins", Certificat="/nonexistent/claim.pem")

@@ -124,8 +124,8 @@ class Forget(Device):
     @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
     def test_slow_disk(self):
         """It is waited for longer than for an answer that takes no fsync(2)."""
-        tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:delay_enter=1500000"]
-        self.start_provisioned(before=tracer)
+        tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"]
+        self.start_provisioned(before=[*tracer, "-e", "inject=fsync:delay_enter=1500000"])
         self.cloud.freeze()
         self.gateway.extra_environment["SYSTEMD_BUS_TIMEOUT"] = "4s"  # in place of 25 s
         self.assertForgotten(self.gateway.enrollctl("forget", "--yes"))

@@ -104,14 +104,15 @@ class Permissions(harness.TestCase):
     def assertRefusedForPeople(self, groups):
         """By enrollctl in words of its own, whoever has refused."""
         words = "root and members of the group enrolld-admin"
-        for verb in (["enroll"], ["config"], ["export"], ["forget", "--yes"], ["plugins"], ["reload"], ["cancel"], ["request"]):
-            done = self.enrollctl(groups, *verb)
-            self.assertEqual((done.returncode, done.stdout), (1, ""), verb)
-            self.assertRegex(done.stderr, rf"\Aenrollctl: [a-z ]+: (this is for {words}|Only {words} may do this)\.\n\Z")
+        refused = f"(this is for {words}|Only {words} may do this)"
+        for line in ("enroll", "config", "export", "forget --yes", "plugins", "reload", "cancel", "request"):
+            done = self.enrollctl(groups, *line.split())
+            self.assertEqual((done.returncode, done.stdout), (1, ""), line)
+            self.assertRegex(done.stderr, rf"\Aenrollctl: [a-z ]+: {refused}\.\n\Z")
         done = self.enrollctl(groups, "doctor", "--json")
         row = [row for row in json.loads(done.stdout)["Rows"] if row["What"] == "access"][0]
         self.assertEqual(row["Verdict"], "wrong")
-        self.assertRegex(row["Text"], rf"\A(this is for {words}|Only {words} may do this)\Z")
+        self.assertRegex(row["Text"], rf"\A{refused}\Z")
         self.assertEqual(row["Advice"], "call it as one of them")
 
     def assertControlsNothing(self, groups, words):
