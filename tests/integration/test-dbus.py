@@ -428,9 +428,10 @@ class Follow(DeviceTest):
         self.assertEqual(done.returncode, 4, done.stderr)
         self.assertIn("enrolld does not answer", done.stderr)
         self.assertLess(time.monotonic() - begin, 15)  # the library by itself would wait for 25 s
+        since = self.gateway.monitor.mark()
         waiting = self.enrollctl("wait")
         look = lambda message: message.get("member") == "GetAll"
-        self.assertTrue(self.gateway.monitor.first(look, self.gateway.monitor.mark(), harness.DEADLINE))
+        self.assertTrue(self.gateway.monitor.first(look, since, harness.DEADLINE))
         self.gateway.send_signal(signal.SIGCONT)
         self.assertEqual(waiting.wait(), 0)
 
