@@ -13,6 +13,10 @@
 #define BUS_PATH "/org/enrolld1"
 #define BUS_INTERFACE "org.enrolld1.Agent"
 
+/* What to do about a daemon that is not there, or does not answer. */
+#define BUS_HOW_TO_START "systemctl start enrolld; `journalctl -u enrolld` says why it has ended"
+#define BUS_WHAT_IT_DOES "`journalctl -u enrolld` shows what it does"
+
 /* Documented in --help. */
 enum exit_code {
     EXIT_CODE_DONE = 0,
@@ -37,6 +41,11 @@ enum exit_code bus_open(sd_bus **ret);
  * BUS_USUAL_TIMEOUT or UINT64_MAX for none. Returns 0 or a negative errno, with the details in *error. */
 int bus_get_properties(sd_bus *bus, uint64_t timeout, struct properties *properties, sd_bus_error *error);
 
+/* Calls a method of the agent, with these arguments (sd_bus_message_append(3)). It does not start the daemon: what this
+ * is for looks, or is about something that runs. ret_reply: NULL where nothing comes back. Otherwise as above. */
+int bus_call(sd_bus *bus, uint64_t timeout, sd_bus_message **ret_reply, sd_bus_error *error, const char *method,
+             const char *types, ...);
+
 /* Calls a method that starts a job, with these arguments (sd_bus_message_append(3)): gives the number of the job.
  * Starts the daemon where it is bus-activated. */
 int bus_start_job(sd_bus *bus, uint32_t *ret_job, sd_bus_error *error, const char *method, const char *types, ...);
@@ -46,6 +55,9 @@ bool bus_daemon_is_absent(int r, const sd_bus_error *error);
 
 /* True if the daemon is there and has not answered in time. */
 bool bus_daemon_is_silent(int r, const sd_bus_error *error);
+
+/* What the error says, for people. Borrowed from the error, or static. */
+const char *bus_error_text(int r, const sd_bus_error *error);
 
 /* Says on stderr what failed and what to do; returns the exit code that fits. */
 enum exit_code bus_complain(const char *what, int r, const sd_bus_error *error);

@@ -55,7 +55,7 @@ enum exit_code configuration_run(sd_bus *bus) {
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
     AUTO_MESSAGE sd_bus_message *reply = NULL;
     const char *last = NULL;
-    int r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, "GetConfiguration", &error, &reply, "");
+    int r = bus_call(bus, BUS_USUAL_TIMEOUT, &reply, &error, "GetConfiguration", "");
     if (r >= 0)
         r = sd_bus_message_enter_container(reply, 'a', "(ssssu)");
     while (r > 0)

@@ -10,13 +10,13 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Above the longest that the daemon's diagnosis can take. */
-#define PATIENCE_USEC (400 * UINT64_C(1000000))
+/* Above the longest that two of the daemon's diagnoses can take, each with two workers. */
+#define PATIENCE_USEC (800 * UINT64_C(1000000))
 
 static int read_rows(sd_bus *bus, struct findings *findings, sd_bus_error *error) {
     AUTO_MESSAGE sd_bus_message *reply = NULL;
     const char *what, *verdict, *text, *advice;
-    int r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, "GetDiagnosis", error, &reply, "");
+    int r = bus_call(bus, BUS_USUAL_TIMEOUT, &reply, error, "GetDiagnosis", "");
     if (r >= 0)
         r = sd_bus_message_enter_container(reply, 'a', "(ssss)");
     while (r >= 0 && (r = sd_bus_message_read(reply, "(ssss)", &what, &verdict, &text, &advice)) > 0)
@@ -24,51 +24,62 @@ static int read_rows(sd_bus *bus, struct findings *findings, sd_bus_error *error
     return r;
 }
 
-/* Until the job has ended, however; the daemon's own words where it did not well. */
-static int wait_for_end(struct watch *watch, uint32_t job, struct findings *findings, sd_bus_error *error) {
-    uint64_t deadline = watch_now() + PATIENCE_USEC;
+/* Until the job has ended, however; 0: the diagnosis that runs. */
+static int wait_for_end(struct watch *watch, uint32_t job, uint64_t deadline, sd_bus_error *error) {
     const struct watch_event *event = &watch->event;
     int r;
     while ((r = watch_next(watch, deadline, error)) > 0) {
         if (event->type == WATCH_VANISHED)
             return -ENOTCONN;
-        if (event->type != WATCH_JOB_REMOVED || event->number != job)
-            continue;
-        if (strcmp(event->result, "done") != 0)
-            findings_add(findings, "diagnosis", "wrong", event->detail, "");
-        return 0;
+        if (event->type == WATCH_JOB_REMOVED &&
+            (job != 0 ? event->number == job : strcmp(event->verb, "diagnose") == 0))
+            return 0;
     }
     return r < 0 ? r : -ETIMEDOUT;
 }
 
+/* Behind one that somebody has begun and left, as by Ctrl-C: that one may have looked at what was mended since. */
+static int start(struct watch *watch, uint64_t deadline, uint32_t *ret_job, sd_bus_error *error) {
+    for (;;) {
+        int r = bus_start_job(watch->bus, ret_job, error, "Diagnose", "");
+        if (r >= 0 || !sd_bus_error_has_name(error, BUS_NAME ".Error.Busy"))
+            return r;
+        sd_bus_error_free(error);
+        r = wait_for_end(watch, 0, deadline, error);
+        if (r < 0)
+            return r;
+    }
+}
+
+/* The daemon's own words where it did not end well. */
 static int diagnose(sd_bus *bus, struct findings *findings, sd_bus_error *error) {
     AUTO_WATCH struct watch watch = {0};
+    uint64_t deadline = watch_now() + PATIENCE_USEC;
     uint32_t job = 0;
     int r = watch_init(&watch, bus, WATCH_USUAL_PATIENCE, error);
     if (r >= 0 && !watch.present) /* looking changes nothing: it is not started */
         return -ENOTCONN;
     if (r >= 0)
-        r = bus_start_job(bus, &job, error, "Diagnose", "");
+        r = start(&watch, deadline, &job, error);
     if (r >= 0)
-        r = wait_for_end(&watch, job, findings, error);
+        r = wait_for_end(&watch, job, deadline, error);
+    if (r >= 0 && strcmp(watch.event.result, "done") != 0)
+        findings_add(findings, "diagnosis", "wrong", watch.event.detail, "call it again");
     return r < 0 ? r : read_rows(bus, findings, error);
 }
 
 /* What keeps the daemon from a diagnosis is one. */
 static void add_failure(struct findings *findings, int r, const sd_bus_error *error) {
-    const char *message = error->message != NULL ? error->message : strerror(-r);
+    const char *message = bus_error_text(r, error);
     if (bus_daemon_is_absent(r, error))
-        findings_add(findings, "daemon", "wrong", "enrolld is not running",
-                     "systemctl start enrolld; `journalctl -u enrolld` says why it has ended");
+        findings_add(findings, "daemon", "wrong", "enrolld is not running", BUS_HOW_TO_START);
     else if (bus_daemon_is_silent(r, error))
-        findings_add(findings, "daemon", "wrong", "enrolld does not answer",
-                     "`journalctl -u enrolld` shows what it does");
+        findings_add(findings, "daemon", "wrong", "enrolld does not answer", BUS_WHAT_IT_DOES);
     else if (sd_bus_error_has_name(error, BUS_NAME ".Error.InvalidConfiguration"))
         findings_add(findings, "configuration", "wrong", message,
                      "correct it (`enrolld --check-config`), then `enrollctl reload`");
     else if (sd_bus_error_has_name(error, SD_BUS_ERROR_ACCESS_DENIED))
-        findings_add(findings, "access", "wrong", message,
-                     "call it as root, or as a member of the group enrolld-admin");
+        findings_add(findings, "access", "wrong", message, "call it as one of them");
     else
         findings_add(findings, "diagnosis", "wrong", message, "");
 }

@@ -65,7 +65,7 @@ static enum exit_code print_line(const struct properties *properties, const char
 static int get_text(sd_bus *bus, const char *method, char **ret, sd_bus_error *error) {
     AUTO_MESSAGE sd_bus_message *reply = NULL;
     const char *text = NULL;
-    int r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, method, error, &reply, "");
+    int r = bus_call(bus, BUS_USUAL_TIMEOUT, &reply, error, method, "");
     if (r >= 0)
         r = sd_bus_message_read(reply, "s", &text);
     if (r < 0)

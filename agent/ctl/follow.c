@@ -12,7 +12,7 @@
 static enum exit_code complain_about_wait(const struct watch *watch) {
     const struct property_error *error = &watch->properties.values[PROPERTY_LAST_ERROR].error;
     if (!watch->present) {
-        fputs("enrollctl: timed out: enrolld is not running: its log says why.\n", stderr);
+        fputs("enrollctl: timed out: enrolld is not running: " BUS_HOW_TO_START "\n", stderr);
         return EXIT_CODE_TIMED_OUT;
     }
     fprintf(stderr, "enrollctl: timed out: not provisioned yet, the state is %s",
@@ -38,7 +38,7 @@ enum exit_code follow_wait(sd_bus *bus, uint64_t timeout) {
     }
     if (!bus_daemon_is_silent(r, &error))
         return bus_complain("cannot wait for the identity", r, &error);
-    fputs("enrollctl: timed out: enrolld does not answer: its log shows what it does.\n", stderr);
+    fputs("enrollctl: timed out: enrolld does not answer: " BUS_WHAT_IT_DOES "\n", stderr);
     return EXIT_CODE_TIMED_OUT;
 }
 

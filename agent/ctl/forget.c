@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #define ANSWER_MAX 16
+/* It answers when all is durable, and a fsync(2) on a busy eMMC can take a minute: as long as the watchdog waits. */
+#define PATIENCE_USEC (180 * UINT64_C(1000000))
 
 static const char what[] = "cannot forget the identity";
 
@@ -56,7 +58,7 @@ enum exit_code forget_run(sd_bus *bus, bool sure) {
     enum exit_code code = sure ? EXIT_CODE_DONE : ask(&properties);
     if (code != EXIT_CODE_DONE)
         return code;
-    r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, "Forget", &error, NULL, "");
+    r = bus_call(bus, PATIENCE_USEC, NULL, &error, "Forget", "");
     if (r < 0)
         return bus_complain(what, r, &error);
     print_rest(&properties);

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #define NAME_WIDTH 20
+/* Above the longest that the worker which looks at them can take. */
+#define PATIENCE_USEC (60 * UINT64_C(1000000))
 
 /* Prints the text line by line, as only line ends may control the terminal. once: the first line only. */
 static int print_lines(const char *text, bool once) {
@@ -45,7 +47,7 @@ enum exit_code plugins_run(sd_bus *bus, const char *method) {
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
     AUTO_MESSAGE sd_bus_message *reply = NULL;
     bool found = false;
-    int r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, "ListPlugins", &error, &reply, "");
+    int r = bus_call(bus, PATIENCE_USEC, &reply, &error, "ListPlugins", "");
     if (r >= 0)
         r = sd_bus_message_enter_container(reply, 'a', "(ss)");
     while (r > 0)

@@ -12,7 +12,7 @@ static enum exit_code print_request(sd_bus *bus) {
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
     AUTO_MESSAGE sd_bus_message *reply = NULL;
     const char *request = NULL;
-    int r = sd_bus_call_method(bus, BUS_NAME, BUS_PATH, BUS_INTERFACE, "GetRequest", &error, &reply, "");
+    int r = bus_call(bus, BUS_USUAL_TIMEOUT, &reply, &error, "GetRequest", "");
     if (r >= 0)
         r = sd_bus_message_read(reply, "s", &request);
     if (r < 0)

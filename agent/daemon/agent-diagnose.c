@@ -85,6 +85,9 @@ static void add_identity(struct agent *agent) {
     if (status->state == STATE_PROVISIONED)
         add(diagnosing, "identity", DIAGNOSIS_OK, "", "generation %" PRIu32 ", thing %s, certificate %.16s...",
             status->generation, status->identity.thing_name, status->identity.certificate_id);
+    else if (status->state == STATE_WAITING_CLOCK)
+        add(diagnosing, "identity", DIAGNOSIS_WARNING, "see the row clock", "none yet: %s",
+            status_state_name(status->state));
     else if (status->error.class[0] != '\0')
         add(diagnosing, "identity", DIAGNOSIS_WRONG, "the other rows may say why; `enrollctl enroll` tries again now",
             "%s, attempt %" PRIu32 ": %s: %s: %s", status_state_name(status->state), status->attempt,
@@ -102,7 +105,9 @@ static void add_medium(struct agent *agent, uint64_t free_kib) {
         add(diagnosing, what, agent->settings.volatile_state ? DIAGNOSIS_WARNING : DIAGNOSIS_WRONG,
             "put /var/lib/enrolld on a disk: in memory no device can keep its identity, see VolatileState= in "
             "enrolld.conf(5)",
-            "the state directory is in memory: each boot would make another certificate");
+            agent->settings.volatile_state
+                ? "the state directory is in memory: each boot makes another certificate"
+                : "the state directory is in memory: nothing enrolls, as each boot would make another certificate");
         return;
     case VOLATILE_UNKNOWN:
         add(diagnosing, what, DIAGNOSIS_WARNING, "is the overlay written to a disk? See findmnt /var/lib/enrolld",

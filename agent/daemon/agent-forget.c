@@ -3,6 +3,7 @@
 
 #include "common/step.h"
 #include "daemon/log.h"
+#include "daemon/runtime.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -70,8 +71,10 @@ enum agent_answer agent_forget(struct agent *agent, struct failure *failure) {
         log_message(LOG_NOTICE, "all that was kept of attempts, requests and imports is forgotten on request");
     if (r < 0)
         log_message(LOG_ERR, "not all could be forgotten: %s", failure->message);
-    if (is_gone)
+    if (is_gone) {
+        runtime_set_lost(agent->environment.runtime); /* here: without a configuration nothing is resumed */
         clear_memory(agent);
+    }
     if (is_gone || status->state != STATE_PROVISIONED)
         go_on(agent);
     return r < 0 ? ANSWER_FAILED : ANSWER_YES;

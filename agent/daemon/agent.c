@@ -335,6 +335,8 @@ void agent_bring_forward(struct agent *agent, uint64_t wait_usec, const char *wh
     log_message(LOG_INFO, "%s: the next attempt comes in %.1f s", why, (double)wait_usec / 1e6);
     status->next_attempt_usec = now + wait_usec;
     agent->next_boottime_usec = boottime + wait_usec;
+    if (!agent_has_identity(agent)) /* a request or an import in between reads it there */
+        attempts_move(&agent->attempts, status->next_attempt_usec);
     agent_arm_timer(agent, wait_usec);
     bus_publish(agent->bus, status);
 }

@@ -17,7 +17,7 @@ static const struct {
     const char *name, *text;
 } answers[] = {
     [ANSWER_ALREADY_PROVISIONED] = {BUS_ERROR "AlreadyProvisioned", "This device is provisioned already"},
-    [ANSWER_BUSY] = {BUS_ERROR "Busy", "Something of the kind is being done already: call again in a moment"},
+    [ANSWER_BUSY] = {BUS_ERROR "Busy", "Something of the kind is being done already"},
     [ANSWER_NO_SUCH_JOB] = {BUS_ERROR "NoSuchJob", "No such job is running"},
     [ANSWER_INVALID_CONFIGURATION] = {BUS_ERROR "InvalidConfiguration", NULL},
     [ANSWER_CLOCK_NOT_SET] = {BUS_ERROR "ClockNotSet", NULL},

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 int runtime_open(const char *path) {
     bool made = mkdir(path, 0755) == 0;
@@ -56,15 +57,14 @@ void runtime_set_provisioned(int directory, uint32_t generation) {
         log_failure("provisioned", r);
 }
 
+/* `lost` first: cut off in between, the next start does both again, which the other way round would see nothing to do.
+ */
 void runtime_set_lost(int directory) {
-    if (directory < 0)
+    if (directory < 0 || faccessat(directory, "provisioned", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
         return;
-    if (unlinkat(directory, "provisioned", 0) < 0) {
-        if (errno != ENOENT)
-            log_failure("provisioned", -errno);
-        return;
-    }
     int r = touch(directory, "lost");
     if (r < 0)
         log_failure("lost", r);
+    if (unlinkat(directory, "provisioned", 0) < 0)
+        log_failure("provisioned", -errno);
 }

@@ -504,11 +504,10 @@ void store_note_certificate(struct store *store, uint64_t not_before_usec) {
 
 /* --- forgetting --- */
 
-/* All but the identity in use. */
+/* All but the identity in use; what the clock is worth is no matter of it. */
 static int forget_entry(const char *name, void *data) {
     const struct store *store = data;
-    if (is_kept(name) || strcmp(name, "retry") == 0 || strcmp(name, "clock") == 0 ||
-        strcmp(name, "current.broken") == 0)
+    if (is_kept(name) || strcmp(name, "retry") == 0 || strcmp(name, "current.broken") == 0)
         return directory_remove(store->directory, name);
     return is_leftover(name) ? directory_remove(store->directory, name) : 0;
 }

@@ -52,15 +52,27 @@ static CURLcode curl_configure(struct connection *connection, const struct conne
     return result;
 }
 
+/* libcurl's own words do not tell a refusal from a host that is not there, and the kernel's name no proxy. */
+static void connect_explain(const struct connection *connection, const struct connect_settings *settings,
+                            CURLcode result, char *text, size_t size) {
+    const char *words = connection->error[0] != '\0' ? connection->error : curl_easy_strerror(result);
+    long error = 0;
+    curl_easy_getinfo(connection->curl, CURLINFO_OS_ERRNO, &error);
+    if (error == 0)
+        snprintf(text, size, "%s", words);
+    else if (result == CURLE_COULDNT_CONNECT && settings->proxy == NULL)
+        snprintf(text, size, "%s", strerror((int)error));
+    else
+        snprintf(text, size, "%s: %s", words, strerror((int)error));
+}
+
 static int connect_fail(const struct connection *connection, const struct connect_settings *settings, CURLcode result,
                         struct failure *failure) {
     enum failure_class class = result == CURLE_URL_MALFORMAT ? FAILURE_INVALID : FAILURE_NETWORK;
-    const char *words = connection->error[0] != '\0' ? connection->error : curl_easy_strerror(result);
-    long error = 0; /* libcurl's own words do not tell a refusal from a host that is not there */
-    curl_easy_getinfo(connection->curl, CURLINFO_OS_ERRNO, &error);
-    return failure_set(failure, class, settings->step, "cannot connect to %s:%u%s: %s%s%s", settings->host,
-                       (unsigned)settings->port, settings->proxy != NULL ? " through the proxy" : "", words,
-                       error != 0 ? ": " : "", error != 0 ? strerror((int)error) : "");
+    char text[CURL_ERROR_SIZE + 128];
+    connect_explain(connection, settings, result, text, sizeof text);
+    return failure_set(failure, class, settings->step, "cannot connect to %s:%u%s: %s", settings->host,
+                       (unsigned)settings->port, settings->proxy != NULL ? " through the proxy" : "", text);
 }
 
 int connect_open(const struct connect_settings *settings, int64_t deadline_ms, struct connection **ret,

@@ -109,6 +109,14 @@ static void judge_import(struct diagnosis *diagnosis, const struct diagnosis_sub
     staged_clear(&staged);
 }
 
+/* Of options that cannot be read: what they name, or they themselves. */
+static const char *options_advice(const struct failure *failure) {
+    return failure->unusable
+               ? "a credential belongs into /etc/credstore, 0600 root, see docs/credentials.md; another file "
+                 "must be there, and the group enrolld-worker must be able to read it"
+               : "enrolld.conf(5), `enrollctl plugins METHOD`";
+}
+
 static bool has_claim(const struct enrolld_plugin *plugin, const struct enrolld_method *method,
                       const struct options *options) {
     unsigned found = 0;
@@ -134,8 +142,7 @@ void diagnose_method(struct diagnosis *diagnosis, const struct diagnosis_subject
         return;
     }
     if (options_read(subject->configuration, plugin, subject->method, &values, &options, &failure) < 0) {
-        diagnosis_add(diagnosis, row, verdict_of(subject), "enrolld.conf(5), `enrollctl plugins METHOD`", "%s",
-                      failure.message);
+        diagnosis_add(diagnosis, row, verdict_of(subject), options_advice(&failure), "%s", failure.message);
         return;
     }
     const struct enrolld_method *method = plugin_method(plugin, subject->method);

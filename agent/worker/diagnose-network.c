@@ -112,7 +112,7 @@ void diagnose_dns(struct diagnosis *diagnosis, const struct diagnosis_subject *s
     int r = getaddrinfo(host, NULL, &hints, &list);
     if (r != 0) {
         diagnosis_add(diagnosis, DNS, DIAGNOSIS_WRONG,
-                      r == EAI_AGAIN ? "no name server answers: is the network up, what does /etc/resolv.conf say?"
+                      r == EAI_AGAIN ? DIAGNOSIS_NO_NAME_SERVER
                                      : "is Endpoint= (or Proxy=) in [Cloud] right? `aws iot describe-endpoint "
                                        "--endpoint-type iot:Data-ATS` prints that of your account",
                       "%s%s: %s", who, host, r == EAI_SYSTEM ? strerror(errno) : gai_strerror(r));

@@ -80,36 +80,41 @@ static bool wait_end(int end, unsigned seconds) {
     return false;
 }
 
-static void reap(struct diagnosis *diagnosis, const char *what, unsigned seconds, pid_t pid, bool ended) {
+static void reap(struct diagnosis *diagnosis, const struct diagnosis_task *task, pid_t pid, bool ended) {
     int status = 0;
     if (!ended)
         kill(pid, SIGKILL);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
     if (!ended)
-        diagnosis_add(diagnosis, what, DIAGNOSIS_WRONG, "", "no answer within %u s", seconds);
+        diagnosis_add(diagnosis, task->what, DIAGNOSIS_WRONG, task->advice, "no answer within %u s", task->seconds);
     else if (WIFSIGNALED(status))
-        diagnosis_add(diagnosis, what, DIAGNOSIS_WRONG, "please report this", "the probe was ended by signal %d, %s",
-                      WTERMSIG(status), strsignal(WTERMSIG(status)));
+        diagnosis_add(diagnosis, task->what, DIAGNOSIS_WRONG, "please report this",
+                      "the probe was ended by signal %d, %s", WTERMSIG(status), strsignal(WTERMSIG(status)));
 }
 
-void diagnosis_run(struct diagnosis *diagnosis, const char *what, unsigned seconds, diagnosis_probe *probe,
+static void add_failed_call(struct diagnosis *diagnosis, const char *what, int error) {
+    diagnosis_add(diagnosis, what, DIAGNOSIS_WRONG, "is there memory, are there processes left?",
+                  "cannot be looked at: %s", strerror(error));
+}
+
+void diagnosis_run(struct diagnosis *diagnosis, const struct diagnosis_task *task,
                    const struct diagnosis_subject *subject) {
     int pair[2];
     if (pipe2(pair, O_CLOEXEC) < 0) {
-        diagnosis_add(diagnosis, what, DIAGNOSIS_WRONG, "", "cannot be looked at: %s", strerror(errno));
+        add_failed_call(diagnosis, task->what, errno);
         return;
     }
     AUTO_CLOSE int ours = pair[0], theirs = pair[1];
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
-        run_probe(diagnosis, probe, subject, parent);
+        run_probe(diagnosis, task->probe, subject, parent);
     if (pid < 0) {
-        diagnosis_add(diagnosis, what, DIAGNOSIS_WRONG, "", "cannot be looked at: %s", strerror(errno));
+        add_failed_call(diagnosis, task->what, errno);
         return;
     }
     close(take_fd(&theirs));
-    reap(diagnosis, what, seconds, pid, wait_end(ours, seconds));
+    reap(diagnosis, task, pid, wait_end(ours, task->seconds));
 }
 
 bool diagnosis_is_wrong(const struct diagnosis *diagnosis, const char *what) {

@@ -37,8 +37,14 @@ void diagnosis_add(struct diagnosis *diagnosis, const char *what, enum diagnosis
 void diagnosis_add_failure(struct diagnosis *diagnosis, const char *what, const struct failure *failure,
                            const char *advice);
 
-/* Runs a probe for so many seconds at most. Where it does not end, or badly, the row `what` says so. */
-void diagnosis_run(struct diagnosis *diagnosis, const char *what, unsigned seconds, diagnosis_probe *probe,
+struct diagnosis_task {
+    const char *what; /* of the row that says so if the probe does not end in time, or badly */
+    diagnosis_probe *probe;
+    unsigned seconds;   /* at most */
+    const char *advice; /* where it does not end in time */
+};
+
+void diagnosis_run(struct diagnosis *diagnosis, const struct diagnosis_task *task,
                    const struct diagnosis_subject *subject);
 
 /* True if such a row is there and says that it is wrong. */
@@ -51,6 +57,7 @@ char *diagnosis_encode(const struct diagnosis *diagnosis, size_t *ret_size);
 void diagnose_tpm(struct diagnosis *diagnosis, const struct diagnosis_subject *subject);
 void diagnose_serial_number(struct diagnosis *diagnosis, const struct diagnosis_subject *subject);
 /* Of the way to the cloud: */
+#define DIAGNOSIS_NO_NAME_SERVER "no name server answers: is the network up, what does /etc/resolv.conf say?"
 void diagnose_root_ca(struct diagnosis *diagnosis, const struct diagnosis_subject *subject);
 void diagnose_dns(struct diagnosis *diagnosis, const struct diagnosis_subject *subject);
 void diagnose_tcp(struct diagnosis *diagnosis, const struct diagnosis_subject *subject);

@@ -11,35 +11,43 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Seconds for each; JOB_DIAGNOSE_DEADLINE_USEC is above their sum. */
-#define QUICK_S 5
-#define DNS_S 6
-#define TCP_S 10
-#define TLS_S 20
-#define TPM_S 20
+/* JOB_DIAGNOSE_DEADLINE_USEC is above the sum of all seconds, with as many methods as there can be. */
+static const char no_tpm[] =
+    "the TPM hangs, or another program holds it: switch the device off and on; is its firmware the newest?";
+static const char no_network[] =
+    "does the network lose what it is given? A firewall may swallow it, or the link is bad";
+static const struct diagnosis_task tpm = {"tpm", diagnose_tpm, 20, no_tpm};
+static const struct diagnosis_task serial_number = {"serial-number", diagnose_serial_number, 20, no_tpm};
+static const struct diagnosis_task root_ca = {"root-ca", diagnose_root_ca, 5, "is the disk with RootCA= in order?"};
+/* resolv.conf(5): as long as the resolver itself would wait for two silent servers, and a little more. */
+static const struct diagnosis_task dns = {"dns", diagnose_dns, 25, DIAGNOSIS_NO_NAME_SERVER};
+static const struct diagnosis_task tcp = {"tcp", diagnose_tcp, 10, no_network};
+static const struct diagnosis_task tls = {"tls", diagnose_tls, 20, no_network};
 #define METHOD_S 8
+#define METHOD_ADVICE "are the files that its section names on a disk that answers?"
 
-static void run_after(struct diagnosis *diagnosis, const char *before, const char *what, unsigned seconds,
-                      diagnosis_probe *probe, const struct diagnosis_subject *subject) {
+static void run_after(struct diagnosis *diagnosis, const char *before, const struct diagnosis_task *task,
+                      const struct diagnosis_subject *subject) {
     if (diagnosis_is_wrong(diagnosis, before))
-        diagnosis_add(diagnosis, what, DIAGNOSIS_SKIPPED, "", "not tried, as %s is wrong", before);
+        diagnosis_add(diagnosis, task->what, DIAGNOSIS_SKIPPED, "", "not tried, as %s is wrong", before);
     else
-        diagnosis_run(diagnosis, what, seconds, probe, subject);
+        diagnosis_run(diagnosis, task, subject);
 }
 
 static void diagnose_device(struct diagnosis *diagnosis, const struct diagnosis_subject *subject) {
-    diagnosis_run(diagnosis, "tpm", TPM_S, diagnose_tpm, subject);
-    diagnosis_run(diagnosis, "serial-number", TPM_S, diagnose_serial_number, subject);
-    diagnosis_run(diagnosis, "root-ca", QUICK_S, diagnose_root_ca, subject);
-    diagnosis_run(diagnosis, "dns", DNS_S, diagnose_dns, subject);
-    run_after(diagnosis, "dns", "tcp", TCP_S, diagnose_tcp, subject);
-    bool is_reached = !diagnosis_is_wrong(diagnosis, "dns");
-    run_after(diagnosis, is_reached ? "tcp" : "dns", "tls", TLS_S, diagnose_tls, subject);
+    diagnosis_run(diagnosis, &tpm, subject);
+    diagnosis_run(diagnosis, &serial_number, subject);
+    diagnosis_run(diagnosis, &root_ca, subject);
+    diagnosis_run(diagnosis, &dns, subject);
+    run_after(diagnosis, dns.what, &tcp, subject);
+    bool is_reached = !diagnosis_is_wrong(diagnosis, dns.what);
+    run_after(diagnosis, is_reached ? tcp.what : dns.what, &tls, subject);
 }
 
 /* One word after the other of METHODS=. */
 static void diagnose_methods(struct diagnosis *diagnosis, struct diagnosis_subject *subject, const char *methods) {
     char method[SETTINGS_METHOD_MAX], row[DIAGNOSIS_WHAT_MAX];
+    const struct diagnosis_task task = {row, diagnose_method, METHOD_S, METHOD_ADVICE};
     for (const char *at = methods; *at != '\0'; at += strspn(at, " ")) {
         size_t length = strcspn(at, " ");
         snprintf(method, sizeof method, "%.*s", (int)length, at);
@@ -48,7 +56,7 @@ static void diagnose_methods(struct diagnosis *diagnosis, struct diagnosis_subje
             continue;
         subject->method = method;
         diagnosis_method_row(method, row);
-        diagnosis_run(diagnosis, row, METHOD_S, diagnose_method, subject);
+        diagnosis_run(diagnosis, &task, subject);
     }
 }
 

@@ -219,7 +219,7 @@ static int compare_with_identity(struct import *import, const struct message *jo
         return 0;
     return failure_set(failure, FAILURE_INVALID, STEP_CERTIFICATE,
                        "this device is provisioned already, with the certificate %.16s..., and not with this one "
-                       "(%.16s...): to start over stop enrolld, remove its state directory and start it again",
+                       "(%.16s...): `enrollctl forget` starts over",
                        identity.certificate_id, import->chain.certificates[0].id);
 }
 

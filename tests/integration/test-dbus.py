@@ -327,6 +327,17 @@ class Groups(harness.TestCase):
         self.assertNotIn("cannot be given", self.gateway.log.read_text())
 
     @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
+    def test_group_of_the_daemon_itself(self):
+        """As in its unit, which takes fchown(2) away: the files are in that group already."""
+        trace = self.directory / "trace"
+        tracer = ["setpriv", f"--regid={self.IDENTITY}", "--keep-groups", "strace", "-qq", "-o", trace]
+        self.start(BUS_OPEN_POLICY, before=[*tracer, "-e", "trace=chown,fchown,lchown,fchownat,fchmod"])
+        self.enroll()
+        self.assertEqual(self.owners(), dict.fromkeys(("1", *FILES), self.IDENTITY))
+        self.assertIn("fchmod(", trace.read_text())
+        self.assertNotIn("chown", trace.read_text())
+
+    @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
     def test_group_that_may_not_be_given(self):
         """The identity is in use all the same, and the log says once why applications cannot read it."""
         inject = "inject=fchown:error=EPERM"
@@ -417,9 +428,10 @@ class Follow(DeviceTest):
         self.assertEqual(done.returncode, 4, done.stderr)
         self.assertIn("enrolld does not answer", done.stderr)
         self.assertLess(time.monotonic() - begin, 15)  # the library by itself would wait for 25 s
+        since = self.gateway.monitor.mark()
         waiting = self.enrollctl("wait")
         look = lambda message: message.get("member") == "GetAll"
-        self.assertTrue(self.gateway.monitor.first(look, self.gateway.monitor.mark(), harness.DEADLINE))
+        self.assertTrue(self.gateway.monitor.first(look, since, harness.DEADLINE))
         self.gateway.send_signal(signal.SIGCONT)
         self.assertEqual(waiting.wait(), 0)
 

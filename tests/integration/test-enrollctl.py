@@ -13,8 +13,8 @@ import unittest
 
 import harness
 from authority import Authority
-from gateway import Gateway
-from parts import Cloud
+from gateway import NAME, Gateway
+from parts import BUS_OPEN_POLICY, Bus, Cloud
 
 COLOUR = re.compile(r"\033\[(\d+)m")
 RED, GREEN, YELLOW = "31", "32", "33"
@@ -149,7 +149,38 @@ class Cancel(Control):
 
     def test_no_daemon(self):
         for verb in ("cancel", "config", "reload"):
-            self.assertRefused(self.enrollctl(verb), "not running", status=5)
+            self.assertRefused(self.enrollctl(verb), "enrolld is not running: systemctl start enrolld;", status=5)
+
+
+class Activation(harness.TestCase):
+    """On a bus that can start enrolld: what only looks, or is about something that runs, does not."""
+
+    def setUp(self):
+        super().setUp()
+        self.started = self.directory / "started"
+        services = self.directory / "services"
+        services.mkdir()
+        service = f"[D-BUS Service]\nName={NAME}\nExec=/bin/sh -c 'touch \"$0\"; exit 1' {self.started}\n"
+        (services / f"{NAME}.service").write_text(service)
+        bus = Bus(self, f"<servicedir>{services}</servicedir>{BUS_OPEN_POLICY}")
+        self.gateway = Gateway(self, Cloud(self), backend="file", bus=bus)
+
+    def test_looking(self):
+        for line, status in (
+            ("status", 5), ("config", 5), ("plugins", 5), ("export", 5), ("export --json", 5), ("cancel", 5),
+            ("reload", 5), ("forget --yes", 5), ("doctor", 1), ("wait --timeout=0", 4),
+        ):  # fmt: skip
+            with self.subTest(line=line):
+                done = self.gateway.enrollctl(*line.split())
+                self.assertEqual(done.returncode, status, done.stderr)
+                self.assertIn("enrolld is not running", done.stdout + done.stderr)
+                self.assertFalse(self.started.exists())
+
+    def test_doing(self):
+        for verb in ("enroll", "request"):
+            self.gateway.enrollctl(verb)
+            self.assertTrue(self.started.exists(), verb)
+            self.started.unlink()
 
 
 class Export(Control):

@@ -121,6 +121,15 @@ class Forget(Device):
         self.gateway.wait_provisioned()
         self.assertEqual(self.gateway.property("Generation"), 2)
 
+    @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
+    def test_slow_disk(self):
+        """It is waited for longer than for an answer that takes no fsync(2)."""
+        tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"]
+        self.start_provisioned(before=[*tracer, "-e", "inject=fsync:delay_enter=1500000"])
+        self.cloud.freeze()
+        self.gateway.extra_environment["SYSTEMD_BUS_TIMEOUT"] = "4s"  # in place of 25 s
+        self.assertForgotten(self.gateway.enrollctl("forget", "--yes"))
+
     def test_it_asks(self):
         self.start_provisioned()
         before = self.names()

@@ -204,11 +204,22 @@ class FileTest(EnrollctlTest):
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("This device is provisioned already", done.stderr)
         self.assertIn("`enrollctl forget` starts over.", done.stderr)
-        # The group is named once, by whoever refuses.
-        for message in ("Only root and members of the group enrolld-admin may do this", "Rejected send message"):
+
+    def test_who_may_not(self):
+        """The rules of a bus are not for people; whatever else refuses is."""
+        self.write("bundle.pem", self.bundle)
+        by_policy = "this is for root and members of the group enrolld-admin"
+        by_others = "An SELinux policy prevents this sender from sending this message to this recipient"
+        for message, told in (
+            ("Only root and members of the group enrolld-admin may do this", None),
+            ('Rejected send message, 1 matched rules; type="method_call", sender=":1.27"', by_policy),
+            ("Sender is not authorized to send message", by_policy),
+            (by_others, None),
+        ):
             self.agent.answer(error="org.freedesktop.DBus.Error.AccessDenied", message=message)
             done = self.enrollctl("import", "bundle.pem")
-            self.assertEqual(done.stderr.count("enrolld-admin"), 1, done.stderr)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertEqual(done.stderr, f"enrollctl: cannot import: {told or message}.\n")
 
     def test_daemon_ends_meanwhile(self):
         self.write("bundle.pem", self.bundle)

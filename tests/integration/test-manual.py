@@ -179,6 +179,14 @@ class Test(harness.TestCase):
         files = {path for path in page.all("FILES", "Pa") if path.startswith("/run/enrolld/")}
         self.assertEqual(files, {f"/run/enrolld/{flag}" for flag in flags})
 
+    def test_units(self):
+        page = Page("enrolld.8")
+        suffixes = (".service", ".socket", ".path", ".target")
+        names = {path.name.removesuffix(".in") for path in (harness.SOURCE_DIR / "systemd").glob("enrolld*")}
+        self.assertEqual(sorted(page.all("UNITS", "Sy")), sorted(name for name in names if name.endswith(suffixes)))
+        fields = re.findall(r'add_field\(&fields, "(\w+_\w+=)%s"', source("agent/daemon/log.c"))
+        self.assertEqual(re.findall(r"\.Sq (\w+=)", page.text[page.text.index(".Sh UNITS") :]), fields)
+
     def test_enrolld_worker(self):
         page, text = Page("enrolld-worker.8"), run("enrolld-worker", "--help")
         self.assertSameHelp(page, text)
@@ -266,6 +274,13 @@ class Test(harness.TestCase):
         told = [item for item in Page("org.enrolld1.5").items("Methods") if item.tag[1] == "GetDiagnosis"][0]
         self.assertEqual(told.marked("Ql"), verdicts)
 
+    def test_export(self):
+        """The members of its JSON."""
+        (item,) = [item for item in Page("enrollctl.1").items("VERBS") if item.word("Cm") == "export"]
+        told = {word for line in item.lines if line.startswith(".Va ") for word in re.findall(r"\w{3,}", line)}
+        code = source("agent/ctl/export.c")
+        self.assertEqual(told, set(re.findall(r'\badd\(object, "(\w+)"', code)))
+
     @staticmethod
     def signature(item):
         """Name, arguments that go in, and what comes out, of a tag like Fn Cancel "u id" No -> u."""
@@ -307,6 +322,9 @@ class Test(harness.TestCase):
         self.assertEqual(page.all("States", "Ql"), states)
         steps = re.findall(r'#define STEP_\w+ "([a-z]+)"', source("agent/common/step.h"))
         self.assertEqual(page.all("Steps", "Ql"), steps)
+        names = re.findall(r"#define (STEP_\w+) ", source("agent/common/step.h"))
+        described = re.findall(r"\{(STEP_\w+), ", source("agent/ctl/steps.c"))
+        self.assertEqual(described, names, "enrollctl has words for each")
         classes = re.findall(r'\[FAILURE_\w+\] = "([a-z-]+)"', source("agent/common/failure.c"))
         self.assertEqual(page.all("Classes", "Ql"), classes)
         outcomes = re.findall(r'return "([a-z-]+)";', source("agent/daemon/methods.c"))

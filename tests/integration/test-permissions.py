@@ -2,6 +2,7 @@
 """What each kind of user may do: somebody, a member of enrolld-admin, a member of enrolld-identity. Each is a real process
 of another user, on a machine (a mount namespace) that has these groups."""
 
+import json
 import os
 import pathlib
 import pwd
@@ -100,10 +101,26 @@ class Permissions(harness.TestCase):
             done = self.call(groups, f"{PROPERTIES}.Get", f"string:{INTERFACE}", f"string:{name}")
             self.assertEqual(done.returncode, 0, f"{name}: {done.stderr}")
 
-    def assertControlsNothing(self, groups):
+    def assertRefusedForPeople(self, groups):
+        """By enrollctl in words of its own, whoever has refused."""
+        words = "root and members of the group enrolld-admin"
+        refused = f"(this is for {words}|Only {words} may do this)"
+        for line in ("enroll", "config", "export", "forget --yes", "plugins", "reload", "cancel", "request"):
+            done = self.enrollctl(groups, *line.split())
+            self.assertEqual((done.returncode, done.stdout), (1, ""), line)
+            self.assertRegex(done.stderr, rf"\Aenrollctl: [a-z ]+: {refused}\.\n\Z")
+        done = self.enrollctl(groups, "doctor", "--json")
+        row = [row for row in json.loads(done.stdout)["Rows"] if row["What"] == "access"][0]
+        self.assertEqual(row["Verdict"], "wrong")
+        self.assertRegex(row["Text"], rf"\A{refused}\Z")
+        self.assertEqual(row["Advice"], "call it as one of them")
+
+    def assertControlsNothing(self, groups, words):
+        """words: of who refuses, the bus or the daemon."""
+        self.assertRefusedForPeople(groups)
         for method, arguments in self.methods().items():
             done = self.call(groups, f"{INTERFACE}.{method}", *arguments)
-            self.assertIn("org.freedesktop.DBus.Error.AccessDenied", done.stderr, method)
+            self.assertIn(f"org.freedesktop.DBus.Error.AccessDenied: {words}", done.stderr, method)
         for method, text in self.imports().items():
             done = self.enrollctl(groups, "import", "-", input=text)
             self.assertEqual((done.returncode, done.stdout), (1, ""), method)
@@ -160,7 +177,7 @@ class Permissions(harness.TestCase):
         for groups in ([], [IDENTITY], [ADMIN]):
             self.assertLooks(groups)
         for groups in ([], [IDENTITY]):
-            self.assertControlsNothing(groups)
+            self.assertControlsNothing(groups, "Rejected send message")
         self.assertControls([ADMIN])
         self.assertEqual(self.gateway.property("State"), "provisioned")
 
@@ -170,7 +187,7 @@ class Permissions(harness.TestCase):
         self.gateway.wait_provisioned()
         for groups in ([], [IDENTITY]):
             self.assertLooks(groups)
-            self.assertControlsNothing(groups)
+            self.assertControlsNothing(groups, "Only root")
         self.assertControls([ADMIN])
 
     def test_files_of_an_identity(self):
@@ -223,7 +240,7 @@ class Permissions(harness.TestCase):
         words = ["openssl", "dgst", "-sha256", "-verify", public, "-signature", signature, message]
         done = subprocess.run(words, capture_output=True, text=True)
         self.assertEqual(done.stdout, "Verified OK\n", done.stderr)
-        self.assertControlsNothing([IDENTITY, TSS])
+        self.assertControlsNothing([IDENTITY, TSS], "Only root")
 
 
 if __name__ == "__main__":

@@ -122,6 +122,7 @@ class Units(harness.TestCase):
             self.assertEqual(any("tpm" in value for value in service.get("DeviceAllow", [])), name in WORKERS, name)
             self.assertEqual("StateDirectory" in service, name == "enrolld.service", name)
             self.assertEqual(service["ProtectSystem"], ["strict"], name)
+            self.assertNotIn("chown", " ".join(service["SystemCallFilter"]), name)  # files have the unit's own group
             self.assertEqual(service["User"], ["enrolld" if name in ("enrolld.service", "enrolld-lost.service")
                                                else "enrolld-worker"])
 

@@ -2,6 +2,7 @@
 """A state directory in memory: each boot would cost another certificate, so enrolld refuses to enrol there. And a machine
 id in memory, which is another one at each boot. Both in a mount namespace of the test's own, where it may mount things."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -45,6 +46,12 @@ class Device(harness.TestCase):
         self.assertEqual(self.cloud.events(event="connect"), [])
         return error
 
+    def store(self):
+        """What `enrollctl doctor` says of it: verdict and text."""
+        done = self.gateway.enrollctl("doctor", "--json")
+        row = [row for row in json.loads(done.stdout)["Rows"] if row["What"] == "store"][0]
+        return row["Verdict"], row["Text"]
+
 
 TMPFS = "mount -t tmpfs state {state}"
 OVERLAY = (
@@ -74,6 +81,9 @@ class State(Device):
         self.mount(OVERLAY, first=IN_MEMORY.format(place=self.place), upper="upper with a blank")
         self.refused()
         self.assertEqual(self.gateway.property("VolatileState"), "yes")
+        verdict, text = self.store()
+        self.assertEqual(verdict, "wrong")
+        self.assertIn("is in memory: nothing enrolls", text)
 
     def test_overlay_out_of_sight(self):
         """As when an initial RAM disk has mounted it: nobody can say, so it is allowed."""
@@ -83,6 +93,7 @@ class State(Device):
         self.gateway.wait_provisioned()
         self.assertEqual(self.gateway.property("VolatileState"), "unknown")
         self.assertIn("cannot be seen", self.gateway.log.read_text())
+        self.assertEqual(self.store()[0], "warning")
 
     def test_overlay_on_a_disk(self):
         self.mount(OVERLAY, first="true", upper="upper")
@@ -92,6 +103,7 @@ class State(Device):
         self.gateway.wait_provisioned()
         self.assertEqual(self.gateway.property("VolatileState"), "no")
         self.assertNotIn("state directory is", self.gateway.log.read_text())
+        self.assertEqual(self.store()[0], "ok")
 
 
 class MachineId(Device):

@@ -504,6 +504,19 @@ static void test_network(void) {
     end_late();
 }
 
+/* A request in between, after which the agent looks anew at what is due, does not throw the earlier time away. */
+static void test_network_before_request(void) {
+    struct failure failure = {0};
+    uint32_t id = 0;
+    start_late("network");
+    setenv(FAKE_WORKER_VARIABLE, "enroll=done check=done request=staged", 1);
+    tell(RTM_NEWROUTE);
+    run_for_a_moment();
+    ASSERT_NUMBER(agent_request(world.agent, "", &id, &failure), ANSWER_YES);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    end_late();
+}
+
 /* The network of the attempt that was brought forward was no good either: the next one comes, but later. */
 static void test_network_changes_often(void) {
     start_late("network");
@@ -567,6 +580,7 @@ int main(int argc, char **argv) {
         {"the checkpoint goes when it leads nowhere", test_checkpoint_goes_when_lost},
         {"an attempt goes on with another worker, once", test_resume},
         {"a change of the network brings the next attempt forward", test_network},
+        {"a request after the network has changed", test_network_before_request},
         {"changes of the network bring attempts seldom", test_network_changes_often},
         {"a change of the network mends no refusal", test_network_is_no_matter},
         {"credentials are for methods that name one", test_units},

@@ -70,10 +70,23 @@ static void test_provisioned(void) {
     expect_unprovisioned();
     expect_empty(1);
     ASSERT_NUMBER(is_there("run/lost"), 1);
+    ASSERT_NUMBER(is_there("state/clock"), 1); /* what the clock is worth is no matter of the identity */
     tear_down();
 }
 
 /* The numbers go on, also after a restart, and the marker goes with the next identity. */
+/* Who follows the target is stopped, whatever becomes of the other flag: by a kill in between, both would stay up. */
+static void test_flag_that_stays(void) {
+    set_up(good_configuration);
+    provision();
+    ASSERT_NUMBER(unlinkat(world.top_fd, "run/provisioned", 0), 0);
+    ASSERT_NUMBER(mkdirat(world.top_fd, "run/provisioned", 0700), 0);
+    setenv(FAKE_WORKER_VARIABLE, "enroll=hold check=done", 1);
+    forget();
+    ASSERT_NUMBER(is_there("run/lost"), 1);
+    tear_down();
+}
+
 static void test_enrolls_anew(void) {
     set_up(good_configuration);
     provision();
@@ -172,8 +185,11 @@ static void test_without_configuration(void) {
     write_file("enrolld.conf", "[Agent]\n");
     start("enroll=hold");
     expect_state(is_waiting, STATE_FAILED);
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
     forget();
     expect_empty(1);
+    ASSERT_NUMBER(is_there("run/provisioned"), 0);
+    ASSERT_NUMBER(is_there("run/lost"), 1);
     expect_state(has_failed, STATE_FAILED);
     expect_error("invalid", "");
     tear_down();
@@ -216,6 +232,7 @@ static void test_stopping(void) {
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"a provisioned device", test_provisioned},
+        {"lost is told first", test_flag_that_stays},
         {"it enrolls anew, with another number", test_enrolls_anew},
         {"twice", test_twice},
         {"in the middle of an attempt", test_while_enrolling},

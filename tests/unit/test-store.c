@@ -610,6 +610,27 @@ static void test_bad_retry(void) {
     tear_down(store);
 }
 
+/* All of it by the store itself, durably; nobody is asked to clear anything before. */
+static void test_forget(void) {
+    static const char *const names[] = {"retry", "staged", "checkpoint-jitp", "current.broken", "retry.new"};
+    struct failure failure = {0};
+    set_up();
+    struct store *store = open_store();
+    commit(store, "first");
+    store_note_certificate(store, 1500000000000000);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        write_file(names[i], "x");
+    write_file("other", "x");
+    ASSERT_NUMBER(store_forget(store, &failure), 0);
+    ASSERT_NUMBER(store_current(store), 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (is_there(names[i]))
+            ASSERT_TEXT(names[i], "gone");
+    ASSERT_NUMBER(is_there("other"), 1);
+    ASSERT_NUMBER(store_newest_certificate(store), 1500000000000000);
+    tear_down(store);
+}
+
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"an empty directory", test_empty},
@@ -636,6 +657,7 @@ int main(int argc, char **argv) {
         {"a commit that fails changes nothing", test_commit_fails},
         {"a full disk changes nothing", test_full},
         {"the record of attempts", test_retry},
+        {"all is forgotten but what the clock is worth", test_forget},
         {"the checkpoint", test_checkpoint},
         {"a checkpoint that cannot be used is removed", test_bad_checkpoint},
         {"a bad record of attempts counts as none", test_bad_retry},
