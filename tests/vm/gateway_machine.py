@@ -110,6 +110,10 @@ class Gateway(Machine):
         log = self.run("cat /srv/cloud/mosquitto.log")
         return [line for line in log.splitlines() if "Received PUBLISH" in line and f"things/{THING}/hello" in line]
 
+    def journal(self):
+        """What the daemon has said since the boot."""
+        return self.run("journalctl --boot --quiet --output=cat --unit=enrolld.service")
+
     def complaints(self):
         """Of enrolld since the boot: warnings and worse."""
         return self.run("journalctl --boot --quiet --output=cat --priority=warning --unit=enrolld.service --unit='enrolld-*'")
