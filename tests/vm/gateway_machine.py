@@ -114,6 +114,11 @@ class Gateway(Machine):
         """What the daemon has said since the boot."""
         return self.run("journalctl --boot --quiet --output=cat --unit=enrolld.service")
 
+    def doctor(self):
+        """Its rows, by what was looked at."""
+        rows = json.loads(self.run("enrollctl doctor --json || test $? = 1", 400))["Rows"]
+        return {row["What"]: row for row in rows}
+
     def complaints(self):
         """Of enrolld since the boot: warnings and worse."""
         return self.run("journalctl --boot --quiet --output=cat --priority=warning --unit=enrolld.service --unit='enrolld-*'")

@@ -7,6 +7,17 @@ from gateway_machine import THING
 from scenario import expect, provision, scenario
 
 BOOTS = 2  # of each kind
+# What `enrollctl doctor` looks at, beside the units.
+ROWS = "identity store clock tpm serial-number root-ca dns tcp tls".split() + ["method fleet-claim"]
+
+
+def expect_healthy(scene, gateway):
+    """To the doctor, whose workers run in the sandboxes of the units."""
+    rows = gateway.doctor()
+    expect("rows that are missing", set(ROWS) - set(rows), set())
+    expect("rows of units", [what for what in rows if what.startswith("enrolld")], lambda units: len(units) >= 7)
+    expect("rows that are not ok", [row for row in rows.values() if row["Verdict"] != "ok"], [])
+    scene.say(gateway.run("enrollctl doctor", 400))
 
 
 @scenario
@@ -25,6 +36,7 @@ def first_boot(scene):
         expect("the mode", line.startswith(beginning) or line, True)
     expect("workers", gateway.workers(), {"check": 1, "claim": 1, "worker": 0})
     expect("workers left", gateway.run("ls -d /sys/fs/cgroup/system.slice/system-enrolld*/*@* 2>/dev/null || true"), "")
+    expect_healthy(scene, gateway)
     expect("complaints", gateway.complaints(), "")
     scene.say(gateway.run("systemd-analyze time | head -n 1"))
     scene.say(gateway.run("systemd-analyze blame | grep enrolld"))
