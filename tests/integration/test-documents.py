@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """The documents that `make install` installs: what they name of each other, and what other installed files send their
-readers to, is there, too."""
+readers to, is there, too. And a table that is easily forgotten."""
 
 import re
+import subprocess
+import sys
 import unittest
 
 import harness
@@ -59,6 +61,14 @@ class Documents(unittest.TestCase):
             wanted = {str(path.relative_to(SOURCE_DIR)) for path in (SOURCE_DIR / folder).rglob("*") if path.is_file()}
             installed = {str(path.relative_to(directory)) for path in (directory / folder).rglob("*") if path.is_file()}
             self.assertEqual(installed, {name for name in wanted if "__pycache__" not in name})
+
+    def test_scenarios(self):
+        """The machines' README.md has each of them, as they describe themselves."""
+        words = [sys.executable, "-B", SOURCE_DIR / "tests/vm/vm.py", "--images=.", "--build=.", "--list"]
+        listed = subprocess.run(words, capture_output=True, text=True, check=True, timeout=harness.DEADLINE).stdout
+        table = re.findall(r"^\| `(\S+)` \| (.*?) \| .* \|$", (SOURCE_DIR / "tests/vm/README.md").read_text(), re.MULTILINE)
+        rows = [(name, text) for name, text in table if not name.endswith(".py")]
+        self.assertEqual(rows, [tuple(line.split(maxsplit=1)) for line in listed.splitlines()])
 
 
 if __name__ == "__main__":
