@@ -35,6 +35,8 @@ def first_boot(scene):
     for line, beginning in zip(modes.splitlines(), wanted, strict=True):
         expect("the mode", line.startswith(beginning) or line, True)
     expect("workers", gateway.workers(), {"check": 1, "claim": 1, "worker": 0})
+    text = gateway.run("journalctl --catalog --unit=enrolld.service")
+    expect("the catalog", text, lambda text: "Subject: This device has an identity" in text)
     expect("workers left", gateway.run("ls -d /sys/fs/cgroup/system.slice/system-enrolld*/*@* 2>/dev/null || true"), "")
     expect_healthy(scene, gateway)
     expect("complaints", gateway.complaints(), "")
