@@ -195,13 +195,13 @@ static const char *what_failed(const struct agent *agent) {
 void agent_attempt_failed(struct agent *agent, const struct failure *failure, enum failure_class row, bool canceled) {
     char detail[DETAIL_MAX];
     bool enrolling = agent->attempts.retry.begun;
+    agent_set_error(agent, failure); /* its time is that of the failure, however long the disk takes below */
     struct attempt_end end = attempts_fail(&agent->attempts, settings_of(agent), row, failure->retry_after_s);
     agent->resuming = false;
     agent_describe(failure, detail);
     log_event(schedule_needs_operator(row) ? LOG_EVENT_NEEDS_OPERATOR : LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR,
               "attempt %u to %s failed: %s (next in %.1f s)", end.number, what_failed(agent), detail,
               (double)end.delay_ms / 1000);
-    agent_set_error(agent, failure);
     if (enrolling)
         store_discard(agent->environment.store);
     agent->status.attempt = end.number;

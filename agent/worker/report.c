@@ -158,7 +158,7 @@ int report_resume(void) {
 
 static void print_fields(const struct message *message) {
     for (size_t i = 0; i < message->field_count; i++)
-        printf("%-16s %s\n", message->text + message->fields[i].key, message->text + message->fields[i].value);
+        print("%-16s %s\n", message->text + message->fields[i].key, message->text + message->fields[i].value);
 }
 
 int report_done(struct message *result) {

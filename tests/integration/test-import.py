@@ -203,7 +203,7 @@ class FileTest(EnrollctlTest):
         done = self.enrollctl("import", "bundle.pem")
         self.assertEqual((done.returncode, done.stdout), (1, ""))
         self.assertIn("This device is provisioned already", done.stderr)
-        self.assertIn("To start over: stop enrolld, delete /var/lib/enrolld, start it.", done.stderr)
+        self.assertIn("`enrollctl forget` starts over.", done.stderr)
         # The group is named once, by whoever refuses.
         for message in ("Only root and members of the group enrolld-admin may do this", "Rejected send message"):
             self.agent.answer(error="org.freedesktop.DBus.Error.AccessDenied", message=message)
