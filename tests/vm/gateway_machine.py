@@ -110,6 +110,15 @@ class Gateway(Machine):
         log = self.run("cat /srv/cloud/mosquitto.log")
         return [line for line in log.splitlines() if "Received PUBLISH" in line and f"things/{THING}/hello" in line]
 
+    def journal(self):
+        """What the daemon has said since the boot."""
+        return self.run("journalctl --boot --quiet --output=cat --unit=enrolld.service")
+
+    def doctor(self):
+        """Its rows, by what was looked at."""
+        rows = json.loads(self.run("enrollctl doctor --json || test $? = 1", 400))["Rows"]
+        return {row["What"]: row for row in rows}
+
     def complaints(self):
         """Of enrolld since the boot: warnings and worse."""
         return self.run("journalctl --boot --quiet --output=cat --priority=warning --unit=enrolld.service --unit='enrolld-*'")

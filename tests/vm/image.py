@@ -112,7 +112,7 @@ class Image:
         with tempfile.TemporaryDirectory(dir=cache, prefix="install-") as directory:
             installed = pathlib.Path(directory)
             self.install(installed)
-            key = digest(self.base.name, tree_digest(installed), SIZE, *MASKED, *DISABLED)
+            key = digest(self.base.name, tree_digest(installed), pathlib.Path(__file__).read_text())
             self.root = cache / f"root-{key}.img"
             if not self.root.exists():
                 self.forget_others()
@@ -142,6 +142,8 @@ class Image:
             shutil.copytree(installed, directory, symlinks=True, dirs_exist_ok=True)
             for unit in DISABLED:
                 command("rm", "-f", f"{directory}/etc/systemd/system/multi-user.target.wants/{unit}")
+            # As README.md says: Debian has no service that does it at the first boot.
+            command("journalctl", "--update-catalog", f"--root={directory}")
             make_file_system(path, SIZE, "root", directory)
 
 

@@ -46,6 +46,8 @@ def expect_provisioned(scene, gateway):
     expect("seconds between the clocks", away, lambda seconds: abs(seconds) < DATE_TOLERANCE)
     gateway.wait("systemctl is-active enrolld-provisioned.target")
     expect("workers", gateway.workers(), {"check": 1, "claim": 1, "worker": 0})
+    # It was woken by that, and has not just found it when it looked again.
+    expect("the journal", gateway.journal(), lambda text: "the clock was set" in text)
     expect("complaints", gateway.complaints(), re.compile(r"the clock is not set: [^\n]*").fullmatch)
     scene.say(gateway.run("journalctl --boot --quiet --output=short-iso --unit=enrolld.service | cut -c-150"))
 

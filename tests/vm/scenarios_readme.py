@@ -83,6 +83,8 @@ def readme(scene):
     take_steps(scene, gateway)
     thing = gateway.status()["ThingName"]
     expect("the thing", thing, "gateway-GW-4714")
+    text = gateway.run("journalctl --catalog --unit=enrolld.service")
+    expect("the catalog", text, lambda text: "Subject: This device has an identity" in text)
     expect_readable(gateway, thing)
     expect_refused(gateway)
     gateway.power_off()

@@ -35,6 +35,24 @@ ExecStart=chmod 0444 /sys/firmware/devicetree/base/serial-number
 [Install]
 WantedBy=enrolld.service
 """
+# What a unit of a worker may do and what not, by a script in its place. Each has the TPM, and can read no identity.
+TRIAL = """
+refused() { if "$@"; then echo "it can: $*"; exit 9; fi; }
+allowed() { "$@" || { echo "it cannot: $*"; exit 9; }; }
+allowed touch /tmp/there
+allowed sh -c ': <>/dev/tpmrm0'
+refused touch /var/lib/enrolld/there
+refused touch /etc/there
+refused cat /var/lib/enrolld/current/private.pem
+"""
+ON_THE_NETWORK = 'test "$(readlink /proc/self/ns/net)" = "%s"\n'
+HAS_CLAIM = 'test -r "$CREDENTIALS_DIRECTORY/claim-key"\n'
+TRIALS = {"check": ("refused", "refused"), "worker": ("allowed", "refused"), "claim": ("allowed", "allowed")}
+TRIAL_UNIT = """[Service]
+Type=oneshot
+ExecStart=
+ExecStart=sh /run/trial-%i
+"""
 # Ten times the exposure that `systemd-analyze security` finds, at most.
 EXPOSURE = {"enrolld.service": 6, "enrolld-check@1.service": 2, "enrolld-worker@1.service": 11, "enrolld-claim@1.service": 11,
             "enrolld-wait.service": 2, "enrolld-lost.service": 2}  # fmt: skip
@@ -105,6 +123,33 @@ def serial_from_device_tree(scene):
     gateway, status = provision(scene, serial="auto", options=["-smbios", "type=1,serial=GW-4713"], files=files)
     expect("the thing", status["ThingName"], "gateway-GW-TREE-7")
     expect("complaints", gateway.complaints(), "")
+
+
+def expect_daemon_confined(gateway, network):
+    """The TPM and the network are out of its sight."""
+    pid = gateway.run("systemctl show --property=MainPID --value enrolld.service").strip()
+    expect("the daemon's network", gateway.run(f"readlink /proc/{pid}/ns/net"), lambda text: text.strip() != network)
+    inside = f"nsenter --target {pid} --mount"
+    expect("the daemon sees /dev/null", gateway.succeeds(f"{inside} test -e /dev/null"), True)
+    expect("the daemon sees the TPM", gateway.succeeds(f"{inside} test -e /dev/tpmrm0"), False)
+    expect("the daemon writes to /etc", gateway.succeeds(f"{inside} touch /etc/there"), False)
+
+
+@scenario
+def sandboxes(scene):
+    """Tried, not read: the daemon has neither TPM nor network; workers cannot write the state nor read an identity; the check
+    has no network, and only the worker for it has the claim."""
+    gateway, _ = provision(scene)
+    network = gateway.run("readlink /proc/1/ns/net").strip()
+    expect_daemon_confined(gateway, network)
+    for role, (on_the_network, has_claim) in TRIALS.items():
+        unit = f"enrolld-{role}@{role}.service"
+        script = f"{TRIAL}{on_the_network} {ON_THE_NETWORK % network}{has_claim} {HAS_CLAIM}"
+        directory = f"/run/systemd/system/{unit}.d"
+        gateway.run(f"cat >/run/trial-{role} <<'END'\n{script}END\n")
+        gateway.run(f"mkdir -p {directory} && cat >{directory}/trial.conf <<'END'\n{TRIAL_UNIT}END\nsystemctl daemon-reload")
+        gateway.run(f"systemctl start {unit} || {{ journalctl --output=cat --unit={unit}; false; }}")
+        scene.say(f"{role}: {gateway.run(f'journalctl --output=cat --unit={unit}')}")
 
 
 @scenario

@@ -106,6 +106,7 @@ def main():
     unknown = [name for name in options.scenario if name not in scenarios.EVERY]
     if unknown:
         parser.error(f"no scenario {', '.join(unknown)}: there are {', '.join(scenarios.EVERY)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and so no machine is left behind
     golden = Image(options.images, options.build)
     sys.exit(0 if run(options.scenario or list(scenarios.EVERY), golden) else 1)
 

@@ -1,6 +1,6 @@
 SUMMARY = "Example: what a gateway needs to enrol by a claim"
 DESCRIPTION = "Copy this recipe into your own layer. As it is it takes the claim from a folder outside of all layers, so that the \
-key is in no repository."
+key is in no repository; BitBake's work folder, sstate cache and package have it."
 LICENSE = "MIT"
 LIC_FILES_CHKSUM = "file://${COMMON_LICENSE_DIR}/MIT;md5=0835ade698e0bcf8506ecda2f7b4f302"
 
