@@ -129,17 +129,25 @@ class Tpm:
             self.tool("tpm2_flushcontext", option)
 
 
+_claims = []  # as long as this process lives
+
+
 def free_port():
-    """A port of 127.0.0.1 that nobody listens on, outside the range of which the kernel takes ports for clients."""
+    """A port of 127.0.0.1 that nobody listens on, outside the range of which the kernel takes ports for clients. No other
+    test is given it, also while a server that has it is stopped to be started again: an abstract socket says so."""
     while True:
         port = random.randrange(20000, 32000)
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
+                claim.bind(f"\0enrolld-test-port-{port}")
                 probe.bind(("127.0.0.1", port))
-                return port
             except OSError:
+                claim.close()
                 continue
+        _claims.append(claim)
+        return port
 
 
 class AwsError(Exception):
