@@ -122,9 +122,10 @@ class Forget(Device):
         self.assertEqual(self.gateway.property("Generation"), 2)
 
     @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
+    @unittest.skipUnless(harness.can_trace(), "needs strace(1), and may not use it here")
     def test_slow_disk(self):
         """It is waited for longer than for an answer that takes no fsync(2)."""
-        tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync"]
+        tracer = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=fsync"]  # the daemon alone
         self.start_provisioned(before=[*tracer, "-e", "inject=fsync:delay_enter=1500000"])
         self.cloud.freeze()
         self.gateway.extra_environment["SYSTEMD_BUS_TIMEOUT"] = "4s"  # in place of 25 s
