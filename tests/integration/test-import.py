@@ -342,6 +342,10 @@ class Line:
         except BlockingIOError:
             return b""
 
+    def taken(self):
+        """How many bytes the program has read since it was started, from the line or else; see proc(5)."""
+        return int(re.search(r"rchar: (\d+)", pathlib.Path(f"/proc/{self.process.pid}/io").read_text())[1])
+
     def restored(self):
         return termios.tcgetattr(self.terminal) == self.before
 
@@ -500,8 +504,11 @@ class LineTest(EnrollctlTest):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(number=number):
                 line = Line(self, "-")
-                harness.wait_for("the echo is off", lambda: not line.restored())
+                line.wait_reading()
+                before = line.taken()
                 line.send(self.key[:100])
+                # What is still on its way through the kernel would come after the program.
+                harness.wait_for("it has read that", lambda: line.taken() >= before + 100)
                 line.process.send_signal(number)
                 self.check_line(line, -number)
                 self.assertEqual(line.left(), b"")
