@@ -1,6 +1,7 @@
 #include "worker/document.h"
 
 #include "common/cleanup.h"
+#include "common/json-flags.h"
 #include "common/text.h"
 
 #include <stdio.h>
@@ -19,7 +20,7 @@ json_object *document_parse(const char *text, size_t size) {
     json_tokener *tokener = good ? json_tokener_new_ex(DEPTH_MAX) : NULL;
     if (tokener == NULL)
         return NULL;
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    json_tokener_set_flags(tokener, json_flags_for(text, size));
     json_object *object = json_tokener_parse_ex(tokener, text, (int)size);
     bool whole = json_tokener_get_error(tokener) == json_tokener_success;
     for (size_t i = json_tokener_get_parse_end(tokener); whole && i < size; i++)

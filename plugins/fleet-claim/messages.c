@@ -1,8 +1,7 @@
 #include "messages.h"
 
 #include "common/cleanup.h"
-
-#include <json-c/json.h>
+#include "common/json-flags.h"
 
 #include <string.h>
 
@@ -21,7 +20,7 @@ static json_object *parse_object(const char *text, size_t size) {
     json_tokener *tokener = size > 0 && size <= REPLY_MAX ? json_tokener_new_ex(REPLY_DEPTH) : NULL;
     if (tokener == NULL)
         return NULL;
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    json_tokener_set_flags(tokener, json_flags_for(text, size));
     json_object *object = json_tokener_parse_ex(tokener, text, (int)size);
     bool whole = json_tokener_get_error(tokener) == json_tokener_success;
     for (size_t i = json_tokener_get_parse_end(tokener); whole && i < size; i++)
