@@ -30,6 +30,14 @@ static int set_answer(sd_bus_error *error, enum agent_answer answer, const char 
     return sd_bus_error_set(error, answers[answer].name, answers[answer].text != NULL ? answers[answer].text : text);
 }
 
+/* The number of the job, or why there is none. */
+static int answer_job(sd_bus_message *message, enum agent_answer answer, uint32_t id, const struct failure *failure,
+                      sd_bus_error *error) {
+    if (answer != ANSWER_YES)
+        return set_answer(error, answer, failure->message);
+    return sd_bus_reply_method_return(message, "u", id);
+}
+
 /* Enroll() -> u: AccessDenied, AlreadyProvisioned, Busy, ClockNotSet, InvalidConfiguration */
 int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error) {
     struct bus *bus = data;
@@ -39,9 +47,7 @@ int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error) {
     if (r < 0)
         return r;
     enum agent_answer answer = agent_enroll(bus->agent, &id, &failure);
-    if (answer != ANSWER_YES)
-        return set_answer(error, answer, failure.message);
-    return sd_bus_reply_method_return(message, "u", id);
+    return answer_job(message, answer, id, &failure, error);
 }
 
 /* What would not fit into a job's message, or not be one line of it; NULL: nothing is wrong. */
@@ -66,9 +72,7 @@ int bus_create_request(sd_bus_message *message, void *data, sd_bus_error *error)
     if (wrong != NULL)
         return set_answer(error, ANSWER_INVALID_CONFIGURATION, wrong);
     enum agent_answer answer = agent_request(bus->agent, subject, &id, &failure);
-    if (answer != ANSWER_YES)
-        return set_answer(error, answer, failure.message);
-    return sd_bus_reply_method_return(message, "u", id);
+    return answer_job(message, answer, id, &failure, error);
 }
 
 /* GetRequest() -> s: AccessDenied, NoRequest */
@@ -126,9 +130,7 @@ static int import(sd_bus_message *message, struct bus *bus, bool with_key, sd_bu
     if (r < 0)
         return r;
     enum agent_answer answer = agent_import(bus->agent, take_fd(&certificate), take_fd(&private_key), &id, &failure);
-    if (answer != ANSWER_YES)
-        return set_answer(error, answer, failure.message);
-    return sd_bus_reply_method_return(message, "u", id);
+    return answer_job(message, answer, id, &failure, error);
 }
 
 /* Import(h chain, h key) -> u: AccessDenied, Busy, InvalidConfiguration, InvalidFile */
@@ -192,9 +194,7 @@ int bus_diagnose(sd_bus_message *message, void *data, sd_bus_error *error) {
     if (r < 0)
         return r;
     enum agent_answer answer = agent_diagnose(bus->agent, &id, &failure);
-    if (answer != ANSWER_YES)
-        return set_answer(error, answer, failure.message);
-    return sd_bus_reply_method_return(message, "u", id);
+    return answer_job(message, answer, id, &failure, error);
 }
 
 static int append_diagnosis(sd_bus_message *reply, const char *rows, size_t size) {
