@@ -4,6 +4,11 @@
 /* VERB= */
 #define JOB_CHECK "check"   /* + all five files: is this identity usable? no network */
 #define JOB_ENROLL "enroll" /* + configuration, checkpoint and staged if they are there: get a new identity */
+#define JOB_RENEW                                                                                                      \
+    "renew" /* + the five files, checkpoint and staged if they are there: get a successor to the identity */
+#define JOB_PROVE "prove"   /* + the five files: does the cloud accept this identity? */
+#define JOB_RETIRE "retire" /* + the five files: tell the cloud that this identity has replaced the certificates OLD=  \
+                             */
 #define JOB_CHECK_CONFIG "check-config" /* + configuration: are the settings and the sections of the methods right? */
 #define JOB_REQUEST "request"           /* + configuration, staged if there is one: a key that waits, and its CSR */
 #define JOB_IMPORT "import"     /* + the same, certificate, private-key if it came; if one is in use: identity */
@@ -18,6 +23,7 @@
 #define JOB_KEY_WAITED "WAITED"         /* enroll: seconds since the cloud has answered "not yet" for the first time */
 #define JOB_KEY_METHODS "METHODS"       /* diagnose: whose inputs are looked at, with blanks between; else all */
 #define JOB_KEY_DEVICE "DEVICE"         /* diagnose: "no" if only these are */
+#define JOB_KEY_OLD "OLD"               /* retire: ids of certificates, with blanks between */
 #define JOB_KEY_SUBJECT "SUBJECT"       /* request: in place of the configured one; optional */
 #define JOB_KEY_SYNCHRONISED "SYNCHRONISED" /* "yes" or "no": has somebody set the clock? By hand: not there */
 
@@ -36,6 +42,8 @@
 #define JOB_KEY_LOST "LOST" /* check failed: this identity can never work again here, one of: */
 #define JOB_LOST_YES "yes"
 #define JOB_LOST_ELSEWHERE "elsewhere" /* its key is in another TPM, where it may still work */
+/* With it CERTIFICATE_ID= and METHOD= where the files still say it. */
+#define JOB_KEY_REFUSED "REFUSED" /* prove failed: "yes" if the cloud itself has refused the identity, beyond doubt */
 
 /* Keys of the result of a check that is done: the facts of the identity. Times in seconds since the epoch. The result
  * of an enroll that is done carries files only (certificate, private-key, root-ca, identity); the check of them tells
@@ -50,3 +58,7 @@
 #define JOB_KEY_NOT_BEFORE "NOT_BEFORE"
 #define JOB_KEY_NOT_AFTER "NOT_AFTER"
 #define JOB_KEY_ENDPOINT "ENDPOINT"
+#define JOB_KEY_ISSUED_AT "ISSUED_AT"       /* when it was put into use here */
+#define JOB_KEY_RENEW_METHOD "RENEW_METHOD" /* by which it would be renewed, "" for none */
+#define JOB_KEY_HINDRANCE "HINDRANCE"       /* why it cannot be renewed, for people; "": it can */
+/* The file root-ca of a check that is done: the authorities of RootCA= now, where they differ from the identity's. */

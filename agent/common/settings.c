@@ -73,10 +73,14 @@ static const char *parse_clock_wait(const char *value, size_t offset, struct set
     return text_to_span(value, &settings->clock_wait_ms) == 0 ? NULL : "must be a time span, like 90s";
 }
 
+static const char *parse_truth(const char *value, bool *ret) {
+    *ret = strcmp(value, "yes") == 0;
+    return *ret || strcmp(value, "no") == 0 ? NULL : "must be yes or no";
+}
+
 static const char *parse_volatile_state(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
-    settings->volatile_state = strcmp(value, "yes") == 0;
-    return settings->volatile_state || strcmp(value, "no") == 0 ? NULL : "must be yes or no";
+    return parse_truth(value, &settings->volatile_state);
 }
 
 static const char *parse_client_id(const char *value, size_t offset, struct settings *settings) {
@@ -183,6 +187,110 @@ static const char *parse_wrong_tpm(const char *value, size_t offset, struct sett
     return NULL;
 }
 
+static const char *parse_renew_method(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value))
+        return "must be the name of one method, or none";
+    return parse_word(value, settings->renew_method, sizeof settings->renew_method);
+}
+
+static const char *parse_percent(const char *value, uint64_t lowest, uint64_t highest, unsigned *ret) {
+    char digits[4];
+    uint64_t number;
+    size_t length = strspn(value, "0123456789");
+    if (length == 0 || length >= sizeof digits || strcmp(value + length, "%") != 0)
+        return "must be a percentage, like 66%";
+    memcpy(digits, value, length);
+    digits[length] = '\0';
+    if (text_to_u64(digits, &number) < 0 || number < lowest || number > highest)
+        return "is a percentage beyond what it may be";
+    *ret = (unsigned)number;
+    return NULL;
+}
+
+static const char *parse_lifetime(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_percent(value, 1, 95, &settings->renew_percent);
+}
+
+static const char *parse_spread(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_percent(value, 0, 50, &settings->spread_percent);
+}
+
+/* Longer than any other span: it is there for certificates that hold for decades. */
+static const char *parse_max_age(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    bool usable =
+        text_to_span_within(value, 36500ULL * 86400 * 1000, &settings->max_age_ms) == 0 && settings->max_age_ms > 0;
+    return usable ? NULL : "must be a time span, like 365d";
+}
+
+static const char *parse_reuse_key(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_truth(value, &settings->reuse_key);
+}
+
+static const char *parse_retire_acknowledged(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_truth(value, &settings->retire_acknowledged);
+}
+
+static const char *parse_keep_claim(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_truth(value, &settings->keep_claim);
+}
+
+/* A topic to publish to: no wildcards (MQTT 5, section 4.7.1), and 256 bytes at most (AWS IoT Core quotas). */
+static const char *parse_topic(const char *value, char *buffer, size_t size) {
+    if (specifier_judge(value) != NULL)
+        return specifier_judge(value);
+    if (strpbrk(value, "+#") != NULL)
+        return "must be a topic, without + and #";
+    return parse_word(value, buffer, size);
+}
+
+static const char *parse_prove_topic(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_topic(value, settings->prove_topic, sizeof settings->prove_topic);
+}
+
+static const char *parse_retire_topic(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return parse_topic(value, settings->retire_topic, sizeof settings->retire_topic);
+}
+
+static const char *parse_keep_generations(const char *value, size_t offset, struct settings *settings) {
+    uint64_t number;
+    (void)offset;
+    if (text_to_u64(value, &number) < 0 || number > 8)
+        return "must be a number from 0 to 8";
+    settings->keep_generations = (unsigned)number;
+    return NULL;
+}
+
+static const char *parse_prove_interval(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    bool usable = text_to_span(value, &settings->prove_interval_ms) == 0 && settings->prove_interval_ms >= 1000;
+    return usable ? NULL : "must be a time span of at least 1s, like 1d, or empty";
+}
+
+static const char *parse_on_refused(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    if (strcmp(value, "wait") == 0)
+        settings->on_refused = SETTING_REFUSED_WAIT;
+    else if (strcmp(value, "enroll") == 0)
+        settings->on_refused = SETTING_REFUSED_ENROLL;
+    else
+        return "must be wait or enroll";
+    return NULL;
+}
+
+static const char *parse_refused_grace(const char *value, size_t offset, struct settings *settings) {
+    (void)offset;
+    return text_to_span(value, &settings->refused_grace_ms) == 0 ? NULL : "must be a time span, like 1h";
+}
+
 /* offset: the failure class. */
 static const char *parse_retry(const char *value, size_t offset, struct settings *settings) {
     static const char wrong[] = "must be two time spans, the first wait and the longest one, like 2s 15min";
@@ -224,11 +332,24 @@ static const struct {
     {"Cloud", "RootCA", NULL, parse_root_ca, 0},
     {"Cloud", "Proxy", "", parse_proxy, 0},
     {"Cloud", "MinimumTLS", "1.2", parse_minimum_tls, 0},
+    {"Cloud", "ProveTopic", "", parse_prove_topic, 0},
     {"Key", "Backend", "tpm2", parse_backend, 0},
     {"Key", "Algorithm", "P-256", parse_algorithm, 0},
     {"Key", "TCTI", "device:/dev/tpmrm0", parse_tcti, 0},
     {"Key", "OnWrongTPM", "fail", parse_wrong_tpm, 0},
     {"Request", "Subject", "CN=%s", parse_subject, 0},
+    {"Renewal", "RenewMethod", "", parse_renew_method, 0},
+    {"Renewal", "Lifetime", "66%", parse_lifetime, 0},
+    {"Renewal", "MaxAge", "", parse_max_age, 0},
+    {"Renewal", "Spread", "10%", parse_spread, 0},
+    {"Renewal", "ReuseKey", "no", parse_reuse_key, 0},
+    {"Renewal", "RetireTopic", "", parse_retire_topic, 0},
+    {"Renewal", "RetireAcknowledged", "no", parse_retire_acknowledged, 0},
+    {"Renewal", "KeepGenerations", "1", parse_keep_generations, 0},
+    {"Renewal", "ProveInterval", "", parse_prove_interval, 0},
+    {"Renewal", "OnRefused", "wait", parse_on_refused, 0},
+    {"Renewal", "RefusedGrace", "1h", parse_refused_grace, 0},
+    {"Renewal", "KeepClaim", "yes", parse_keep_claim, 0},
     {"Retry", "Network", "2s 15min", parse_retry, FAILURE_NETWORK},
     {"Retry", "CloudBusy", "10s 1h", parse_retry, FAILURE_CLOUD_BUSY},
     {"Retry", "NotYet", "1s 5min", parse_retry, FAILURE_NOT_YET},
@@ -295,7 +416,7 @@ static bool is_method(const struct settings *settings, const char *section) {
     for (size_t i = 0; i < settings->method_count; i++)
         if (strcmp(settings->methods[i], section) == 0)
             return true;
-    return false;
+    return strcmp(settings->renew_method, section) == 0;
 }
 
 void settings_warn_unknown(const struct configuration *configuration, const struct settings *settings,

@@ -1,5 +1,5 @@
-/* What the keys of [Agent], [Cloud], [Key], [Request] and [Retry] mean: one table of key, type, default and help, read
- * by the daemon, the worker and --check-config alike. Sections of plugins belong to the plugins. */
+/* What the keys of [Agent], [Cloud], [Key], [Request], [Renewal] and [Retry] mean: one table of key, type, default and
+ * help, read by the daemon, the worker and --check-config alike. Sections of plugins belong to the plugins. */
 #pragma once
 
 #include "common/configuration.h"
@@ -22,6 +22,7 @@ enum setting_key_algorithm {
 };
 enum setting_wrong_tpm { SETTING_WRONG_TPM_FAIL, SETTING_WRONG_TPM_ENROLL };
 enum setting_on_denied { SETTING_DENIED_WAIT, SETTING_DENIED_NEXT };
+enum setting_on_refused { SETTING_REFUSED_WAIT, SETTING_REFUSED_ENROLL };
 enum setting_minimum_tls { SETTING_TLS_1_2, SETTING_TLS_1_3 };
 
 /* One row of the retry table: full jitter between 0 and min(cap, base * 2^attempt). */
@@ -50,6 +51,19 @@ struct settings {
     char tcti[256];                                /* [Key] TCTI= */
     enum setting_wrong_tpm on_wrong_tpm;           /* [Key] OnWrongTPM= */
     char subject[CONFIGURATION_VALUE_MAX];         /* [Request] Subject=, with specifiers */
+    char prove_topic[256];                         /* [Cloud] ProveTopic=, with specifiers; "": none */
+    char renew_method[SETTINGS_METHOD_MAX];        /* [Renewal] RenewMethod=, "": that of the identity; or "none" */
+    unsigned renew_percent;                        /* [Renewal] Lifetime=, of the certificate */
+    uint64_t max_age_ms;                           /* [Renewal] MaxAge=, 0 for none */
+    unsigned spread_percent;                       /* [Renewal] Spread=, of the time until then */
+    bool reuse_key;                                /* [Renewal] ReuseKey= */
+    char retire_topic[256];                        /* [Renewal] RetireTopic=, with specifiers; "": none */
+    bool retire_acknowledged;                      /* [Renewal] RetireAcknowledged= */
+    unsigned keep_generations;                     /* [Renewal] KeepGenerations=, beside the one in use */
+    uint64_t prove_interval_ms;                    /* [Renewal] ProveInterval=, 0: never */
+    enum setting_on_refused on_refused;            /* [Renewal] OnRefused= */
+    uint64_t refused_grace_ms;                     /* [Renewal] RefusedGrace= */
+    bool keep_claim;                               /* [Renewal] KeepClaim= */
     struct retry_range retry[FAILURE_CLASS_COUNT]; /* [Retry] Network= ... */
     uint64_t propagation_ms;                       /* [Retry] Propagation= */
 };
@@ -59,7 +73,7 @@ struct settings {
 int settings_read(const struct configuration *configuration, struct settings *ret, struct failure *failure);
 
 /* Calls `warn` with "FILE:LINE: unknown key ..." for each unknown key of a known section, and for each section that is
- * neither known nor the section of a method in Methods=. */
+ * neither known nor the section of a method in Methods= or RenewMethod=. */
 void settings_warn_unknown(const struct configuration *configuration, const struct settings *settings,
                            void (*warn)(const char *text, void *data), void *data);
 

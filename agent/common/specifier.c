@@ -10,8 +10,8 @@
 
 const char *specifier_judge(const char *text) {
     for (; *text != '\0'; text++)
-        if (*text == '%' && (*++text == '\0' || strchr("stcimH%", *text) == NULL))
-            return "has a % that starts no specifier (there are %s, %t, %c, %i, %m, %H and %%)";
+        if (*text == '%' && (*++text == '\0' || strchr("stciomH%", *text) == NULL))
+            return "has a % that starts no specifier (there are %s, %t, %c, %i, %o, %m, %H and %%)";
     return NULL;
 }
 
@@ -46,6 +46,8 @@ static const char *value_of(char letter, const struct specifier_values *values, 
         return values->common_name;
     case 'i':
         return values->certificate_id;
+    case 'o':
+        return values->old_certificate_id;
     case 'm':
         return machine_id(buffer, wrong);
     case 'H':

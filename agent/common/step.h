@@ -13,3 +13,4 @@
 #define STEP_PROVE "prove"                 /* connecting with the new certificate */
 #define STEP_VERIFY "verify"               /* networkless check of the files */
 #define STEP_COMMIT "commit"               /* writing them durably, the rename */
+#define STEP_RETIRE "retire"               /* telling the cloud which certificate is not used any more */

@@ -76,11 +76,14 @@ int text_to_u64(const char *text, uint64_t *ret) {
 }
 
 int text_to_span(const char *text, uint64_t *ret_ms) {
+    return text_to_span_within(text, 365ULL * 86400 * 1000, ret_ms);
+}
+
+int text_to_span_within(const char *text, uint64_t limit_ms, uint64_t *ret_ms) {
     static const struct {
         const char *unit;
         uint64_t ms;
     } units[] = {{"ms", 1}, {"s", 1000}, {"min", 60 * 1000}, {"h", 3600 * 1000}, {"d", 86400 * 1000}};
-    const uint64_t limit_ms = 365ULL * 86400 * 1000;
     char digits[16];
     size_t length = strspn(text, "0123456789");
     uint64_t number;

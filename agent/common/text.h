@@ -24,6 +24,8 @@ void text_free_secret(char *text);
 /* A time span: "90s", "1min 30s" is not; one number and one unit of ms, s, min, h, d. -EINVAL or -ERANGE (above 365
  * days) otherwise, *ret untouched. */
 int text_to_span(const char *text, uint64_t *ret_ms);
+/* The same with another limit. */
+int text_to_span_within(const char *text, uint64_t limit_ms, uint64_t *ret_ms);
 
 /* 2 * size lower-case digits and a NUL are written to hex. */
 void text_to_hex(const uint8_t *bytes, size_t size, char *hex);
