@@ -254,6 +254,7 @@ int agent_load_configuration(struct agent *agent, struct failure *failure) {
         handover_configuration(configuration, &file, failure) < 0) /* what no worker could take stays out of force */
         return -1;
     agent->settings = settings;
+    store_keep_generations(agent->environment.store, settings.keep_generations);
     if (!agent->attempts.retry.begun) { /* an attempt goes on with the list it has begun with */
         methods_set(&agent->methods, &settings);
         show_methods(agent);
@@ -516,7 +517,7 @@ struct agent *agent_new(const struct agent_environment *environment) {
     if (agent == NULL)
         return NULL;
     agent->environment = *environment;
-    agent->attempts.store = environment->store;
+    agent->attempts = (struct attempts){.store = environment->store, .record = STORE_RETRY};
     agent->task = (struct task){.files = NO_FILES};
     agent->status.credential_directory = "";
     agent->status.volatile_state = environment->volatile_state;
