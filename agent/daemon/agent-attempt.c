@@ -109,7 +109,8 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
 static void method_failed(struct agent *agent, const struct failure *failure, bool canceled) {
     struct failure told = *failure;
     const char *name = methods_name(&agent->methods);
-    if (agent->verb == VERB_RENEW || canceled || !methods_fail(&agent->methods, agent->settings.on_denied, &told, agent_boottime_usec())) {
+    if (agent->verb == VERB_RENEW || canceled ||
+        !methods_fail(&agent->methods, agent->settings.on_denied, &told, agent_boottime_usec())) {
         agent_attempt_failed(agent, &told, told.class, canceled);
         return;
     }

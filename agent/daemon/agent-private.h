@@ -45,7 +45,7 @@ struct agent {
     struct status status;
     struct configuration *configuration; /* in force; NULL while there is no valid one */
     struct settings settings;            /* of that */
-    struct attempts attempts; /* to enroll */
+    struct attempts attempts;            /* to enroll */
     struct attempts renewals;
     struct methods methods;
     uint32_t lost_generation;  /* a check said that it can never work again */
@@ -62,14 +62,14 @@ struct agent {
     void *listed_data;
     sd_event_source *timer;
     sd_event_source *stop_timer;
-    struct network *network;     /* NULL: its changes are not seen */
-    uint64_t next_boottime_usec;   /* of the next attempt, in backoff and failed; provisioned: to renew */
-    sd_event_source *date_timer;   /* provisioned: the next date of the certificate that matters */
-    bool look;                     /* provisioned: the identity is to be checked again */
-    uint64_t look_after_usec;      /* CLOCK_BOOTTIME: but not before */
-    unsigned warned_days;          /* of the end of the certificate, 0: not yet */
-    char lost_certificate_id[65];  /* of lost_generation, "" if that is not known */
-    uint64_t quiet_until_usec;   /* CLOCK_BOOTTIME: until then nothing brings another attempt forward */
+    struct network *network;      /* NULL: its changes are not seen */
+    uint64_t next_boottime_usec;  /* of the next attempt, in backoff and failed; provisioned: to renew */
+    sd_event_source *date_timer;  /* provisioned: the next date of the certificate that matters */
+    bool look;                    /* provisioned: the identity is to be checked again */
+    uint64_t look_after_usec;     /* CLOCK_BOOTTIME: but not before */
+    unsigned warned_days;         /* of the end of the certificate, 0: not yet */
+    char lost_certificate_id[65]; /* of lost_generation, "" if that is not known */
+    uint64_t quiet_until_usec;    /* CLOCK_BOOTTIME: until then nothing brings another attempt forward */
     struct clock_watch *clock_watch;
     uint64_t started_usec;        /* CLOCK_BOOTTIME */
     enum clock_trust clock_trust; /* waiting for the clock: as it was told */

@@ -38,8 +38,7 @@ static bool is_due(const struct agent *agent) {
     const struct status *status = &agent->status;
     if (status->identity.hindrance[0] != '\0')
         return false;
-    return agent_has_staged(agent) ||
-           (status->renew_after_usec != 0 && agent_now_usec() >= status->renew_after_usec);
+    return agent_has_staged(agent) || (status->renew_after_usec != 0 && agent_now_usec() >= status->renew_after_usec);
 }
 
 static bool seems_expired(const struct agent *agent) {

@@ -206,8 +206,8 @@ static const char *what_failed(const struct agent *agent) {
 static void look_failed(struct agent *agent, const struct failure *failure, const struct attempt_end *end) {
     char detail[DETAIL_MAX];
     agent_describe(failure, detail);
-    log_event(LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR,
-              "the identity in use cannot be checked: %s (next in %.1f s)", detail, (double)end->delay_ms / 1000);
+    log_event(LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR, "the identity in use cannot be checked: %s (next in %.1f s)",
+              detail, (double)end->delay_ms / 1000);
     agent_end_operation(agent, "failed", detail);
     provisioned_look(agent, end->delay_ms * 1000);
 }

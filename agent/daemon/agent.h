@@ -46,7 +46,7 @@ enum agent_answer {
     ANSWER_CLOCK_NOT_SET, /* with its failure */
     ANSWER_NO_IDENTITY,
     ANSWER_NOT_RENEWABLE, /* with its failure */
-    ANSWER_FAILED, /* with its failure */
+    ANSWER_FAILED,        /* with its failure */
 };
 
 struct agent *agent_new(const struct agent_environment *environment);
