@@ -71,18 +71,10 @@ static int start_check(struct agent *agent, uint32_t generation, int files[FILE_
 /* Which certificate it is that the new one replaces: on record before that is in force, or a power cut in between would
  * leave it active in the cloud for good. */
 static int note_replaced(struct agent *agent, struct failure *failure) {
-    struct store *store = agent->environment.store;
     const char *present = agent->status.identity.certificate_id;
-    char dropped[RETIRED_ID_SIZE];
-    struct retired retired;
     if (agent->settings.retire_topic[0] == '\0')
         return 0;
-    store_load_retired(store, &retired);
-    if (!retired_add(&retired, present[0] != '\0' ? present : agent->lost_certificate_id, dropped))
-        return 0;
-    if (dropped[0] != '\0')
-        log_message(LOG_WARNING, "the cloud will not be told that certificate %s was replaced: too many are", dropped);
-    return store_save_retired(store, &retired, failure);
+    return store_retire(agent->environment.store, present[0] != '\0' ? present : agent->lost_certificate_id, failure);
 }
 
 static void on_verify_ended(const struct job_outcome *outcome, void *data) {
@@ -230,6 +222,19 @@ void attempt_enroll(struct agent *agent) {
 
 /* --- check --- */
 
+/* With another authority of the cloud comes no other certificate. True if root-ca.pem is another one now. */
+static bool follow_root_ca(struct agent *agent, int file) {
+    struct failure failure;
+    if (file < 0)
+        return false;
+    if (store_replace_root_ca(agent->environment.store, file, &failure) < 0) {
+        log_message(LOG_WARNING, "root-ca.pem does not follow RootCA=: %s", failure.message);
+        return false;
+    }
+    log_message(LOG_NOTICE, "root-ca.pem of the identity in use has followed RootCA=");
+    return true;
+}
+
 static void on_check_ended(const struct job_outcome *outcome, void *data) {
     struct agent *agent = data;
     char detail[DETAIL_MAX];
@@ -237,7 +242,10 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
     if (!agent_take_worker(agent))
         return;
     if (outcome->done) {
+        bool followed = follow_root_ca(agent, outcome->files[FILE_ROOT_CA]);
         agent_succeed(agent, &outcome->identity);
+        if (followed)
+            agent_tell_files_changed(agent);
         return;
     }
     if (!outcome->lost) {
@@ -252,17 +260,14 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
         agent_attempt_failed(agent, &outcome->failure, FAILURE_DENIED, false);
         return;
     }
-    agent_describe(&outcome->failure, detail);
-    agent->lost_generation = store_current(agent->environment.store);
-    memcpy(agent->lost_certificate_id, outcome->identity.certificate_id, sizeof agent->lost_certificate_id);
-    agent_hide_identity(agent);
-    log_event(LOG_EVENT_LOST, &outcome->failure, LOG_ERR, "identity %u is lost: %s", agent->lost_generation, detail);
-    agent_set_error(agent, &outcome->failure);
+    /* One of another TPM may be in use there: it is not this device's to retire. */
+    agent_lose_identity(agent, &outcome->failure, outcome->elsewhere ? "" : outcome->identity.certificate_id);
     if (agent->verb == VERB_ENROLL && !agent_clock_refuses(agent, &failure)) {
         runtime_set_lost(agent->environment.runtime);
         attempt_enroll(agent);
         return;
     }
+    agent_describe(&outcome->failure, detail);
     agent_end_operation(agent, "failed", detail);
     agent_resume(agent);
 }
