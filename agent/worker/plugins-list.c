@@ -40,6 +40,8 @@ static void append_option(char text[TEXT_MAX], const struct enrolld_option *opti
     append_words(text, option->name);
     append(text, "%s  ", option->type == ENROLLD_OPTION_PREFIX ? "NAME=" : "=");
     append_words(text, option->help);
+    if (option->type == ENROLLD_OPTION_FILE) /* by this enrollctl discard-claim knows them */
+        append(text, " (file)");
     if (option->required)
         append(text, " (required)");
     if (option->choices != NULL) {

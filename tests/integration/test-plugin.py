@@ -140,7 +140,7 @@ class EndToEnd(Scene):
         self.assertNotIn(TOKEN, self.gateway.log.read_text())
         listed = self.gateway.enrollctl("plugins").stdout
         self.assertRegex(listed, "(?m)^https-json +asks an HTTPS service, which registers the certificate by itself$")
-        self.assertIn("  Token=  the bearer token: /PATH or credential:ID (required)\n",
+        self.assertIn("  Token=  the bearer token: /PATH or credential:ID (file) (required)\n",
                       self.gateway.enrollctl("plugins", "https-json").stdout)  # fmt: skip
 
     def test_killed_while_the_service_thinks(self):
