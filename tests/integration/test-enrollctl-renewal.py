@@ -266,7 +266,9 @@ class DiscardClaim(harness.TestCase):
             self.assertGreater(path.stat().st_size, 0)
 
     def test_is_for_root(self):
-        self.gateway.start(wait=True)
+        self.gateway.start()
+        for path in (self.directory, self.directory / "bus"):
+            path.chmod(0o711)
         done = subprocess.run(
             [harness.built("enrollctl"), "discard-claim"], user=65534, group=65534, extra_groups=[],
             capture_output=True, text=True, env=self.gateway.environment(), timeout=harness.DEADLINE,
