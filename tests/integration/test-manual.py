@@ -239,6 +239,8 @@ class Test(harness.TestCase):
         wanted["fleet-claim"]["ClientId"] = "%s-enroll"
         del wanted["fleet-claim"]["Parameter.NAME"]
         wanted["fleet-claim"]["Parameter.SerialNumber"] = "%s"
+        del wanted["fleet-claim"]["RenewParameter.NAME"]
+        wanted["fleet-claim"]["RenewParameter.ThingName"] = "%t"
         wanted["jitp"]["Patience"], wanted["jitr"]["Patience"] = "30min", "2h"
         for name, keys in wanted.items():
             for key, default in keys.items():
