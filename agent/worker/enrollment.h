@@ -55,6 +55,7 @@ struct enrollment {
     bool wants_another;             /* a certificate is held, but the plugin is to ask for one in its place */
     char client_id[256];            /* that was accepted when the identity was proven */
     bool accepted;                  /* the plugin itself has proven the certificate that is held */
+    bool connects_only;             /* at the last proof it was accepted, but may not publish to ProveTopic= */
     unsigned tries;                 /* of the plugin to do so */
     struct failure refusal;         /* of the last one */
     struct enrollment_connect {

@@ -257,7 +257,7 @@ static int host_exchange(const struct enrolld_host *host, const char *topic, con
     mqtt_reply_clear(&enrollment->reply);
     if (enrollment->mqtt == NULL)
         return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin makes a request without a connection");
-    if (mqtt_request(enrollment->mqtt, topic, payload, size, EXCHANGE_TIMEOUT_S, &enrollment->reply,
+    if (mqtt_request(enrollment->mqtt, topic, NULL, payload, size, EXCHANGE_TIMEOUT_S, &enrollment->reply,
                      enrollment->failure) < 0)
         return -1;
     *reply = (struct enrolld_reply){.accepted = enrollment->reply.outcome == MQTT_ACCEPTED,

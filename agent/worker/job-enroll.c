@@ -103,7 +103,7 @@ static int take_refusal(struct enrollment *enrollment) {
     if (refusal.class != FAILURE_DENIED)
         return -1;
     held->refusals++;
-    if (checkpoint_is_hopeless(held)) {
+    if (checkpoint_is_hopeless(held, enrollment->connects_only)) {
         failure_append(&refusal, "; certificate %.16s... is given up for another one", enrollment->certificate.id);
         if (!held->has_thing && enrollment->settings->thing_name[0] == '\0')
             failure_append(&refusal, " (it may only be the client id: tell the thing's name by ThingName= in [Agent])");

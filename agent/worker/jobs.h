@@ -7,9 +7,12 @@
 
 #include <stdbool.h>
 
-/* Is this identity usable? No network. The job has all five files. On failure *lost is JOB_LOST_YES or
- * JOB_LOST_ELSEWHERE if the identity can never work again here; NULL: it is kept and checked again. */
-int job_check(struct message *job, struct message *result, const char **lost, struct failure *failure);
+struct report_verdict;
+
+/* Is this identity usable, and could it be renewed? No network. The job has all five files, and what is staged if there
+ * is something. On failure verdict->lost is JOB_LOST_YES or JOB_LOST_ELSEWHERE if the identity can never work again
+ * here; NULL: it is kept and checked again. */
+int job_check(struct message *job, struct message *result, struct report_verdict *verdict, struct failure *failure);
 
 /* Gets a new identity by the configured method. The job has the configuration and GENERATION=. *resume: this process
  * has held a private key in the clear, and another one is to go on from the checkpoint; there is no result then. */

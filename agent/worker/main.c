@@ -212,12 +212,12 @@ static int print_request(struct message *result, struct failure *failure) {
     return 0;
 }
 
-static int run_job(struct message *job, struct message *result, const char **lost, bool *resume,
+static int run_job(struct message *job, struct message *result, struct report_verdict *verdict, bool *resume,
                    struct failure *failure) {
     const char *verb = message_get(job, JOB_KEY_VERB);
     message_init(result, MESSAGE_RESULT);
     if (verb != NULL && strcmp(verb, JOB_CHECK) == 0)
-        return job_check(job, result, lost, failure);
+        return job_check(job, result, verdict, failure);
     if (verb != NULL && strcmp(verb, JOB_ENROLL) == 0)
         return job_enroll(job, result, resume, failure);
     if (verb != NULL && strcmp(verb, JOB_CHECK_CONFIG) == 0)
@@ -233,7 +233,7 @@ static int run_job(struct message *job, struct message *result, const char **los
     return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "this worker knows no job of that name");
 }
 
-static int work(const struct arguments *arguments, const char **lost, struct failure *failure) {
+static int work(const struct arguments *arguments, struct report_verdict *verdict, struct failure *failure) {
     bool by_hand = arguments->verb != NULL, resume = false;
     struct message job, result;
     message_init(&job, MESSAGE_JOB);
@@ -244,7 +244,7 @@ static int work(const struct arguments *arguments, const char **lost, struct fai
     if (r == 0 && !by_hand && (r = watch_channel(CHANNEL_WORKER_FD)) < 0)
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the channel cannot be watched: %s", strerror(-r));
     bool makes_directory = by_hand && strcmp(arguments->verb, JOB_ENROLL) == 0;
-    if (r == 0 && (r = run_job(&job, &result, lost, &resume, failure)) < 0 && makes_directory &&
+    if (r == 0 && (r = run_job(&job, &result, verdict, &resume, failure)) < 0 && makes_directory &&
         arguments->directory != NULL)
         (void)rmdir(arguments->directory); /* made by make_job() and still empty: the next try makes it again */
     if (r == 0 && makes_directory && arguments->directory != NULL)
@@ -340,7 +340,7 @@ static bool has_channel(void) {
 int main(int argc, char **argv) {
     struct arguments arguments = {0};
     struct failure failure = {0};
-    const char *lost = NULL;
+    struct report_verdict verdict = {.lost = NULL};
     int r = read_arguments(argc, argv, &arguments);
     if (r >= 0)
         return r;
@@ -356,9 +356,9 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);          /* of libraries that write to a socket whose other end is gone */
     setenv("TSS2_LOG", "all+NONE", 0); /* it logs expected errors, and authorization values at its highest level */
     curl_global_init(CURL_GLOBAL_NOTHING);
-    r = work(&arguments, &lost, &failure);
+    r = work(&arguments, &verdict, &failure);
     if (r < 0)
-        report_failure(&failure, lost);
+        report_failure(&failure, &verdict);
     curl_global_cleanup();
     return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -36,7 +36,7 @@ struct exchange {
     struct answer acknowledged;
     int codes[MQTT_FILTERS_MAX]; /* SUBACK */
     size_t code_count;
-    const char *topic; /* of a request that waits for a reply, else NULL */
+    const char *topic; /* where the reply of a request comes, without its last level; else NULL */
     bool replied;
     bool oversize;
     struct mqtt_reply reply;
@@ -390,10 +390,21 @@ static int puback_check(const struct mqtt *mqtt, const char *topic, const struct
     return fail_with_reason(mqtt, what, puback, failure);
 }
 
+int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t size, unsigned timeout_s,
+                 struct failure *failure) {
+    int64_t deadline_ms = tls_now_ms() + (int64_t)timeout_s * 1000;
+    struct exchange exchange = {0};
+    if (publish(mqtt, &exchange, topic, payload, size, failure) < 0)
+        return -1;
+    mqtt->exchange = &exchange;
+    int result = wait_for(mqtt, &exchange.acknowledged.seen, NULL, "PUBACK", timeout_s, deadline_ms, failure);
+    mqtt->exchange = NULL;
+    return result < 0 ? -1 : puback_check(mqtt, topic, &exchange.acknowledged, failure);
+}
+
 /* The PUBACK only matters if it refuses: the reply may come before it, or without one. */
-static int reply_wait(struct mqtt *mqtt, struct exchange *exchange, unsigned timeout_s, int64_t deadline_ms,
-                      struct failure *failure) {
-    const char *topic = exchange->topic;
+static int reply_wait(struct mqtt *mqtt, struct exchange *exchange, const char *topic, unsigned timeout_s,
+                      int64_t deadline_ms, struct failure *failure) {
     char awaited[300];
     snprintf(awaited, sizeof awaited, "reply to %s", topic);
     if (wait_for(mqtt, &exchange->replied, &exchange->acknowledged.seen, awaited, timeout_s, deadline_ms, failure) < 0)
@@ -409,14 +420,14 @@ static int reply_wait(struct mqtt *mqtt, struct exchange *exchange, unsigned tim
     return 0;
 }
 
-int mqtt_request(struct mqtt *mqtt, const char *topic, const void *payload, size_t size, unsigned timeout_s,
-                 struct mqtt_reply *ret, struct failure *failure) {
+int mqtt_request(struct mqtt *mqtt, const char *topic, const char *reply_topic, const void *payload, size_t size,
+                 unsigned timeout_s, struct mqtt_reply *ret, struct failure *failure) {
     int64_t deadline_ms = tls_now_ms() + (int64_t)timeout_s * 1000;
-    struct exchange exchange = {.topic = topic};
+    struct exchange exchange = {.topic = reply_topic != NULL ? reply_topic : topic};
     if (publish(mqtt, &exchange, topic, payload, size, failure) < 0)
         return -1;
     mqtt->exchange = &exchange;
-    int result = reply_wait(mqtt, &exchange, timeout_s, deadline_ms, failure);
+    int result = reply_wait(mqtt, &exchange, topic, timeout_s, deadline_ms, failure);
     mqtt->exchange = NULL;
     if (result < 0)
         return -1;
