@@ -95,11 +95,10 @@ static void discard_value(struct discarding *discarding, const char *value) {
 
 /* --- which ones --- */
 
-/* The text of ListPlugins has a line for each option: "  KEY=  what it is (file) (required)"; those that renewals need,
- * too, say so. */
+/* The text of ListPlugins has a line for each option: "  KEY=  what it is (file) (required)", where "(file)" stands for
+ * one that only an enrolment needs. */
 static bool is_claim(const char *line) {
-    return strncmp(line, "  ", 2) == 0 && strchr(line, '=') != NULL && strstr(line, " (file)") != NULL &&
-           strstr(line, " (renewal") == NULL;
+    return strncmp(line, "  ", 2) == 0 && strchr(line, '=') != NULL && strstr(line, " (file)") != NULL;
 }
 
 static void discard_of_method(struct discarding *discarding, const char *method, const char *help) {

@@ -7,7 +7,6 @@
 #include "worker/deadline.h"
 #include "worker/enrollment.h"
 #include "worker/identity.h"
-#include "worker/job-staged.h"
 #include "worker/jobs.h"
 #include "worker/lockdown.h"
 #include "worker/plugin-loader.h"
@@ -283,7 +282,8 @@ int job_enroll(struct message *job, struct message *result, bool *resume, struct
     if (plugin_load(enrollment.method, methods, &enrollment.plugin, failure) < 0 ||
         serial_resolve(&settings, &enrollment.endorsement, enrollment.serial_number, failure) < 0 ||
         subject_parse(settings.subject, &values, &enrollment.subject, failure) < 0 ||
-        options_read(configuration, enrollment.plugin, enrollment.method, &values, &options, failure) < 0)
+        options_read(configuration, enrollment.plugin, enrollment.method, ENROLLD_USE_ENROLL, &values, &options,
+                     failure) < 0)
         return -1;
     enrollment.options = options;
     enrollment.imports = plugin_method(enrollment.plugin, enrollment.method)->imports;
@@ -294,26 +294,4 @@ int job_enroll(struct message *job, struct message *result, bool *resume, struct
     options_free(options);
     *resume = enrollment.must_end;
     return enrollment.must_end ? 0 : r;
-}
-
-int job_check_configuration(struct message *job, struct message *result, struct failure *failure) {
-    AUTO_CONFIGURATION struct configuration *configuration = NULL;
-    const struct enrolld_plugin *plugin = NULL;
-    const struct specifier_values values = {.serial_number = "0"}; /* in the place of one */
-    struct subject subject;
-    struct settings settings;
-    if (job_read_configuration(job, &configuration, &settings, failure) < 0 ||
-        subject_parse(settings.subject, &values, &subject, failure) < 0 ||
-        staged_check_names(&settings, &subject, failure) < 0)
-        return -1;
-    const struct configuration_entry *methods = configuration_find(configuration, "Agent", "Methods");
-    for (size_t i = 0; i < settings.method_count; i++) {
-        if (plugin_load(settings.methods[i], methods, &plugin, failure) < 0 ||
-            options_check(configuration, plugin, settings.methods[i], failure) < 0)
-            return -1;
-        if (!report_has_channel())
-            options_print_unset(configuration, plugin, settings.methods[i]);
-    }
-    (void)message_add(result, JOB_KEY_METHOD, settings.methods[0]);
-    return 0;
 }
