@@ -237,78 +237,6 @@ void agent_attempt_failed(struct agent *agent, const struct failure *failure, en
     agent_end_operation(agent, canceled ? "canceled" : "failed", detail);
 }
 
-/* A commit whose last fsync failed has changed the identity all the same, and is told by the check that comes next. */
-static void announce_identity(struct agent *agent) {
-    if (agent->status.generation == agent->known_generation)
-        return;
-    agent->known_generation = agent->status.generation;
-    bus_identity_changed(agent->bus, agent->known_generation);
-}
-
-/* What failed before this start, if that is not made good yet. */
-static void show_renewal_before(struct agent *agent) {
-    const struct retry *retry = &agent->renewals.retry;
-    struct failure failure;
-    if (retry->attempts == 0)
-        return;
-    failure_record(&failure, retry->class, STEP_WORKER, "attempt %u to renew, before this start of enrolld, failed",
-                   retry->attempts);
-    agent_set_error(agent, &failure);
-}
-
-static void show_identity(struct agent *agent, const struct identity *identity) {
-    struct status *status = &agent->status;
-    status->identity = *identity;
-    memcpy(status->method, identity->method, sizeof status->method);
-    status->generation = store_current(agent->environment.store);
-    status->credential_directory = agent->environment.credential_directory;
-}
-
-/* One that was in use already, and still is. */
-static void keep_identity(struct agent *agent, const struct identity *identity) {
-    agent->attempts.local = 0;
-    show_identity(agent, identity);
-    agent_end_operation(agent, "done", "");
-    agent_arm_timer(agent, 0);
-}
-
-void agent_succeed(struct agent *agent, const struct identity *identity) {
-    struct status *status = &agent->status;
-    uint32_t generation = store_current(agent->environment.store);
-    if (status->state == STATE_PROVISIONED && status->generation == generation) {
-        keep_identity(agent, identity);
-        return;
-    }
-    attempts_forget(&agent->attempts);
-    methods_done(&agent->methods, identity->method);
-    store_note_certificate(agent->environment.store, identity->not_before_usec);
-    memset(&status->error, 0, sizeof status->error);
-    show_renewal_before(agent);
-    show_identity(agent, identity);
-    status->attempt = agent->renewals.retry.attempts;
-    log_event(LOG_EVENT_PROVISIONED, NULL, LOG_NOTICE, "provisioned: thing \"%s\", certificate %s, generation %u",
-              identity->thing_name, identity->certificate_id, generation);
-    runtime_set_provisioned(agent->environment.runtime, generation);
-    agent_set_state(agent, STATE_PROVISIONED);
-    announce_identity(agent);
-    agent_end_operation(agent, "done", "");
-    agent_arm_timer(agent, 0);
-}
-
-void agent_hide_identity(struct agent *agent) {
-    struct status *status = &agent->status;
-    memset(&status->identity, 0, sizeof status->identity);
-    if (agent->configuration != NULL)
-        status_set_text(status->identity.endpoint, sizeof status->identity.endpoint, agent->settings.endpoint);
-    status->generation = 0;
-    status->credential_directory = "";
-    status->renew_after_usec = 0;
-    status_set_text(status->renew_rule, sizeof status->renew_rule, "");
-    status_set_text(status->renew_hindrance, sizeof status->renew_hindrance, "");
-    agent->date_timer = sd_event_source_disable_unref(agent->date_timer);
-    agent->warned_days = 0;
-}
-
 /* --- what is next --- */
 
 static void log_warning(const char *text, void *data) {
@@ -325,6 +253,7 @@ int agent_load_configuration(struct agent *agent, struct failure *failure) {
         handover_configuration(configuration, &file, failure) < 0) /* what no worker could take stays out of force */
         return -1;
     agent->settings = settings;
+    store_keep_generations(agent->environment.store, settings.keep_generations);
     if (!agent->attempts.retry.begun) { /* an attempt goes on with the list it has begun with */
         methods_set(&agent->methods, &settings);
         show_methods(agent);
@@ -613,7 +542,8 @@ struct agent *agent_new(const struct agent_environment *environment) {
     if (agent == NULL)
         return NULL;
     agent->environment = *environment;
-    agent->attempts.store = environment->store;
+    agent->attempts = (struct attempts){.store = environment->store, .record = STORE_RETRY};
+    agent->renewals = (struct attempts){.store = environment->store, .record = STORE_RETRY_RENEWAL};
     agent->task = (struct task){.files = NO_FILES};
     agent->status.credential_directory = "";
     agent->status.volatile_state = environment->volatile_state;
