@@ -325,7 +325,7 @@ class Completion(unittest.TestCase):
             self.assertEqual(self.complete(verb, "--"), options, verb)
 
     def test_beginnings(self):
-        self.assertEqual(self.complete("c"), ["cancel", "config"])
+        self.assertEqual(self.complete("c"), ["cancel", "check", "config"])
         self.assertEqual(self.complete("status", "--j"), ["--json"])
         self.assertEqual(self.complete("--json", "st"), ["status"])
 
