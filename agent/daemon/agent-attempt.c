@@ -71,18 +71,11 @@ static int start_check(struct agent *agent, uint32_t generation, int files[FILE_
 /* Which certificate it is that the new one replaces: on record before that is in force, or a power cut in between would
  * leave it active in the cloud for good. */
 static int note_replaced(struct agent *agent, struct failure *failure) {
-    struct store *store = agent->environment.store;
     const char *present = agent->status.identity.certificate_id;
-    char dropped[RETIRED_ID_SIZE];
-    struct retired retired;
-    if (agent->settings.retire_topic[0] == '\0')
+    const char *id = present[0] != '\0' ? present : agent->lost_certificate_id;
+    if (agent->settings.retire_topic[0] == '\0' || id[0] == '\0')
         return 0;
-    store_load_retired(store, &retired);
-    if (!retired_add(&retired, present[0] != '\0' ? present : agent->lost_certificate_id, dropped))
-        return 0;
-    if (dropped[0] != '\0')
-        log_message(LOG_WARNING, "the cloud will not be told that certificate %s was replaced: too many are", dropped);
-    return store_save_retired(store, &retired, failure);
+    return store_retire(agent->environment.store, id, failure);
 }
 
 static void on_verify_ended(const struct job_outcome *outcome, void *data) {
@@ -103,11 +96,10 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
         agent_attempt_failed(agent, &failure, failure.class, false);
         return;
     }
-    store_drop_all_kept(agent->environment.store);
     attempts_forget(&agent->renewals);
-    agent->next_boottime_usec = agent->status.next_attempt_usec = 0;
     agent->lost_certificate_id[0] = '\0';
     agent_succeed(agent, &outcome->identity);
+    renew_keep_distance(agent);
 }
 
 /* The next one has its turn in the same attempt; not at once, if this one has connected: perhaps with the same client

@@ -183,6 +183,20 @@ int store_save_retired(struct store *store, const struct retired *retired, struc
     return save(store, STORE_RETIRED, text, failure);
 }
 
+int store_retire(struct store *store, const char *certificate_id, struct failure *failure) {
+    struct retired retired;
+    char dropped[RETIRED_ID_SIZE];
+    store_load_retired(store, &retired);
+    if (!retired_add(&retired, certificate_id, dropped))
+        return 0;
+    if (dropped[0] != '\0')
+        log_message(LOG_WARNING,
+                    "more than %d certificates wait for their retirement: the cloud will not be told of %s, which may "
+                    "stay active there",
+                    RETIRED_MAX, dropped);
+    return store_save_retired(store, &retired, failure);
+}
+
 void store_load_refusal(const struct store *store, struct refusal *ret) {
     char text[REFUSAL_TEXT_MAX];
     *ret = (struct refusal){0};

@@ -123,6 +123,8 @@ void store_load_retry(const struct store *store, const char *name, struct retry 
 int store_save_retry(struct store *store, const char *name, const struct retry *retry, struct failure *failure);
 
 void store_load_retired(const struct store *store, struct retired *ret);
+/* Adds one, and says so if another one had to go. What is no id of a certificate is left out. */
+int store_retire(struct store *store, const char *certificate_id, struct failure *failure);
 int store_save_retired(struct store *store, const struct retired *retired, struct failure *failure);
 
 /* Only that of the identity in use. */

@@ -166,6 +166,9 @@ static void test_retired(void) {
     ASSERT_TEXT(read_file("retire"), ID_1 "\n" ID_2 "\n");
     store_load_retired(store, &loaded);
     ASSERT_NUMBER(memcmp(&loaded, &retired, sizeof loaded), 0);
+    ASSERT_NUMBER(store_retire(store, ID_2, &failure), 0);
+    ASSERT_NUMBER(store_retire(store, "no id", &failure), 0);
+    ASSERT_TEXT(read_file("retire"), ID_1 "\n" ID_2 "\n");
     ASSERT_NUMBER(retired_remove(&loaded, ID_1), 1);
     ASSERT_NUMBER(retired_remove(&loaded, ID_1), 0);
     ASSERT_NUMBER(loaded.count, 1);
