@@ -72,9 +72,10 @@ static int start_check(struct agent *agent, uint32_t generation, int files[FILE_
  * leave it active in the cloud for good. */
 static int note_replaced(struct agent *agent, struct failure *failure) {
     const char *present = agent->status.identity.certificate_id;
-    if (agent->settings.retire_topic[0] == '\0')
+    const char *id = present[0] != '\0' ? present : agent->lost_certificate_id;
+    if (agent->settings.retire_topic[0] == '\0' || id[0] == '\0')
         return 0;
-    return store_retire(agent->environment.store, present[0] != '\0' ? present : agent->lost_certificate_id, failure);
+    return store_retire(agent->environment.store, id, failure);
 }
 
 static void on_verify_ended(const struct job_outcome *outcome, void *data) {
@@ -96,9 +97,9 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
         return;
     }
     attempts_forget(&agent->renewals);
-    agent->next_boottime_usec = agent->status.next_attempt_usec = 0;
     agent->lost_certificate_id[0] = '\0';
     agent_succeed(agent, &outcome->identity);
+    renew_keep_distance(agent);
 }
 
 /* The next one has its turn in the same attempt; not at once, if this one has connected: perhaps with the same client

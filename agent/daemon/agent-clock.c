@@ -115,6 +115,8 @@ static void on_clock_set(void *data) {
     case STATE_PROVISIONED:
         if (agent->status.next_attempt_usec != 0)
             move_next_attempt(agent);
+        else
+            agent->next_boottime_usec = 0; /* the distance was by dates of before */
         agent->look_after_usec = 0;
         agent_arm_timer(agent, 0);
         break;

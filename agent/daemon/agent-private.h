@@ -189,6 +189,8 @@ void provisioned_look(struct agent *agent, uint64_t delay_usec);
 void renew_begin(struct agent *agent);
 void renew_run(struct agent *agent);
 int renew_start_worker(struct agent *agent, struct failure *failure);
+/* After a new identity: not another one at once, whatever its dates say. */
+void renew_keep_distance(struct agent *agent);
 void renew_checkpoint_name(const struct agent *agent, char name[STORE_KEPT_NAME_MAX]);
 /* For agent_attempt_failed(). */
 void renew_failed(struct agent *agent, const struct failure *failure, enum failure_class row, bool canceled);

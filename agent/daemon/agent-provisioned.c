@@ -132,6 +132,7 @@ static void make_plan(struct agent *agent) {
     if (identity->hindrance[0] != '\0')
         plan = (struct renewal_plan){RENEWAL_NEVER, 0};
     status->renew_after_usec = plan.after_usec;
+    status->next_attempt_usec = agent->renewals.retry.attempts > 0 ? agent->renewals.retry.next_usec : 0;
     status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
 }
 
@@ -174,8 +175,8 @@ static uint64_t renew_due_usec(struct agent *agent) {
     uint64_t now = agent_boottime_usec();
     if (!is_due(agent) || seems_expired(agent))
         return UINT64_MAX;
-    if (attempts_must_wait(&agent->renewals, &agent->settings))
-        return agent->next_boottime_usec > now ? agent->next_boottime_usec : now;
+    if (agent->next_boottime_usec > now)
+        return agent->next_boottime_usec;
     uint64_t wait = agent_clock_wait_usec(agent);
     return now + (wait < LOOK_AGAIN_USEC ? wait : LOOK_AGAIN_USEC);
 }

@@ -78,6 +78,18 @@ void renew_failed(struct agent *agent, const struct failure *failure, enum failu
     agent_arm_timer(agent, 0);
 }
 
+/* Should the dates of a successor say that it is due already, or an issuer have given the same certificate again, this
+ * is no loop: each costs the cloud a certificate. */
+void renew_keep_distance(struct agent *agent) {
+    const struct identity *identity = &agent->status.identity;
+    uint64_t now = agent_now_usec(), max_age = agent->settings.max_age_ms * 1000;
+    uint64_t left = identity->not_after_usec > now ? identity->not_after_usec - now : 0;
+    if (max_age != 0 && max_age < left)
+        left = max_age;
+    agent->status.next_attempt_usec = 0;
+    agent->next_boottime_usec = agent_boottime_usec() + left / 10;
+}
+
 enum agent_answer agent_renew(struct agent *agent, uint32_t *ret_id, struct failure *failure) {
     const struct status *status = &agent->status;
     if (agent->stopping)

@@ -83,8 +83,10 @@ static void take_request(struct agent *agent, int file) {
 static void take_import(struct agent *agent, const char *certificate_id) {
     if (agent_has_identity(agent)) { /* the receipt of the one in use, or its successor */
         task_end(agent, "done", certificate_id);
-        if (strcmp(certificate_id, agent->status.identity.certificate_id) != 0)
+        if (strcmp(certificate_id, agent->status.identity.certificate_id) != 0) {
+            agent->next_boottime_usec = 0;
             provisioned_look(agent, 0);
+        }
         return;
     }
     attempts_forget(&agent->attempts);
