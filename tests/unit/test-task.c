@@ -265,7 +265,7 @@ static void test_request_when_provisioned_meanwhile(void) {
     ASSERT_NUMBER(request(&id), ANSWER_YES);
     expect_state(is_provisioned, STATE_PROVISIONED);
     time_t deadline = time(NULL) + PATIENCE_S;
-    while (agent_cancel(world.agent, id) != ANSWER_NO_SUCH_JOB && time(NULL) < deadline)
+    while (strstr(read_file("record"), "request") == NULL && time(NULL) < deadline)
         sd_event_run(world.event, 10000);
     ASSERT_TEXT(read_file("record"), "enroll\ncheck\nrequest\n");
     tear_down();
