@@ -196,7 +196,7 @@ class Test(harness.TestCase):
             jobs[job] = options_in(words)
         told = {item.word("Cm"): option_names(item) for item in page.items("JOBS")}
         self.assertEqual(told, jobs)
-        known = re.findall(r'#define JOB_(?!LOST)\w+ "([a-z-]+)"', source("agent/common/job.h"))
+        known = re.findall(r'#define JOB_(?!LOST)\w+[\s\\]+"([a-z-]+)"', source("agent/common/job.h"))
         self.assertEqual(sorted(jobs), sorted(known))
 
     def test_enrollctl(self):
