@@ -104,25 +104,31 @@ static int tell(struct retire *retire) {
     return 0;
 }
 
+/* The next certificate to retire, never the one in use. Returns as retirement_next(). */
+static int next_id(struct retire *retire, const char **list) {
+    int r = retirement_next(list, retire->id);
+    while (r > 0 && strcmp(retire->id, retire->connection.current.certificate.id) == 0)
+        r = retirement_next(list, retire->id);
+    return r;
+}
+
 /* Before anything is asked of the cloud. */
-static int judge_list(const struct retire *retire, const char *list) {
-    char id[CERTIFICATE_ID_SIZE];
-    int r;
+static int judge_job(struct retire *retire, const char *list) {
+    int r = 0, count = 0;
     if (retire->connection.settings.retire_topic[0] == '\0')
         return failure_set(retire->failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "RetireTopic= in [Renewal] is not set: there is nobody to tell");
-    while ((r = list != NULL ? retirement_next(&list, id) : -1) > 0)
-        if (strcmp(id, retire->connection.current.certificate.id) == 0)
-            r = -1;
-    if (r < 0)
+    while (list != NULL && (r = next_id(retire, &list)) > 0)
+        count++;
+    if (r < 0 || count == 0)
         return failure_set(retire->failure, FAILURE_INTERNAL, STEP_WORKER,
-                           "the job does not say which certificates, other than the one in use, were replaced");
+                           "the job does not say which certificates other than the one in use were replaced");
     return 0;
 }
 
 static int retire_all(struct retire *retire, const struct message *job) {
     const char *list = message_get(job, JOB_KEY_OLD);
-    if (current_connection_prepare(&retire->connection, job, retire->failure) < 0 || judge_list(retire, list) < 0)
+    if (current_connection_prepare(&retire->connection, job, retire->failure) < 0 || judge_job(retire, list) < 0)
         return -1;
     /* The proof of the new certificate was just before this. */
     current_connection_wait();
@@ -130,7 +136,7 @@ static int retire_all(struct retire *retire, const struct message *job) {
         host_explain_denial(retire->connection.client_id, retire->failure);
         return -1;
     }
-    while (retirement_next(&list, retire->id) > 0)
+    while (next_id(retire, &list) > 0)
         if (tell(retire) < 0)
             return -1;
     if (retire->rejected.message[0] == '\0')
