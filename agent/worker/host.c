@@ -1,5 +1,6 @@
 #include "common/cleanup.h"
 #include "common/text.h"
+#include "worker/client-id.h"
 #include "worker/deadline.h"
 #include "worker/document.h"
 #include "worker/enrollment.h"
@@ -402,10 +403,39 @@ static int host_take_thing(const struct enrolld_host *host, const char *thing_na
     if (device_configuration != NULL && held->device_configuration == NULL)
         return host_fail(host, ENROLLD_CLASS_INTERNAL, "out of memory");
     checkpoint_drop_secret(held);
-    return enrollment_save(enrollment, CHECKPOINT_REGISTERED);
+    if (enrollment_save(enrollment, CHECKPOINT_REGISTERED) < 0)
+        return -1;
+    return enrollment_has_other_thing(enrollment) ? enrollment_refuse_thing(enrollment) : 0;
+}
+
+static int host_connect_current(const struct enrolld_host *host) {
+    struct enrollment *enrollment = enrollment_of(host);
+    struct current *current = enrollment->current;
+    AUTO_FREE char *client_id = NULL;
+    bool lost;
+    host_disconnect(enrollment);
+    if (current == NULL)
+        return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin connects with an identity that is not there yet");
+    const char *common_name = client_id_common_name(&current->identity, &current->certificate);
+    if (client_id_own(enrollment->settings, &current->identity, common_name, current->certificate.id, &client_id,
+                      enrollment->failure) < 0)
+        return -1;
+    if (current->key == NULL && current_load_key(current, enrollment->settings, &lost, enrollment->failure) < 0)
+        return -1;
+    int r = host_connect(enrollment, client_id, current->certificate_pem, current->key, enrollment->step,
+                         enrollment->failure);
+    if (r < 0)
+        host_explain_denial(client_id, enrollment->failure);
+    return r;
 }
 
 void host_open(struct enrollment *enrollment) {
+    const struct current *current = enrollment->current;
+    if (current != NULL)
+        enrollment->public_current = (struct enrolld_current){.size = sizeof(struct enrolld_current),
+                                                              .method = current->identity.method,
+                                                              .thing_name = current->identity.thing_name,
+                                                              .certificate_id = current->certificate.id};
     enrollment->host = (struct enrolld_host){
         .size = sizeof(struct enrolld_host),
         .method = enrollment->method,
@@ -433,5 +463,7 @@ void host_open(struct enrollment *enrollment) {
         .registration = host_registration,
         .take_thing = host_take_thing,
         .try_identity = host_try_identity,
+        .current = current != NULL ? &enrollment->public_current : NULL,
+        .connect_current = host_connect_current,
     };
 }

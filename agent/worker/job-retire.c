@@ -18,15 +18,21 @@ struct retire {
     struct failure rejected;             /* the first rejection, class `denied` */
 };
 
-/* Basic Ingest is a way in only: the answers come on the topic behind the rule's name, which must be there. */
-static int reply_topic(const struct retire *retire, const char *topic, const char **ret) {
-    *ret = topic_without_rule(topic);
-    if (strncmp(*ret, "$aws/", 5) != 0)
-        return 0;
-    return failure_set(retire->failure, FAILURE_INVALID, STEP_CONFIGURATION,
-                       "RetireTopic= is %s, where nobody can be answered: with RetireAcknowledged=yes it needs a topic "
-                       "behind the name of the rule, like $aws/rules/NAME/retire/%%t",
-                       topic);
+/* Where to tell of the certificate that comes next. Basic Ingest is a way in only: the answers come on the topic behind
+ * the rule's name, which must be there. */
+static int make_topic(const struct retire *retire, char **ret) {
+    const struct settings *settings = &retire->connection.settings;
+    const struct specifier_values values = current_connection_values(&retire->connection, retire->id);
+    AUTO_FREE char *topic = NULL;
+    if (topic_expand(settings->retire_topic, &values, "RetireTopic", &topic, retire->failure) < 0)
+        return -1;
+    if (settings->retire_acknowledged && strncmp(topic_without_rule(topic), "$aws/", 5) == 0)
+        return failure_set(retire->failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "RetireTopic= is %s, where nobody can be answered: with RetireAcknowledged=yes it needs a "
+                           "topic behind the name of the rule, like $aws/rules/NAME/retire/%%t",
+                           topic);
+    *ret = TAKE_POINTER(topic);
+    return 0;
 }
 
 /* One SUBSCRIBE for all certificates where the topic does not depend on them. */
@@ -74,8 +80,8 @@ static int fail_unanswered(struct retire *retire, const char *topic, const char 
 static int exchange(struct retire *retire, const char *topic, const char *payload) {
     struct mqtt *mqtt = retire->connection.host.mqtt;
     struct mqtt_reply reply = {.payload = NULL};
-    const char *answers;
-    if (reply_topic(retire, topic, &answers) < 0 || subscribe(retire, answers) < 0)
+    const char *answers = topic_without_rule(topic);
+    if (subscribe(retire, answers) < 0)
         return -1;
     int64_t since_ms = tls_now_ms();
     mqtt_filter_replies(mqtt, is_our_answer, retire);
@@ -91,10 +97,9 @@ static int exchange(struct retire *retire, const char *topic, const char *payloa
 
 static int tell(struct retire *retire) {
     const struct current_connection *connection = &retire->connection;
-    const struct specifier_values values = current_connection_values(connection, retire->id);
     AUTO_FREE char *topic = NULL;
     char payload[RETIREMENT_SIZE];
-    if (topic_expand(connection->settings.retire_topic, &values, "RetireTopic", &topic, retire->failure) < 0)
+    if (make_topic(retire, &topic) < 0)
         return -1;
     retirement_print(retire->id, connection->current.certificate.id, payload);
     if (connection->settings.retire_acknowledged)
@@ -118,8 +123,11 @@ static int judge_job(struct retire *retire, const char *list) {
     if (retire->connection.settings.retire_topic[0] == '\0')
         return failure_set(retire->failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "RetireTopic= in [Renewal] is not set: there is nobody to tell");
-    while (list != NULL && (r = next_id(retire, &list)) > 0)
-        count++;
+    for (; list != NULL && (r = next_id(retire, &list)) > 0; count++) {
+        AUTO_FREE char *topic = NULL;
+        if (make_topic(retire, &topic) < 0)
+            return -1;
+    }
     if (r < 0 || count == 0)
         return failure_set(retire->failure, FAILURE_INTERNAL, STEP_WORKER,
                            "the job does not say which certificates other than the one in use were replaced");

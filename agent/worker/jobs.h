@@ -27,6 +27,10 @@ int job_retire(struct message *job, struct failure *failure);
  * has held a private key in the clear, and another one is to go on from the checkpoint; there is no result then. */
 int job_enroll(struct message *job, struct message *result, bool *resume, struct failure *failure);
 
+/* Gets a successor to the identity in use, which stays untouched, by RenewMethod= or the method that has issued it. The
+ * job has all five files and GENERATION=. *resume as of job_enroll(). */
+int job_renew(struct message *job, struct message *result, bool *resume, struct failure *failure);
+
 /* Judges the configuration, the plugin's section included, without touching key or network. */
 int job_check_configuration(struct message *job, struct message *result, struct failure *failure);
 

@@ -57,6 +57,7 @@ static struct specifier_values values_of(const struct enrollment *enrollment, co
         .thing_name = thing_name[0] != '\0' ? thing_name : NULL,
         .common_name = common_name_of(enrollment),
         .certificate_id = held ? enrollment->certificate.id : any_id,
+        .old_certificate_id = enrollment->current != NULL ? enrollment->current->certificate.id : NULL,
     };
 }
 
@@ -105,8 +106,20 @@ static int name_topic(const struct enrollment *enrollment, const char *thing_nam
     return topic_expand(enrollment->settings->prove_topic, &values, "ProveTopic", &proof->topic, enrollment->failure);
 }
 
+/* Beside an identity in use there is an application: its id is never taken, not even where the proof of that identity
+ * needed it. */
+static int name_own_id(const struct enrollment *enrollment, const char *thing_name, struct proof *proof) {
+    const struct specifier_values values = values_of(enrollment, thing_name);
+    struct identity identity = enrollment->current->identity; /* only its names are looked at */
+    snprintf(identity.thing_name, sizeof identity.thing_name, "%s", thing_name);
+    return client_id_own(enrollment->settings, &identity, values.common_name, values.certificate_id, &proof->own_id,
+                         enrollment->failure);
+}
+
 static int prepare_proof(const struct enrollment *enrollment, const char *thing_name, struct proof *proof) {
-    if (list_client_ids(enrollment, thing_name, proof) < 0)
+    int r = enrollment->current != NULL ? name_own_id(enrollment, thing_name, proof)
+                                        : list_client_ids(enrollment, thing_name, proof);
+    if (r < 0)
         return -1;
     return name_topic(enrollment, thing_name, proof);
 }
@@ -132,7 +145,9 @@ int prove_check_settings(const struct enrollment *enrollment) {
     char name[THING_NAME_SIZE];
     if (expand_thing_name(enrollment, name) < 0)
         return -1;
-    return prepare_proof(enrollment, enrollment->serial_number, &proof);
+    return prepare_proof(
+        enrollment, enrollment->current != NULL ? enrollment->current->identity.thing_name : enrollment->serial_number,
+        &proof);
 }
 
 /* AWS IoT takes one CONNECT per second and client id, so the first wait is already longer than that. */
@@ -204,11 +219,18 @@ static bool is_turn_of_bare(struct enrollment *enrollment) {
     return enrollment->host.waited_s > 0 ? number % 2 == 1 : number > 0 && number % 2 == 0;
 }
 
-/* Where the cloud has not told the thing's name the operator may have. */
+/* Where the cloud has not told the thing's name the operator may have, and a renewal is for the thing that the device
+ * is already. An imported certificate that ThingName= makes another one of is refused. */
 static int name_thing(struct enrollment *enrollment, struct proof *proof) {
+    const struct current *current = enrollment->current;
     char *thing_name = enrollment->held.thing_name;
-    if (thing_name[0] == '\0' && expand_thing_name(enrollment, thing_name) < 0)
+    bool known = current != NULL && current->identity.thing_name[0] != '\0' && !enrollment->imports;
+    if (thing_name[0] == '\0' && !known && expand_thing_name(enrollment, thing_name) < 0)
         return -1;
+    if (enrollment_has_other_thing(enrollment))
+        return enrollment_refuse_thing(enrollment);
+    if (thing_name[0] == '\0' && current != NULL)
+        snprintf(thing_name, THING_NAME_SIZE, "%s", current->identity.thing_name);
     return prepare_proof(enrollment, thing_name, proof);
 }
 

@@ -40,7 +40,12 @@ static void judge_method(void *data) {
     struct failure failure = {0};
     if (plugin_load(judgement->method, NULL, &plugin, &failure) == 0) {
         judgement->imports = plugin_method(plugin, judgement->method)->imports;
-        (void)options_check(judgement->configuration, plugin, judgement->method, &failure);
+        if (!plugin_can_renew(plugin))
+            (void)failure_set(&failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                              "the method %s cannot renew anything: name another one by RenewMethod= in [Renewal]",
+                              judgement->method);
+        else
+            (void)options_check(judgement->configuration, plugin, judgement->method, ENROLLD_USE_RENEW, &failure);
     }
     memcpy(judgement->hindrance, failure.message, sizeof judgement->hindrance);
     judgement->ended = true;
