@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The name that the default id begins with. */
-static void name_of(const struct identity *identity, char *name, size_t size) {
+void client_id_name(const struct identity *identity, char *name, size_t size) {
     size_t length = strlen(identity->client_id), suffix = strlen(CLIENT_ID_SUFFIX);
     bool is_own = length > suffix && strcmp(identity->client_id + length - suffix, CLIENT_ID_SUFFIX) == 0;
     if (identity->thing_name[0] != '\0')
@@ -27,7 +26,7 @@ int client_id_own(const struct settings *settings, const struct identity *identi
     };
     AUTO_FREE char *id = NULL;
     char name[sizeof identity->client_id];
-    name_of(identity, name, sizeof name);
+    client_id_name(identity, name, sizeof name);
     if (settings->client_id[0] != '\0') {
         if (specifier_expand(settings->client_id, &values, "ClientId", &id, failure) < 0)
             return -1;

@@ -18,6 +18,9 @@
 int client_id_own(const struct settings *settings, const struct identity *identity, const char *common_name,
                   const char *certificate_id, char **ret, struct failure *failure);
 
+/* The name that the default id begins with: the thing's, or what tells it where it was never told. */
+void client_id_name(const struct identity *identity, char *name, size_t size);
+
 /* True if it is not the application's: neither the thing's name nor the serial number. */
 bool client_id_is_own(const struct identity *identity, const char *client_id);
 

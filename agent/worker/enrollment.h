@@ -24,6 +24,10 @@
 /* "Create that takes 60 s": a discrete TPM may need a minute for a key. */
 #define KEY_TIMEOUT_S 120
 
+/* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). The
+ * cloud counts from when it sees them: a little more. */
+#define HOST_CONNECT_DISTANCE_MS 1100
+
 struct enrollment {
     struct enrolld_host host;              /* first: the plugin's pointer leads back here */
     struct enrolld_current public_current; /* the plugin's view of `current` */

@@ -16,9 +16,6 @@
  * with its device configuration, has at most 10240 characters (API reference, templateBody). */
 #define HELD_CERTIFICATE_MAX (16 * 1024)
 #define DEVICE_CONFIGURATION_MAX (12 * 1024)
-/* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). The
- * cloud counts from when it sees them: a little more. */
-#define CONNECT_DISTANCE_MS 1100
 /* Longer ones are the daemon's: a worker that only waits holds memory for nothing. */
 #define PAUSE_MAX_MS 60000
 
@@ -149,9 +146,9 @@ static int64_t boottime_ms(void) {
 static void keep_distance(struct enrollment *enrollment, const char *client_id) {
     const size_t count = sizeof enrollment->connects / sizeof *enrollment->connects;
     for (size_t i = 0; i < count; i++) {
-        int64_t left = enrollment->connects[i].boottime_ms + CONNECT_DISTANCE_MS - boottime_ms();
+        int64_t left = enrollment->connects[i].boottime_ms + HOST_CONNECT_DISTANCE_MS - boottime_ms();
         if (strcmp(enrollment->connects[i].client_id, client_id) == 0 && left > 0)
-            poll(NULL, 0, left < CONNECT_DISTANCE_MS ? (int)left : CONNECT_DISTANCE_MS);
+            poll(NULL, 0, left < HOST_CONNECT_DISTANCE_MS ? (int)left : HOST_CONNECT_DISTANCE_MS);
     }
     struct enrollment_connect *connect = &enrollment->connects[enrollment->connect_count++ % count];
     snprintf(connect->client_id, sizeof connect->client_id, "%s", client_id);

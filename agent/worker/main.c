@@ -40,6 +40,7 @@ struct arguments {
     const char *configuration;
     const char *directory;
     const char *identity;
+    const char *old;
     const char *staged;
     const char *subject;
     const char *certificate;
@@ -47,29 +48,33 @@ struct arguments {
 };
 
 static int usage(FILE *stream) {
-    fprintf(stream, "Usage: enrolld-worker check        [--config=FILE] [--directory=DIR]\n"
-                    "       enrolld-worker enroll       [--config=FILE] --directory=DIR\n"
-                    "       enrolld-worker renew        [--config=FILE] --directory=DIR [--identity=DIR] "
-                    "[--staged=FILE]\n"
-                    "       enrolld-worker check-config [--config=FILE]\n"
-                    "       enrolld-worker plugins\n"
-                    "       enrolld-worker diagnose     [--config=FILE]\n"
-                    "       enrolld-worker request      [--config=FILE] --staged=FILE [--subject=TEXT] >REQUEST\n"
-                    "       enrolld-worker import       [--config=FILE] --staged=FILE --certificate=FILE "
-                    "[--private-key=FILE]\n"
-                    "Does one job of enrolld by hand.\n\n"
-                    "  --config=FILE       the configuration; its drop-ins are FILE.d/*.conf\n"
-                    "  --directory=DIR     check: the identity (default: current in the state directory)\n"
-                    "                      enroll, renew: where to write the new one, must not exist\n"
-                    "  --identity=DIR      the identity that is renewed (default: as of check)\n"
-                    "  --staged=FILE       what keeps the key, and later its certificate; made by the first request\n"
-                    "  --subject=TEXT      in place of Subject= in section [Request]\n"
-                    "  --certificate=FILE  the chain in PEM, the device's certificate first\n"
-                    "  --private-key=FILE  its key in PEM, if that was not made by a request\n"
-                    "  --version, --help\n\n"
-                    "Environment: STATE_DIRECTORY, CREDENTIALS_DIRECTORY, ENROLLD_PLUGIN_DIR, RUNTIME_DIRECTORY, "
-                    "TMPDIR\n"
-                    "Exit codes: 0 done, 1 failed, 2 wrong usage\n");
+    fprintf(stream,
+            "Usage: enrolld-worker check        [--config=FILE] [--directory=DIR]\n"
+            "       enrolld-worker enroll       [--config=FILE] --directory=DIR\n"
+            "       enrolld-worker renew        [--config=FILE] --directory=DIR [--identity=DIR] "
+            "[--staged=FILE]\n"
+            "       enrolld-worker prove        [--config=FILE] [--directory=DIR]\n"
+            "       enrolld-worker retire       [--config=FILE] [--directory=DIR] --old=ID\n"
+            "       enrolld-worker check-config [--config=FILE]\n"
+            "       enrolld-worker plugins\n"
+            "       enrolld-worker diagnose     [--config=FILE]\n"
+            "       enrolld-worker request      [--config=FILE] --staged=FILE [--subject=TEXT] >REQUEST\n"
+            "       enrolld-worker import       [--config=FILE] --staged=FILE --certificate=FILE "
+            "[--private-key=FILE]\n"
+            "Does one job of enrolld by hand.\n\n"
+            "  --config=FILE       the configuration; its drop-ins are FILE.d/*.conf\n"
+            "  --directory=DIR     check, prove, retire: the identity (default: current in the state directory)\n"
+            "                      enroll, renew: where to write the new one, must not exist\n"
+            "  --identity=DIR      the identity that is renewed (default: as of check)\n"
+            "  --old=ID            the certificate that it has replaced; several with blanks between\n"
+            "  --staged=FILE       what keeps the key, and later its certificate; made by the first request\n"
+            "  --subject=TEXT      in place of Subject= in section [Request]\n"
+            "  --certificate=FILE  the chain in PEM, the device's certificate first\n"
+            "  --private-key=FILE  its key in PEM, if that was not made by a request\n"
+            "  --version, --help\n\n"
+            "Environment: STATE_DIRECTORY, CREDENTIALS_DIRECTORY, ENROLLD_PLUGIN_DIR, RUNTIME_DIRECTORY, "
+            "TMPDIR\n"
+            "Exit codes: 0 done, 1 failed, 2 wrong usage\n");
     return stream == stdout ? EXIT_SUCCESS : 2;
 }
 
@@ -171,6 +176,10 @@ static bool makes_identity(const char *verb) {
     return strcmp(verb, JOB_ENROLL) == 0 || strcmp(verb, JOB_RENEW) == 0;
 }
 
+static bool uses_identity(const char *verb) {
+    return strcmp(verb, JOB_CHECK) == 0 || strcmp(verb, JOB_PROVE) == 0 || strcmp(verb, JOB_RETIRE) == 0;
+}
+
 /* The job of a person: the same message as from the daemon. */
 static int make_job(const struct arguments *arguments, struct message *job, struct failure *failure) {
     message_init(job, MESSAGE_JOB);
@@ -187,7 +196,9 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
         return failure_set(failure, FAILURE_INVALID, STEP_COMMIT, "%s: %s", arguments->directory, strerror(errno));
     if (arguments->staged != NULL && attach_material(arguments, job, failure) < 0)
         return -1;
-    if (strcmp(arguments->verb, JOB_CHECK) == 0)
+    if (arguments->old != NULL && message_add(job, JOB_KEY_OLD, arguments->old) < 0)
+        return failure_set(failure, FAILURE_INVALID, STEP_RETIRE, "--old= is too long");
+    if (uses_identity(arguments->verb))
         return attach_current(job, arguments->directory, failure);
     return strcmp(arguments->verb, JOB_RENEW) == 0 ? attach_current(job, arguments->identity, failure) : 0;
 }
@@ -230,6 +241,10 @@ static int run_job(struct message *job, struct message *result, struct report_ve
     message_init(result, MESSAGE_RESULT);
     if (verb != NULL && strcmp(verb, JOB_CHECK) == 0)
         return job_check(job, result, verdict, failure);
+    if (verb != NULL && strcmp(verb, JOB_PROVE) == 0)
+        return job_prove(job, verdict, failure);
+    if (verb != NULL && strcmp(verb, JOB_RETIRE) == 0)
+        return job_retire(job, failure);
     if (verb != NULL && strcmp(verb, JOB_ENROLL) == 0)
         return job_enroll(job, result, resume, failure);
     if (verb != NULL && strcmp(verb, JOB_RENEW) == 0)
@@ -276,8 +291,9 @@ static bool is_complete(const char *verb, const char *given) {
     static const struct {
         const char *verb, *takes, *needs;
     } jobs[] = {
-        {JOB_CHECK, "d", ""},  {JOB_ENROLL, "d", "d"},   {JOB_RENEW, "dit", "d"},   {JOB_CHECK_CONFIG, "", ""},
-        {JOB_PLUGINS, "", ""}, {JOB_REQUEST, "ts", "t"}, {JOB_IMPORT, "tCK", "tC"}, {JOB_DIAGNOSE, "", ""},
+        {JOB_CHECK, "d", ""},      {JOB_PROVE, "d", ""},       {JOB_RETIRE, "do", "o"}, {JOB_ENROLL, "d", "d"},
+        {JOB_RENEW, "dit", "d"},   {JOB_CHECK_CONFIG, "", ""}, {JOB_PLUGINS, "", ""},   {JOB_REQUEST, "ts", "t"},
+        {JOB_IMPORT, "tCK", "tC"}, {JOB_DIAGNOSE, "", ""},
     };
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
         if (strcmp(jobs[i].verb, verb) != 0)
@@ -296,6 +312,7 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
         {"config", required_argument, NULL, 'c'},
         {"directory", required_argument, NULL, 'd'},
         {"identity", required_argument, NULL, 'i'},
+        {"old", required_argument, NULL, 'o'},
         {"staged", required_argument, NULL, 't'},
         {"subject", required_argument, NULL, 's'},
         {"certificate", required_argument, NULL, 'C'},
@@ -318,6 +335,9 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
             break;
         case 'i':
             arguments->identity = optarg;
+            break;
+        case 'o':
+            arguments->old = optarg;
             break;
         case 't':
             arguments->staged = optarg;

@@ -53,6 +53,8 @@ struct mqtt {
     struct answer disconnect;  /* the server's DISCONNECT */
     int library_error;         /* of libmosquitto, when it gave the connection up */
     struct exchange *exchange; /* NULL when nothing is outstanding */
+    bool (*is_reply)(const char *payload, size_t size, void *data); /* NULL: each is */
+    void *is_reply_data;
 };
 
 static void cleanup_mqtt(struct mqtt **mqtt) {
@@ -123,8 +125,10 @@ static void on_message(struct mosquitto *client, void *userdata, const struct mo
     if (exchange == NULL || exchange->topic == NULL || exchange->replied ||
         !reply_matches(exchange, message->topic, &reply.outcome))
         return;
-    exchange->replied = true;
     reply.size = (size_t)message->payloadlen;
+    if (mqtt->is_reply != NULL && !mqtt->is_reply(message->payload, reply.size, mqtt->is_reply_data))
+        return;
+    exchange->replied = true;
     exchange->oversize = reply.size > MQTT_PAYLOAD_MAX;
     if (exchange->oversize || (reply.payload = malloc(reply.size + 1)) == NULL)
         return;
@@ -433,6 +437,12 @@ int mqtt_request(struct mqtt *mqtt, const char *topic, const char *reply_topic, 
         return -1;
     *ret = exchange.reply;
     return 0;
+}
+
+void mqtt_filter_replies(struct mqtt *mqtt, bool (*is_reply)(const char *payload, size_t size, void *data),
+                         void *data) {
+    mqtt->is_reply = is_reply;
+    mqtt->is_reply_data = data;
 }
 
 void mqtt_reply_clear(struct mqtt_reply *reply) {

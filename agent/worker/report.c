@@ -204,6 +204,8 @@ void report_failure(const struct failure *failure, const struct report_verdict *
     if (channel < 0) {
         fprintf(stderr, "failed (%s) at step %s: %s\n", failure_class_name(failure->class), failure->step,
                 failure->message);
+        if (verdict != NULL && verdict->refused)
+            fprintf(stderr, "the cloud itself has refused this identity, beyond doubt\n");
         return;
     }
     fill_failure(&message, failure, verdict);
