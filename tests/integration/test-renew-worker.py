@@ -16,6 +16,7 @@ from worker_channel import Worker, files_of, identity_of
 
 SERIAL = "GW-0001"
 TOPIC = "things/%t/enrolld/proof"
+TEMPLATE = "enrolld-renew"
 
 
 class Scene(harness.TestCase):
@@ -26,7 +27,8 @@ class Scene(harness.TestCase):
         self.tpm = Tpm(self) if backend == "tpm2" else None
         self.gateway = Gateway(self, self.cloud, self.tpm, backend, serial=SERIAL)
         self.gateway.sections["Renewal"] = {}
-        self.gateway.configure("fleet-claim", RenewTemplate="enrolld", RenewParameter_SerialNumber="%s")
+        self.gateway.configure("fleet-claim", RenewTemplate=TEMPLATE, RenewParameter_ThingName="%t",
+                               RenewParameter_SerialNumber="%s")
         self.gateway.configure("Cloud", ProveTopic=topic)
         self.worker = Worker(self.gateway)
         self.checkpoint = None
@@ -100,6 +102,20 @@ class Scene(harness.TestCase):
         self.assertIn(self.old["certificateId"], things[self.thing()])
         return new
 
+    def template_body(self):
+        return json.loads(self.cloud.registry()["templates"][TEMPLATE]["templateBody"])
+
+    def set_template(self, body):
+        self.cloud.edit(template=TEMPLATE, body=body)
+
+    def make_others(self):
+        """From now on the template makes another thing of the device; returns the good one."""
+        body = self.template_body()
+        wrong = json.loads(json.dumps(body))
+        wrong["Resources"]["thing"]["Properties"]["ThingName"] = "somebody-else"
+        self.set_template(wrong)
+        return body
+
     def thing(self):
         return self.cloud.thing_name(SERIAL)
 
@@ -172,17 +188,17 @@ class Straight(Scene):
     def test_parameters(self):
         """Only those of renewals go out; %o is the certificate that is renewed. No credential and no claim is needed."""
         self.scene()
-        body = self.cloud.template_body()
+        body = self.template_body()
         body["Parameters"]["Old"] = {"Type": "String"}
         body["Resources"]["thing"]["Properties"]["AttributePayload"] = {"Old": {"Ref": "Old"}}
-        self.cloud.set_template(body=body)
+        body["Resources"]["thing"]["OverrideSettings"]["AttributePayload"] = "MERGE"
+        self.set_template(body)
         self.gateway.configure(
             "fleet-claim",
             Certificate="/nonexistent/claim.pem",
             PrivateKey="credential:claim-key",
             Parameter_SerialNumber="credential:other",
             RenewParameter_Old="%o",
-            RenewParameter_Thing="%t",
         )
         self.assertRenewed(self.renew())
         attributes = self.cloud.registry()["things"][self.thing()]["attributes"]
@@ -191,16 +207,16 @@ class Straight(Scene):
     def test_device_configuration(self):
         """One that is empty or missing keeps the old, another one takes its place."""
         self.scene(backend="file")
-        body = self.cloud.template_body()
+        body = self.template_body()
         for configuration in (None, {}):
             changed = {key: value for key, value in body.items() if key != "DeviceConfiguration"}
             if configuration is not None:
                 changed["DeviceConfiguration"] = configuration
-            self.cloud.set_template(body=changed)
+            self.set_template(changed)
             self.checkpoint = None
             new = identity_of(self.renew())
             self.assertEqual(new["deviceConfiguration"], self.old["deviceConfiguration"])
-        self.cloud.set_template(body=body | {"DeviceConfiguration": {"Environment": "after"}})
+        self.set_template(body | {"DeviceConfiguration": {"Environment": "after"}})
         self.checkpoint = None
         self.assertEqual(identity_of(self.renew())["deviceConfiguration"], {"Environment": "after"})
 
@@ -251,6 +267,24 @@ class Straight(Scene):
         new = json.loads((renewed / "identity.json").read_text())["certificateId"]
         self.assertEqual(self.cloud.certificates_of(self.thing()),
                          {self.old["certificateId"]: "ACTIVE", new: "ACTIVE"})  # fmt: skip
+
+
+class Hook(Scene):
+    """The hook of etc/aws, run by the stand-in: who asks is the certificate of the connection."""
+
+    def test_own_thing(self):
+        self.scene("--hooks", "--control-port=0", backend="file")
+        self.assertRenewed(self.renew())
+
+    def test_other_thing(self):
+        self.scene("--hooks", "--control-port=0", backend="file")
+        self.cloud.aws("create-thing", "--thing-name", "somebody-else")
+        self.gateway.configure("fleet-claim", RenewParameter_ThingName="somebody-else")
+        self.assertFails("denied", "register", "403", "hook")
+        attached = self.cloud.aws("list-thing-principals", "--thing-name", "somebody-else")["principals"]
+        self.assertEqual(attached, [])
+        attached = self.cloud.aws("list-thing-principals", "--thing-name", self.thing())["principals"]
+        self.assertEqual([arn.rpartition("/")[2] for arn in attached], [self.old["certificateId"]])
 
 
 class Cuts(Scene):
@@ -321,6 +355,15 @@ class Replies(Scene):
         self.assertLost("register-thing")
         self.assertEqual(self.asked(), 2)
 
+    def test_name_that_was_never_told(self):
+        """The reply to the first RegisterThing was lost: ThingName= stands in for it."""
+        self.scene(backend="file", topic=None)
+        identity = json.loads(self.current["identity"]) | {"thingName": ""}
+        self.current["identity"] = json.dumps(identity)
+        self.assertFails("invalid", "configuration", "RenewParameter.ThingName=", "%t", "has no value here")
+        self.gateway.configure("Agent", ThingName="gateway-%s")
+        self.assertRenewed(self.renew())
+
     def test_throttled(self):
         self.scene(backend="file")
         self.cloud.fault("register-thing", "reject", who="device", statusCode=429, errorCode="Throttled")
@@ -342,16 +385,13 @@ class OtherThing(Scene):
     def test_it_is_refused(self):
         """A template that makes another thing of the device: nothing is handed over, and the account is not littered."""
         self.scene(backend="file")
-        body = self.cloud.template_body()
-        wrong = json.loads(json.dumps(body))
-        wrong["Resources"]["thing"]["Properties"]["ThingName"] = "somebody-else"
-        self.cloud.set_template(body=wrong)
+        body = self.make_others()
         words = ("for the thing somebody-else", f"this device is {self.thing()}", "RenewTemplate=")
         for _ in range(4):
             self.assertFails("invalid", "register", *words)
         self.assertEqual(self.asked(), 2)
         self.assertEqual(self.cloud.certificates_of(self.thing()), {self.old["certificateId"]: "ACTIVE"})
-        self.cloud.set_template(body=body)
+        self.set_template(body)
         self.gateway.configure("fleet-claim", RenewParameter_Reason="mended")  # whoever mends it says so here
         result = self.renew()
         self.assertEqual(identity_of(result)["thingName"], self.thing())
@@ -359,12 +399,9 @@ class OtherThing(Scene):
     def test_patience(self):
         """Once in 24 attempts, at most an hour apart, another certificate is asked for: the cloud may have been mended."""
         self.scene(backend="file")
-        body = self.cloud.template_body()
-        wrong = json.loads(json.dumps(body))
-        wrong["Resources"]["thing"]["Properties"]["ThingName"] = "somebody-else"
-        self.cloud.set_template(body=wrong)
+        body = self.make_others()
         self.assertFails("invalid", "register")
-        self.cloud.set_template(body=body)
+        self.set_template(body)
         for _ in range(24):
             self.assertFails("invalid", "register", "somebody-else")
         self.assertEqual(self.asked(), 2)
@@ -374,9 +411,7 @@ class OtherThing(Scene):
     def test_power_cut_behind_the_reply(self):
         """What was refused is not forgotten, and never proven."""
         self.scene(backend="file")
-        wrong = self.cloud.template_body()
-        wrong["Resources"]["thing"]["Properties"]["ThingName"] = "somebody-else"
-        self.cloud.set_template(body=wrong)
+        self.make_others()
         self.attempt(cut_at="registered")
         before = len(self.cloud.events())
         self.assertFails("invalid", "register", "somebody-else")
@@ -387,7 +422,7 @@ class Proof(Scene):
     def deny_publish(self):
         policy = self.cloud.registry()["policies"]["enrolld-device"]
         self.allowed = json.loads(json.dumps(policy))
-        policy["Statement"][1]["Resource"] = policy["Statement"][1]["Resource"][1:]
+        policy["Statement"][2]["Resource"] = policy["Statement"][2]["Resource"][1:]
         self.cloud.set_policy("enrolld-device", policy)
 
     def test_publish_denied(self):
@@ -513,11 +548,8 @@ class Imported(Scene):
     def test_by_another_method(self):
         """An identity of jitp renews by RegisterThing under its own certificate."""
         self.imported_scene(ThingName="%c")
-        body = self.cloud.template_body()
-        body["Resources"]["thing"]["Properties"]["ThingName"] = {"Ref": "SerialNumber"}
-        self.cloud.set_template(body=body)
         self.gateway.configure("Renewal", RenewMethod="fleet-claim")
-        self.gateway.sections["fleet-claim"] = {"RenewTemplate": "enrolld", "RenewParameter.SerialNumber": "%t"}
+        self.gateway.sections["fleet-claim"] = {"RenewTemplate": TEMPLATE, "RenewParameter.ThingName": "%t"}
         self.gateway.configure()
         result = self.renew()
         new = identity_of(result)
