@@ -138,6 +138,10 @@ int certificate_parse(const char *pem, size_t size, const char *step, struct cer
     return 0;
 }
 
+bool certificate_is_id(const char *text) {
+    return strlen(text) == CERTIFICATE_ID_SIZE - 1 && strspn(text, "0123456789abcdef") == CERTIFICATE_ID_SIZE - 1;
+}
+
 bool certificate_has_key(const struct certificate *certificate, const uint8_t *public_key, size_t size) {
     return certificate->public_key_size == size && memcmp(certificate->public_key, public_key, size) == 0;
 }

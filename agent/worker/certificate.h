@@ -37,6 +37,9 @@ struct certificate_der {
  * not judged. The text is at most CERTIFICATE_PEM_MAX. */
 int certificate_parse(const char *pem, size_t size, const char *step, struct certificate *ret, struct failure *failure);
 
+/* True for the id of a certificate: 64 lower-case hexadecimal digits. */
+bool certificate_is_id(const char *text);
+
 /* True if the certificate was issued for this public key (SubjectPublicKeyInfo in DER). */
 bool certificate_has_key(const struct certificate *certificate, const uint8_t *public_key, size_t size);
 

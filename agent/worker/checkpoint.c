@@ -45,8 +45,8 @@ void checkpoint_clear(struct checkpoint *checkpoint) {
     memset(checkpoint, 0, sizeof *checkpoint);
 }
 
-bool checkpoint_is_hopeless(const struct checkpoint *checkpoint) {
-    uint32_t patience = checkpoint->abandoned < 5 ? 1U << checkpoint->abandoned : PATIENCE_MAX;
+bool checkpoint_is_hopeless(const struct checkpoint *checkpoint, bool connects) {
+    uint32_t patience = checkpoint->abandoned < 5 && !connects ? 1U << checkpoint->abandoned : PATIENCE_MAX;
     return checkpoint->refusals >= patience;
 }
 

@@ -141,7 +141,8 @@ void diagnose_method(struct diagnosis *diagnosis, const struct diagnosis_subject
         diagnosis_add_failure(diagnosis, row, &failure, "`enrollctl plugins` lists what is installed");
         return;
     }
-    if (options_read(subject->configuration, plugin, subject->method, &values, &options, &failure) < 0) {
+    if (options_read(subject->configuration, plugin, subject->method, ENROLLD_USE_ENROLL, &values, &options, &failure) <
+        0) {
         diagnosis_add(diagnosis, row, verdict_of(subject), options_advice(&failure), "%s", failure.message);
         return;
     }

@@ -3,18 +3,13 @@
 #include "common/cleanup.h"
 #include "common/memfd.h"
 #include "common/text.h"
-#include "worker/tls.h"
+#include "worker/child.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
 struct row {
     char what[DIAGNOSIS_WHAT_MAX];
@@ -60,61 +55,29 @@ void diagnosis_add_failure(struct diagnosis *diagnosis, const char *what, const 
     diagnosis_add(diagnosis, what, DIAGNOSIS_WRONG, advice, "%s", failure->message);
 }
 
-/* In the child. It ends with its parent, however that ends. */
-__attribute__((noreturn)) static void run_probe(struct diagnosis *diagnosis, diagnosis_probe *probe,
-                                                const struct diagnosis_subject *subject, pid_t parent) {
-    signal(SIGTERM, SIG_DFL);
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent)
-        probe(diagnosis, subject);
-    _exit(EXIT_SUCCESS);
-}
+struct run {
+    struct diagnosis *diagnosis;
+    const struct diagnosis_task *task;
+    const struct diagnosis_subject *subject;
+};
 
-/* True if the other end of the pipe, which the probe alone has, was closed in time. */
-static bool wait_end(int end, unsigned seconds) {
-    int64_t deadline = tls_now_ms() + (int64_t)seconds * 1000;
-    for (int64_t left = deadline - tls_now_ms(); left > 0; left = deadline - tls_now_ms()) {
-        struct pollfd pollfd = {end, POLLIN, 0};
-        if (poll(&pollfd, 1, (int)left) > 0)
-            return true;
-    }
-    return false;
-}
-
-static void reap(struct diagnosis *diagnosis, const struct diagnosis_task *task, pid_t pid, bool ended) {
-    int status = 0;
-    if (!ended)
-        kill(pid, SIGKILL);
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-        ;
-    if (!ended)
-        diagnosis_add(diagnosis, task->what, DIAGNOSIS_WRONG, task->advice, "no answer within %u s", task->seconds);
-    else if (WIFSIGNALED(status))
-        diagnosis_add(diagnosis, task->what, DIAGNOSIS_WRONG, "please report this",
-                      "the probe was ended by signal %d, %s", WTERMSIG(status), strsignal(WTERMSIG(status)));
-}
-
-static void add_failed_call(struct diagnosis *diagnosis, const char *what, int error) {
-    diagnosis_add(diagnosis, what, DIAGNOSIS_WRONG, "is there memory, are there processes left?",
-                  "cannot be looked at: %s", strerror(error));
+static void run_probe(void *data) {
+    const struct run *run = data;
+    run->task->probe(run->diagnosis, run->subject);
 }
 
 void diagnosis_run(struct diagnosis *diagnosis, const struct diagnosis_task *task,
                    const struct diagnosis_subject *subject) {
-    int pair[2];
-    if (pipe2(pair, O_CLOEXEC) < 0) {
-        add_failed_call(diagnosis, task->what, errno);
-        return;
-    }
-    AUTO_CLOSE int ours = pair[0], theirs = pair[1];
-    pid_t parent = getpid(), pid = fork();
-    if (pid == 0)
-        run_probe(diagnosis, task->probe, subject, parent);
-    if (pid < 0) {
-        add_failed_call(diagnosis, task->what, errno);
-        return;
-    }
-    close(take_fd(&theirs));
-    reap(diagnosis, task, pid, wait_end(ours, task->seconds));
+    struct run run = {diagnosis, task, subject};
+    int r = child_run(run_probe, &run, task->seconds);
+    if (r == -ETIMEDOUT)
+        diagnosis_add(diagnosis, task->what, DIAGNOSIS_WRONG, task->advice, "no answer within %u s", task->seconds);
+    else if (r < 0)
+        diagnosis_add(diagnosis, task->what, DIAGNOSIS_WRONG, "is there memory, are there processes left?",
+                      "cannot be looked at: %s", strerror(-r));
+    else if (r > 0)
+        diagnosis_add(diagnosis, task->what, DIAGNOSIS_WRONG, "please report this",
+                      "the probe was ended by signal %d, %s", r, strsignal(r));
 }
 
 bool diagnosis_is_wrong(const struct diagnosis *diagnosis, const char *what) {

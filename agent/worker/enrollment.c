@@ -40,6 +40,7 @@ static int hash_text(wc_Sha256 *hash, const char *text) {
 
 int enrollment_bind(struct enrollment *enrollment) {
     const struct settings *settings = enrollment->settings;
+    bool renews = enrollment->current != NULL;
     char port[8], key[16], *name = NULL, *value = NULL;
     uint8_t digest[WC_SHA256_DIGEST_SIZE];
     wc_Sha256 hash;
@@ -47,9 +48,13 @@ int enrollment_bind(struct enrollment *enrollment) {
     snprintf(port, sizeof port, "%u", (unsigned)settings->port);
     snprintf(key, sizeof key, "%d %d", (int)settings->key_backend, (int)settings->key_algorithm);
     const char *texts[] = {enrollment->method, settings->endpoint, port, enrollment->serial_number, key};
+    const char *renewed[] = {"renew", renews ? enrollment->current->certificate.id : "",
+                             settings->reuse_key ? "the same key" : "a new key"};
     int r = wc_InitSha256(&hash);
     for (size_t i = 0; i < sizeof texts / sizeof *texts && r == 0; i++)
         r = hash_text(&hash, texts[i]);
+    for (size_t i = 0; renews && i < sizeof renewed / sizeof *renewed && r == 0; i++)
+        r = hash_text(&hash, renewed[i]);
     while (r == 0 && options_next(enrollment->options, "", &position, (const char **)&name, (const char **)&value))
         if (!options_is_file(enrollment->options, name) && (r = hash_text(&hash, name)) == 0)
             r = hash_text(&hash, value);
@@ -62,6 +67,26 @@ int enrollment_bind(struct enrollment *enrollment) {
         return failure_set(enrollment->failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "SHA-256 failed: %d", r);
     text_to_hex(digest, sizeof digest, enrollment->held.binding);
     return 0;
+}
+
+bool enrollment_reuses_key(const struct enrollment *enrollment) {
+    return enrollment->current != NULL && enrollment->settings->reuse_key && !enrollment->imports &&
+           !enrollment->brings_key;
+}
+
+bool enrollment_has_other_thing(const struct enrollment *enrollment) {
+    const char *thing_name = enrollment->held.thing_name;
+    return enrollment->current != NULL && thing_name[0] != '\0' &&
+           enrollment->current->identity.thing_name[0] != '\0' &&
+           strcmp(thing_name, enrollment->current->identity.thing_name) != 0;
+}
+
+int enrollment_refuse_thing(struct enrollment *enrollment) {
+    return failure_set(enrollment->failure, FAILURE_INVALID, STEP_REGISTER,
+                       "the cloud has registered the new certificate %.16s... for the thing %s, and this device is %s: "
+                       "is RenewTemplate= the right template? Deactivate that certificate",
+                       enrollment->certificate.id, enrollment->held.thing_name,
+                       enrollment->current->identity.thing_name);
 }
 
 static void tell(const char *what, const char *why) {
@@ -190,8 +215,11 @@ int enrollment_take_imported(struct enrollment *enrollment, const struct message
     if (staged.certificate_pem == NULL)
         return fail_without_import(enrollment, "the certificate for the request was not imported yet");
     if (certificate_parse(staged.certificate_pem, strlen(staged.certificate_pem), STEP_CERTIFICATE,
-                          &enrollment->certificate, enrollment->failure) < 0 ||
-        judge_imported_dates(enrollment, job) < 0 || load_imported_key(enrollment, &staged) < 0)
+                          &enrollment->certificate, enrollment->failure) < 0)
+        return -1;
+    if (enrollment->current != NULL && strcmp(enrollment->certificate.id, enrollment->current->certificate.id) == 0)
+        return fail_without_import(enrollment, "the certificate that was imported is the one in use");
+    if (judge_imported_dates(enrollment, job) < 0 || load_imported_key(enrollment, &staged) < 0)
         return -1;
     const uint8_t *public_key = key_public_der(enrollment->key, &key_size);
     if (!certificate_has_key(&enrollment->certificate, public_key, key_size))

@@ -1,11 +1,12 @@
-/* One run of the job `enroll`: what the host has gathered, shared by the job (job-enroll.c), its checkpoints
- * (enrollment.c), the plugin's view of the host (host.c) and the proof (prove.c). */
+/* One run of the job `enroll` or `renew`: what the host has gathered, shared by its steps (enrollment-run.c), its
+ * checkpoints (enrollment.c), the plugin's view of the host (host.c) and the proof (prove.c). */
 #pragma once
 
 #include "common/channel.h"
 #include "common/settings.h"
 #include "worker/certificate.h"
 #include "worker/checkpoint.h"
+#include "worker/current.h"
 #include "worker/https.h"
 #include "worker/key.h"
 #include "worker/mqtt.h"
@@ -23,9 +24,15 @@
 /* "Create that takes 60 s": a discrete TPM may need a minute for a key. */
 #define KEY_TIMEOUT_S 120
 
+/* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). The
+ * cloud counts from when it sees them: a little more. */
+#define HOST_CONNECT_DISTANCE_MS 1100
+
 struct enrollment {
-    struct enrolld_host host; /* first: the plugin's pointer leads back here */
+    struct enrolld_host host;              /* first: the plugin's pointer leads back here */
+    struct enrolld_current public_current; /* the plugin's view of `current` */
     const struct settings *settings;
+    struct current *current; /* the identity in use, whose successor is wanted; NULL: there is none yet */
     const char *method;
     const struct enrolld_plugin *plugin;
     bool imports; /* key and certificate are those of `enrollctl import` */
@@ -55,6 +62,7 @@ struct enrollment {
     bool wants_another;             /* a certificate is held, but the plugin is to ask for one in its place */
     char client_id[256];            /* that was accepted when the identity was proven */
     bool accepted;                  /* the plugin itself has proven the certificate that is held */
+    bool connects_only;             /* at the last proof it was accepted, but may not publish to ProveTopic= */
     unsigned tries;                 /* of the plugin to do so */
     struct failure refusal;         /* of the last one */
     struct enrollment_connect {
@@ -64,8 +72,27 @@ struct enrollment {
     unsigned connect_count;
 };
 
+/* The whole run, once settings, method, failure and current are set; frees what it gathers. *resume: this process has
+ * held a private key in the clear, and another one is to go on from the checkpoint; there is no result then. */
+int enrollment_run(struct enrollment *enrollment, const struct configuration *configuration, struct message *job,
+                   struct message *result, bool *resume);
+
+/* Reads RootCA=, and gives up what a run does without: before the first byte that others have made. A run that needs it
+ * earlier calls it itself. */
+int enrollment_lock_down(struct enrollment *enrollment);
+
+/* True for a renewal with ReuseKey=yes by a certificate that is asked for. */
+bool enrollment_reuses_key(const struct enrollment *enrollment);
+
+/* True for a renewal that was registered for another thing than that of the identity in use. */
+bool enrollment_has_other_thing(const struct enrollment *enrollment);
+
+/* The failure that says so; returns -1. */
+int enrollment_refuse_thing(struct enrollment *enrollment);
+
 /* Says which settings the checkpoints of this run are for: a change of endpoint, method, serial number, subject, kind
- * of key or of the plugin's options makes them worthless. Files that an option names (the claim) are not among them. */
+ * of key or of the plugin's options makes them worthless, and so does another identity that is renewed. Files that an
+ * option names (the claim) are not among them. */
 int enrollment_bind(struct enrollment *enrollment);
 
 /* Goes on from the checkpoint of the job, if it has one for these settings whose key works in this TPM; otherwise

@@ -1,5 +1,6 @@
 #include "common/cleanup.h"
 #include "common/text.h"
+#include "worker/client-id.h"
 #include "worker/deadline.h"
 #include "worker/document.h"
 #include "worker/enrollment.h"
@@ -15,9 +16,6 @@
  * with its device configuration, has at most 10240 characters (API reference, templateBody). */
 #define HELD_CERTIFICATE_MAX (16 * 1024)
 #define DEVICE_CONFIGURATION_MAX (12 * 1024)
-/* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). The
- * cloud counts from when it sees them: a little more. */
-#define CONNECT_DISTANCE_MS 1100
 /* Longer ones are the daemon's: a worker that only waits holds memory for nothing. */
 #define PAUSE_MAX_MS 60000
 
@@ -148,9 +146,9 @@ static int64_t boottime_ms(void) {
 static void keep_distance(struct enrollment *enrollment, const char *client_id) {
     const size_t count = sizeof enrollment->connects / sizeof *enrollment->connects;
     for (size_t i = 0; i < count; i++) {
-        int64_t left = enrollment->connects[i].boottime_ms + CONNECT_DISTANCE_MS - boottime_ms();
+        int64_t left = enrollment->connects[i].boottime_ms + HOST_CONNECT_DISTANCE_MS - boottime_ms();
         if (strcmp(enrollment->connects[i].client_id, client_id) == 0 && left > 0)
-            poll(NULL, 0, left < CONNECT_DISTANCE_MS ? (int)left : CONNECT_DISTANCE_MS);
+            poll(NULL, 0, left < HOST_CONNECT_DISTANCE_MS ? (int)left : HOST_CONNECT_DISTANCE_MS);
     }
     struct enrollment_connect *connect = &enrollment->connects[enrollment->connect_count++ % count];
     snprintf(connect->client_id, sizeof connect->client_id, "%s", client_id);
@@ -257,7 +255,7 @@ static int host_exchange(const struct enrolld_host *host, const char *topic, con
     mqtt_reply_clear(&enrollment->reply);
     if (enrollment->mqtt == NULL)
         return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin makes a request without a connection");
-    if (mqtt_request(enrollment->mqtt, topic, payload, size, EXCHANGE_TIMEOUT_S, &enrollment->reply,
+    if (mqtt_request(enrollment->mqtt, topic, NULL, payload, size, EXCHANGE_TIMEOUT_S, &enrollment->reply,
                      enrollment->failure) < 0)
         return -1;
     *reply = (struct enrolld_reply){.accepted = enrollment->reply.outcome == MQTT_ACCEPTED,
@@ -405,10 +403,39 @@ static int host_take_thing(const struct enrolld_host *host, const char *thing_na
     if (device_configuration != NULL && held->device_configuration == NULL)
         return host_fail(host, ENROLLD_CLASS_INTERNAL, "out of memory");
     checkpoint_drop_secret(held);
-    return enrollment_save(enrollment, CHECKPOINT_REGISTERED);
+    if (enrollment_save(enrollment, CHECKPOINT_REGISTERED) < 0)
+        return -1;
+    return enrollment_has_other_thing(enrollment) ? enrollment_refuse_thing(enrollment) : 0;
+}
+
+static int host_connect_current(const struct enrolld_host *host) {
+    struct enrollment *enrollment = enrollment_of(host);
+    struct current *current = enrollment->current;
+    AUTO_FREE char *client_id = NULL;
+    bool lost;
+    host_disconnect(enrollment);
+    if (current == NULL)
+        return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin connects with an identity that is not there yet");
+    const char *common_name = client_id_common_name(&current->identity, &current->certificate);
+    if (client_id_own(enrollment->settings, &current->identity, common_name, current->certificate.id, &client_id,
+                      enrollment->failure) < 0)
+        return -1;
+    if (current->key == NULL && current_load_key(current, enrollment->settings, &lost, enrollment->failure) < 0)
+        return -1;
+    int r = host_connect(enrollment, client_id, current->certificate_pem, current->key, enrollment->step,
+                         enrollment->failure);
+    if (r < 0)
+        host_explain_denial(client_id, enrollment->failure);
+    return r;
 }
 
 void host_open(struct enrollment *enrollment) {
+    const struct current *current = enrollment->current;
+    if (current != NULL)
+        enrollment->public_current = (struct enrolld_current){.size = sizeof(struct enrolld_current),
+                                                              .method = current->identity.method,
+                                                              .thing_name = current->identity.thing_name,
+                                                              .certificate_id = current->certificate.id};
     enrollment->host = (struct enrolld_host){
         .size = sizeof(struct enrolld_host),
         .method = enrollment->method,
@@ -436,5 +463,7 @@ void host_open(struct enrollment *enrollment) {
         .registration = host_registration,
         .take_thing = host_take_thing,
         .try_identity = host_try_identity,
+        .current = current != NULL ? &enrollment->public_current : NULL,
+        .connect_current = host_connect_current,
     };
 }

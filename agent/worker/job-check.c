@@ -6,39 +6,22 @@
 #include "common/step.h"
 #include "worker/certificate.h"
 #include "worker/clock.h"
+#include "worker/current.h"
 #include "worker/deadline.h"
-#include "worker/identity.h"
+#include "worker/job-staged.h"
 #include "worker/jobs.h"
-#include "worker/key.h"
-#include "worker/lockdown.h"
+#include "worker/renewal.h"
 #include "worker/report.h"
 #include "worker/tpm-endorsement.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-/* A discrete TPM may take long to load a key while it tests itself. */
-#define KEY_TIMEOUT_S 60
-
-struct check {
-    char *certificate_pem, *private_pem, *root_ca_pem, *identity_json;
-    size_t certificate_size, private_size, root_ca_size, identity_size;
-    struct certificate certificate;
-    struct identity identity;
-    struct key *key;
-};
-
-static void check_clear(struct check *check) {
-    if (check->private_pem != NULL)
-        explicit_bzero(check->private_pem, check->private_size);
-    free(check->certificate_pem);
-    free(check->private_pem);
-    free(check->root_ca_pem);
-    free(check->identity_json);
-    identity_clear(&check->identity);
-    check->key = key_free(check->key);
-}
+/* A discrete TPM may take long to sign while it tests itself. */
+#define SIGN_TIMEOUT_S 60
 
 int job_read_file(const struct message *job, enum file_role role, char **ret_text, size_t *ret_size,
                   struct failure *failure) {
@@ -70,30 +53,6 @@ int job_read_configuration(const struct message *job, struct configuration **ret
     if (settings_read(configuration, ret_settings, failure) < 0)
         return -1;
     *ret_configuration = TAKE_POINTER(configuration);
-    return 0;
-}
-
-static int read_files(const struct message *job, struct check *check, struct failure *failure) {
-    if (job_read_file(job, FILE_CERTIFICATE, &check->certificate_pem, &check->certificate_size, failure) < 0 ||
-        job_read_file(job, FILE_PRIVATE_KEY, &check->private_pem, &check->private_size, failure) < 0 ||
-        job_read_file(job, FILE_ROOT_CA, &check->root_ca_pem, &check->root_ca_size, failure) < 0)
-        return -1;
-    return job_read_file(job, FILE_IDENTITY, &check->identity_json, &check->identity_size, failure);
-}
-
-/* What the files say, without the TPM: if that is broken, no later time will mend it. */
-static int check_documents(struct check *check, struct failure *failure) {
-    if (certificate_parse(check->certificate_pem, check->certificate_size, STEP_VERIFY, &check->certificate, failure) <
-        0)
-        return -1;
-    if (certificate_count(check->certificate_pem, check->certificate_size, STEP_VERIFY, failure) < 0 ||
-        certificate_count(check->root_ca_pem, check->root_ca_size, STEP_VERIFY, failure) < 0)
-        return -1;
-    if (identity_parse(check->identity_json, check->identity_size, &check->identity, failure) < 0)
-        return -1;
-    if (strcmp(check->identity.certificate_id, check->certificate.id) != 0)
-        return failure_set(failure, FAILURE_INVALID, STEP_VERIFY,
-                           "identity.json speaks of another certificate than certificate.pem");
     return 0;
 }
 
@@ -129,24 +88,16 @@ static const char *judge_loss(const struct identity *identity, const struct sett
     return JOB_LOST_ELSEWHERE;
 }
 
-static int check_key(struct check *check, const struct settings *settings, const char **lost, struct failure *failure) {
-    const struct key_settings key_settings = {.tcti = settings->tcti};
-    size_t size = 0;
-    bool unknown = false;
-    deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_VERIFY, "loading the device key");
-    int r = key_load(&key_settings, check->private_pem, check->private_size, &check->key, &unknown, failure);
-    deadline_stop();
-    if (r < 0 && unknown)
-        *lost = failure->class == FAILURE_TPM ? judge_loss(&check->identity, settings, failure) : JOB_LOST_YES;
-    if (r < 0)
+static int check_key(struct current *current, const struct settings *settings, const char **lost,
+                     struct failure *failure) {
+    bool is_lost = false;
+    if (current_load_key(current, settings, &is_lost, failure) < 0) {
+        if (is_lost)
+            *lost = failure->class == FAILURE_TPM ? judge_loss(&current->identity, settings, failure) : JOB_LOST_YES;
         return -1;
-    const uint8_t *public_key = key_public_der(check->key, &size);
-    if (!certificate_has_key(&check->certificate, public_key, size)) {
-        *lost = JOB_LOST_YES;
-        return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "the certificate does not belong to the key");
     }
-    deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_VERIFY, "a test signature of the device key");
-    r = key_test(check->key, failure);
+    deadline_start(SIGN_TIMEOUT_S, FAILURE_TPM, STEP_VERIFY, "a test signature of the device key");
+    int r = key_test(current->key, failure);
     deadline_stop();
     return r;
 }
@@ -169,45 +120,111 @@ static int check_dates(const struct message *job, const struct certificate *cert
     return 0;
 }
 
-static int fill_facts(const struct check *check, struct message *result, struct failure *failure) {
-    const struct identity *identity = &check->identity;
-    const char *algorithm = key_algorithm_name(key_get_algorithm(check->key));
+/* Which identity this was, for a loss of it: by the certificate itself where that can be read. */
+static void tell_identity(const struct current *current, struct report_verdict *verdict) {
+    const char *id = current->certificate.id[0] != '\0' ? current->certificate.id : current->identity.certificate_id;
+    if (certificate_is_id(id))
+        memcpy(verdict->certificate_id, id, CERTIFICATE_ID_SIZE);
+    snprintf(verdict->method, sizeof verdict->method, "%s", current->identity.method);
+}
+
+/* --- what else is to be known of it --- */
+
+/* The authorities of RootCA= now. A path that leads nowhere loses nothing: those of the identity stay in use. */
+struct root_ca {
+    char *pem;
+    size_t size;
+    int error; /* a negative errno */
+};
+
+static void cleanup_root_ca(struct root_ca *root_ca) {
+    free(root_ca->pem);
+}
+
+static void read_root_ca(const char *path, struct root_ca *ret) {
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    ret->error = fd < 0 ? -errno : memfd_read(fd, &ret->pem, &ret->size);
+}
+
+static int attach_root_ca(const struct current *current, const char *path, const struct root_ca *root_ca,
+                          struct message *result, struct failure *failure) {
+    struct failure reason;
+    if (root_ca->error < 0) {
+        staged_note(STEP_VERIFY, "RootCA=%.300s cannot be read, the authorities of the identity stay in use: %s", path,
+                    strerror(-root_ca->error));
+        return 0;
+    }
+    if (root_ca->size == current->root_ca_size && memcmp(root_ca->pem, current->root_ca_pem, root_ca->size) == 0)
+        return 0;
+    if (certificate_count(root_ca->pem, root_ca->size, STEP_VERIFY, &reason) < 0) {
+        staged_note(STEP_VERIFY, "RootCA=%.300s is not used, the authorities of the identity stay in use: %.300s", path,
+                    reason.message);
+        return 0;
+    }
+    int fd = memfd_create_sealed(file_role_name(FILE_ROOT_CA), root_ca->pem, root_ca->size);
+    int r = fd < 0 ? fd : message_attach(result, FILE_ROOT_CA, fd);
+    return r < 0 ? failure_set(failure, FAILURE_INTERNAL, STEP_VERIFY, "the file %s cannot be handed over: %s",
+                               file_role_name(FILE_ROOT_CA), strerror(-r))
+                 : 0;
+}
+
+static int fill_facts(const struct current *current, struct message *result, struct failure *failure) {
+    const struct identity *identity = &current->identity;
+    const char *algorithm = key_algorithm_name(key_get_algorithm(current->key));
     int r = message_add(result, JOB_KEY_METHOD, identity->method);
     r = r < 0 ? r : message_add(result, JOB_KEY_THING_NAME, identity->thing_name);
     r = r < 0 ? r : message_add(result, JOB_KEY_SERIAL_NUMBER, identity->serial_number);
-    r = r < 0 ? r : message_add(result, JOB_KEY_CERTIFICATE_ID, check->certificate.id);
-    r = r < 0 ? r : message_add(result, JOB_KEY_KEY_BACKEND, key_backend_name(key_get_backend(check->key)));
+    r = r < 0 ? r : message_add(result, JOB_KEY_CERTIFICATE_ID, current->certificate.id);
+    r = r < 0 ? r : message_add(result, JOB_KEY_KEY_BACKEND, key_backend_name(key_get_backend(current->key)));
     r = r < 0 ? r : message_add(result, JOB_KEY_KEY_ALGORITHM, algorithm);
     r = r < 0 ? r : message_add(result, JOB_KEY_KEY_ORIGIN, identity->key_origin);
-    r = r < 0 ? r : message_add_number(result, JOB_KEY_NOT_BEFORE, (uint64_t)check->certificate.not_before);
-    r = r < 0 ? r : message_add_number(result, JOB_KEY_NOT_AFTER, (uint64_t)check->certificate.not_after);
+    r = r < 0 ? r : message_add_number(result, JOB_KEY_NOT_BEFORE, (uint64_t)current->certificate.not_before);
+    r = r < 0 ? r : message_add_number(result, JOB_KEY_NOT_AFTER, (uint64_t)current->certificate.not_after);
     r = r < 0 ? r : message_add(result, JOB_KEY_ENDPOINT, identity->endpoint);
+    r = r < 0 ? r : message_add_number(result, JOB_KEY_ISSUED_AT, (uint64_t)identity->issued_at);
     return r == 0 ? 0 : failure_set(failure, FAILURE_INTERNAL, STEP_VERIFY, "the result is too large");
 }
 
-int job_check(struct message *job, struct message *result, const char **lost, struct failure *failure) {
+static int fill_renewal(const struct message *job, const struct configuration *configuration,
+                        const struct settings *settings, const struct current *current, struct message *result,
+                        struct failure *failure) {
+    const char *method = renewal_method(settings, &current->identity);
+    char hindrance[FAILURE_MESSAGE_MAX];
+    renewal_judge(job, configuration, settings, current, hindrance);
+    int r = message_add(result, JOB_KEY_RENEW_METHOD, method);
+    r = r < 0 ? r : message_add(result, JOB_KEY_HINDRANCE, hindrance);
+    return r == 0 ? 0 : failure_set(failure, FAILURE_INTERNAL, STEP_VERIFY, "the result is too large");
+}
+
+static int check(const struct message *job, const struct settings *settings, struct current *current,
+                 struct report_verdict *verdict, struct failure *failure) {
+    if (current_read(job, current, failure) < 0)
+        return -1;
+    int r = current_judge(current, failure);
+    verdict->lost = r < 0 ? JOB_LOST_YES : NULL;
+    if (r == 0)
+        r = check_key(current, settings, &verdict->lost, failure);
+    if (r == 0)
+        r = check_dates(job, &current->certificate, &verdict->lost, failure);
+    if (r < 0)
+        tell_identity(current, verdict);
+    return r;
+}
+
+int job_check(struct message *job, struct message *result, struct report_verdict *verdict, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    CLEANUP(cleanup_root_ca) struct root_ca root_ca = {.pem = NULL};
+    CLEANUP(current_clear) struct current current = {.key = NULL};
     struct settings settings;
-    struct check check = {0};
-    *lost = NULL;
+    *verdict = (struct report_verdict){.lost = NULL};
     if (job_read_configuration(job, &configuration, &settings, failure) < 0)
         return -1;
-    /* A simulated TPM may be reached by TCP: then the rest of the lock-down must do. */
-    bool network = strstr(settings.tcti, "host=") != NULL || strstr(settings.tcti, "port=") != NULL;
-    if (lockdown_finish(network, failure) < 0)
+    read_root_ca(settings.root_ca, &root_ca);
+    if (staged_lock_down(&settings, failure) < 0)
         return -1;
     report_step(STEP_VERIFY);
-    int r = read_files(job, &check, failure);
-    if (r == 0) {
-        r = check_documents(&check, failure);
-        *lost = r < 0 ? JOB_LOST_YES : NULL;
-    }
-    if (r == 0)
-        r = check_key(&check, &settings, lost, failure);
-    if (r == 0)
-        r = check_dates(job, &check.certificate, lost, failure);
-    if (r == 0)
-        r = fill_facts(&check, result, failure);
-    check_clear(&check);
-    return r;
+    if (check(job, &settings, &current, verdict, failure) < 0 || fill_facts(&current, result, failure) < 0 ||
+        fill_renewal(job, configuration, &settings, &current, result, failure) < 0)
+        return -1;
+    return attach_root_ca(&current, settings.root_ca, &root_ca, result, failure);
 }

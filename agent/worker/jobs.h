@@ -7,13 +7,29 @@
 
 #include <stdbool.h>
 
-/* Is this identity usable? No network. The job has all five files. On failure *lost is JOB_LOST_YES or
- * JOB_LOST_ELSEWHERE if the identity can never work again here; NULL: it is kept and checked again. */
-int job_check(struct message *job, struct message *result, const char **lost, struct failure *failure);
+struct report_verdict;
+
+/* Is this identity usable, and could it be renewed? No network. The job has all five files, and what is staged if there
+ * is something. On failure verdict->lost is JOB_LOST_YES or JOB_LOST_ELSEWHERE if the identity can never work again
+ * here; NULL: it is kept and checked again. */
+int job_check(struct message *job, struct message *result, struct report_verdict *verdict, struct failure *failure);
+
+/* Does the cloud accept this identity? Connects as the agent, never as the application, and publishes to ProveTopic=.
+ * The job has all five files. On failure verdict->refused: the cloud itself has refused it, beyond doubt (refusal.h).
+ */
+int job_prove(struct message *job, struct report_verdict *verdict, struct failure *failure);
+
+/* Tells the cloud, by RetireTopic=, that this identity has replaced the certificates OLD=. The job has all five files.
+ * Done when it was told of each of them, with RetireAcknowledged= when each was acknowledged. */
+int job_retire(struct message *job, struct failure *failure);
 
 /* Gets a new identity by the configured method. The job has the configuration and GENERATION=. *resume: this process
  * has held a private key in the clear, and another one is to go on from the checkpoint; there is no result then. */
 int job_enroll(struct message *job, struct message *result, bool *resume, struct failure *failure);
+
+/* Gets a successor to the identity in use, which stays untouched, by RenewMethod= or the method that has issued it. The
+ * job has all five files and GENERATION=. *resume as of job_enroll(). */
+int job_renew(struct message *job, struct message *result, bool *resume, struct failure *failure);
 
 /* Judges the configuration, the plugin's section included, without touching key or network. */
 int job_check_configuration(struct message *job, struct message *result, struct failure *failure);

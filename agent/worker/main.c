@@ -39,6 +39,8 @@ struct arguments {
     const char *verb; /* NULL: the channel tells */
     const char *configuration;
     const char *directory;
+    const char *identity;
+    const char *old;
     const char *staged;
     const char *subject;
     const char *certificate;
@@ -46,26 +48,33 @@ struct arguments {
 };
 
 static int usage(FILE *stream) {
-    fprintf(stream, "Usage: enrolld-worker check        [--config=FILE] [--directory=DIR]\n"
-                    "       enrolld-worker enroll       [--config=FILE] --directory=DIR\n"
-                    "       enrolld-worker check-config [--config=FILE]\n"
-                    "       enrolld-worker plugins\n"
-                    "       enrolld-worker diagnose     [--config=FILE]\n"
-                    "       enrolld-worker request      [--config=FILE] --staged=FILE [--subject=TEXT] >REQUEST\n"
-                    "       enrolld-worker import       [--config=FILE] --staged=FILE --certificate=FILE "
-                    "[--private-key=FILE]\n"
-                    "Does one job of enrolld by hand.\n\n"
-                    "  --config=FILE       the configuration; its drop-ins are FILE.d/*.conf\n"
-                    "  --directory=DIR     check: the identity (default: current in the state directory)\n"
-                    "                      enroll: where to write the new one, must not exist\n"
-                    "  --staged=FILE       what keeps the key, and later its certificate; made by the first request\n"
-                    "  --subject=TEXT      in place of Subject= in section [Request]\n"
-                    "  --certificate=FILE  the chain in PEM, the device's certificate first\n"
-                    "  --private-key=FILE  its key in PEM, if that was not made by a request\n"
-                    "  --version, --help\n\n"
-                    "Environment: STATE_DIRECTORY, CREDENTIALS_DIRECTORY, ENROLLD_PLUGIN_DIR, RUNTIME_DIRECTORY, "
-                    "TMPDIR\n"
-                    "Exit codes: 0 done, 1 failed, 2 wrong usage\n");
+    fprintf(stream,
+            "Usage: enrolld-worker check        [--config=FILE] [--directory=DIR]\n"
+            "       enrolld-worker enroll       [--config=FILE] --directory=DIR\n"
+            "       enrolld-worker renew        [--config=FILE] --directory=DIR [--identity=DIR] "
+            "[--staged=FILE]\n"
+            "       enrolld-worker prove        [--config=FILE] [--directory=DIR]\n"
+            "       enrolld-worker retire       [--config=FILE] [--directory=DIR] --old=ID\n"
+            "       enrolld-worker check-config [--config=FILE]\n"
+            "       enrolld-worker plugins\n"
+            "       enrolld-worker diagnose     [--config=FILE]\n"
+            "       enrolld-worker request      [--config=FILE] --staged=FILE [--subject=TEXT] >REQUEST\n"
+            "       enrolld-worker import       [--config=FILE] --staged=FILE --certificate=FILE "
+            "[--private-key=FILE]\n"
+            "Does one job of enrolld by hand.\n\n"
+            "  --config=FILE       the configuration; its drop-ins are FILE.d/*.conf\n"
+            "  --directory=DIR     check, prove, retire: the identity (default: current in the state directory)\n"
+            "                      enroll, renew: where to write the new one, must not exist\n"
+            "  --identity=DIR      the identity that is renewed (default: as of check)\n"
+            "  --old=ID            the certificate that it has replaced; several with blanks between\n"
+            "  --staged=FILE       what keeps the key, and later its certificate; made by the first request\n"
+            "  --subject=TEXT      in place of Subject= in section [Request]\n"
+            "  --certificate=FILE  the chain in PEM, the device's certificate first\n"
+            "  --private-key=FILE  its key in PEM, if that was not made by a request\n"
+            "  --version, --help\n\n"
+            "Environment: STATE_DIRECTORY, CREDENTIALS_DIRECTORY, ENROLLD_PLUGIN_DIR, RUNTIME_DIRECTORY, "
+            "TMPDIR\n"
+            "Exit codes: 0 done, 1 failed, 2 wrong usage\n");
     return stream == stdout ? EXIT_SUCCESS : 2;
 }
 
@@ -125,7 +134,16 @@ static int attach_identity(struct message *job, const char *directory, struct fa
     return 0;
 }
 
-/* For request and import. */
+/* Where none is named: the one in use. */
+static int attach_current(struct message *job, const char *directory, struct failure *failure) {
+    AUTO_FREE char *current = NULL;
+    const char *state = getenv("STATE_DIRECTORY");
+    if (asprintf(&current, "%s/current", state != NULL ? state : "/var/lib/enrolld") < 0)
+        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
+    return attach_identity(job, directory != NULL ? directory : current, failure);
+}
+
+/* For request, import and renew. */
 static int attach_material(const struct arguments *arguments, struct message *job, struct failure *failure) {
     report_keep_staged(arguments->staged);
     if (access(arguments->staged, F_OK) == 0 && attach_file(job, FILE_STAGED, arguments->staged, failure) < 0)
@@ -154,10 +172,16 @@ static int attach_configuration(struct message *job, const char *path, struct fa
     return message_attach(job, FILE_CONFIGURATION, fd);
 }
 
+static bool makes_identity(const char *verb) {
+    return strcmp(verb, JOB_ENROLL) == 0 || strcmp(verb, JOB_RENEW) == 0;
+}
+
+static bool uses_identity(const char *verb) {
+    return strcmp(verb, JOB_CHECK) == 0 || strcmp(verb, JOB_PROVE) == 0 || strcmp(verb, JOB_RETIRE) == 0;
+}
+
 /* The job of a person: the same message as from the daemon. */
 static int make_job(const struct arguments *arguments, struct message *job, struct failure *failure) {
-    AUTO_FREE char *current = NULL;
-    const char *state = getenv("STATE_DIRECTORY");
     message_init(job, MESSAGE_JOB);
     bool diagnoses = strcmp(arguments->verb, JOB_DIAGNOSE) == 0; /* as before the first enrolment */
     if (message_add(job, JOB_KEY_VERB, arguments->verb) < 0 ||
@@ -168,16 +192,15 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
     if (attach_configuration(job, arguments->configuration, failure) < 0)
         return -1;
     /* Before anything is asked of the cloud: a certificate that cannot be written would be wasted. */
-    if (strcmp(arguments->verb, JOB_ENROLL) == 0 && arguments->directory != NULL &&
-        mkdir(arguments->directory, 0700) < 0)
+    if (makes_identity(arguments->verb) && mkdir(arguments->directory, 0700) < 0)
         return failure_set(failure, FAILURE_INVALID, STEP_COMMIT, "%s: %s", arguments->directory, strerror(errno));
-    if (arguments->staged != NULL)
-        return attach_material(arguments, job, failure);
-    if (strcmp(arguments->verb, JOB_CHECK) != 0)
-        return 0;
-    if (asprintf(&current, "%s/current", state != NULL ? state : "/var/lib/enrolld") < 0)
-        return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
-    return attach_identity(job, arguments->directory != NULL ? arguments->directory : current, failure);
+    if (arguments->staged != NULL && attach_material(arguments, job, failure) < 0)
+        return -1;
+    if (arguments->old != NULL && message_add(job, JOB_KEY_OLD, arguments->old) < 0)
+        return failure_set(failure, FAILURE_INVALID, STEP_RETIRE, "--old= is too long");
+    if (uses_identity(arguments->verb))
+        return attach_current(job, arguments->directory, failure);
+    return strcmp(arguments->verb, JOB_RENEW) == 0 ? attach_current(job, arguments->identity, failure) : 0;
 }
 
 /* Writes the files of a result for a person; the daemon does this with more care, in its store. */
@@ -212,14 +235,20 @@ static int print_request(struct message *result, struct failure *failure) {
     return 0;
 }
 
-static int run_job(struct message *job, struct message *result, const char **lost, bool *resume,
+static int run_job(struct message *job, struct message *result, struct report_verdict *verdict, bool *resume,
                    struct failure *failure) {
     const char *verb = message_get(job, JOB_KEY_VERB);
     message_init(result, MESSAGE_RESULT);
     if (verb != NULL && strcmp(verb, JOB_CHECK) == 0)
-        return job_check(job, result, lost, failure);
+        return job_check(job, result, verdict, failure);
+    if (verb != NULL && strcmp(verb, JOB_PROVE) == 0)
+        return job_prove(job, verdict, failure);
+    if (verb != NULL && strcmp(verb, JOB_RETIRE) == 0)
+        return job_retire(job, failure);
     if (verb != NULL && strcmp(verb, JOB_ENROLL) == 0)
         return job_enroll(job, result, resume, failure);
+    if (verb != NULL && strcmp(verb, JOB_RENEW) == 0)
+        return job_renew(job, result, resume, failure);
     if (verb != NULL && strcmp(verb, JOB_CHECK_CONFIG) == 0)
         return job_check_configuration(job, result, failure);
     if (verb != NULL && strcmp(verb, JOB_PLUGINS) == 0)
@@ -233,7 +262,7 @@ static int run_job(struct message *job, struct message *result, const char **los
     return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "this worker knows no job of that name");
 }
 
-static int work(const struct arguments *arguments, const char **lost, struct failure *failure) {
+static int work(const struct arguments *arguments, struct report_verdict *verdict, struct failure *failure) {
     bool by_hand = arguments->verb != NULL, resume = false;
     struct message job, result;
     message_init(&job, MESSAGE_JOB);
@@ -243,11 +272,10 @@ static int work(const struct arguments *arguments, const char **lost, struct fai
         r = by_hand ? make_job(arguments, &job, failure) : receive_job(CHANNEL_WORKER_FD, &job, failure);
     if (r == 0 && !by_hand && (r = watch_channel(CHANNEL_WORKER_FD)) < 0)
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the channel cannot be watched: %s", strerror(-r));
-    bool makes_directory = by_hand && strcmp(arguments->verb, JOB_ENROLL) == 0;
-    if (r == 0 && (r = run_job(&job, &result, lost, &resume, failure)) < 0 && makes_directory &&
-        arguments->directory != NULL)
+    bool makes_directory = by_hand && makes_identity(arguments->verb);
+    if (r == 0 && (r = run_job(&job, &result, verdict, &resume, failure)) < 0 && makes_directory)
         (void)rmdir(arguments->directory); /* made by make_job() and still empty: the next try makes it again */
-    if (r == 0 && makes_directory && arguments->directory != NULL)
+    if (r == 0 && makes_directory)
         r = write_files(&result, arguments->directory, failure);
     if (r == 0 && by_hand && result.files[FILE_REQUEST] >= 0)
         r = print_request(&result, failure);
@@ -263,8 +291,9 @@ static bool is_complete(const char *verb, const char *given) {
     static const struct {
         const char *verb, *takes, *needs;
     } jobs[] = {
-        {JOB_CHECK, "d", ""},     {JOB_ENROLL, "d", "d"},    {JOB_CHECK_CONFIG, "", ""}, {JOB_PLUGINS, "", ""},
-        {JOB_REQUEST, "ts", "t"}, {JOB_IMPORT, "tCK", "tC"}, {JOB_DIAGNOSE, "", ""},
+        {JOB_CHECK, "d", ""},      {JOB_PROVE, "d", ""},       {JOB_RETIRE, "do", "o"}, {JOB_ENROLL, "d", "d"},
+        {JOB_RENEW, "dit", "d"},   {JOB_CHECK_CONFIG, "", ""}, {JOB_PLUGINS, "", ""},   {JOB_REQUEST, "ts", "t"},
+        {JOB_IMPORT, "tCK", "tC"}, {JOB_DIAGNOSE, "", ""},
     };
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
         if (strcmp(jobs[i].verb, verb) != 0)
@@ -282,6 +311,8 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},
         {"directory", required_argument, NULL, 'd'},
+        {"identity", required_argument, NULL, 'i'},
+        {"old", required_argument, NULL, 'o'},
         {"staged", required_argument, NULL, 't'},
         {"subject", required_argument, NULL, 's'},
         {"certificate", required_argument, NULL, 'C'},
@@ -301,6 +332,12 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
             break;
         case 'd':
             arguments->directory = optarg;
+            break;
+        case 'i':
+            arguments->identity = optarg;
+            break;
+        case 'o':
+            arguments->old = optarg;
             break;
         case 't':
             arguments->staged = optarg;
@@ -340,7 +377,7 @@ static bool has_channel(void) {
 int main(int argc, char **argv) {
     struct arguments arguments = {0};
     struct failure failure = {0};
-    const char *lost = NULL;
+    struct report_verdict verdict = {.lost = NULL};
     int r = read_arguments(argc, argv, &arguments);
     if (r >= 0)
         return r;
@@ -356,9 +393,9 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);          /* of libraries that write to a socket whose other end is gone */
     setenv("TSS2_LOG", "all+NONE", 0); /* it logs expected errors, and authorization values at its highest level */
     curl_global_init(CURL_GLOBAL_NOTHING);
-    r = work(&arguments, &lost, &failure);
+    r = work(&arguments, &verdict, &failure);
     if (r < 0)
-        report_failure(&failure, lost);
+        report_failure(&failure, &verdict);
     curl_global_cleanup();
     return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

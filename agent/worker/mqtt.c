@@ -36,7 +36,7 @@ struct exchange {
     struct answer acknowledged;
     int codes[MQTT_FILTERS_MAX]; /* SUBACK */
     size_t code_count;
-    const char *topic; /* of a request that waits for a reply, else NULL */
+    const char *topic; /* where the reply of a request comes, without its last level; else NULL */
     bool replied;
     bool oversize;
     struct mqtt_reply reply;
@@ -53,6 +53,8 @@ struct mqtt {
     struct answer disconnect;  /* the server's DISCONNECT */
     int library_error;         /* of libmosquitto, when it gave the connection up */
     struct exchange *exchange; /* NULL when nothing is outstanding */
+    bool (*is_reply)(const char *payload, size_t size, void *data); /* NULL: each is */
+    void *is_reply_data;
 };
 
 static void cleanup_mqtt(struct mqtt **mqtt) {
@@ -123,8 +125,10 @@ static void on_message(struct mosquitto *client, void *userdata, const struct mo
     if (exchange == NULL || exchange->topic == NULL || exchange->replied ||
         !reply_matches(exchange, message->topic, &reply.outcome))
         return;
-    exchange->replied = true;
     reply.size = (size_t)message->payloadlen;
+    if (mqtt->is_reply != NULL && !mqtt->is_reply(message->payload, reply.size, mqtt->is_reply_data))
+        return;
+    exchange->replied = true;
     exchange->oversize = reply.size > MQTT_PAYLOAD_MAX;
     if (exchange->oversize || (reply.payload = malloc(reply.size + 1)) == NULL)
         return;
@@ -390,10 +394,21 @@ static int puback_check(const struct mqtt *mqtt, const char *topic, const struct
     return fail_with_reason(mqtt, what, puback, failure);
 }
 
+int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t size, unsigned timeout_s,
+                 struct failure *failure) {
+    int64_t deadline_ms = tls_now_ms() + (int64_t)timeout_s * 1000;
+    struct exchange exchange = {0};
+    if (publish(mqtt, &exchange, topic, payload, size, failure) < 0)
+        return -1;
+    mqtt->exchange = &exchange;
+    int result = wait_for(mqtt, &exchange.acknowledged.seen, NULL, "PUBACK", timeout_s, deadline_ms, failure);
+    mqtt->exchange = NULL;
+    return result < 0 ? -1 : puback_check(mqtt, topic, &exchange.acknowledged, failure);
+}
+
 /* The PUBACK only matters if it refuses: the reply may come before it, or without one. */
-static int reply_wait(struct mqtt *mqtt, struct exchange *exchange, unsigned timeout_s, int64_t deadline_ms,
-                      struct failure *failure) {
-    const char *topic = exchange->topic;
+static int reply_wait(struct mqtt *mqtt, struct exchange *exchange, const char *topic, unsigned timeout_s,
+                      int64_t deadline_ms, struct failure *failure) {
     char awaited[300];
     snprintf(awaited, sizeof awaited, "reply to %s", topic);
     if (wait_for(mqtt, &exchange->replied, &exchange->acknowledged.seen, awaited, timeout_s, deadline_ms, failure) < 0)
@@ -409,19 +424,25 @@ static int reply_wait(struct mqtt *mqtt, struct exchange *exchange, unsigned tim
     return 0;
 }
 
-int mqtt_request(struct mqtt *mqtt, const char *topic, const void *payload, size_t size, unsigned timeout_s,
-                 struct mqtt_reply *ret, struct failure *failure) {
+int mqtt_request(struct mqtt *mqtt, const char *topic, const char *reply_topic, const void *payload, size_t size,
+                 unsigned timeout_s, struct mqtt_reply *ret, struct failure *failure) {
     int64_t deadline_ms = tls_now_ms() + (int64_t)timeout_s * 1000;
-    struct exchange exchange = {.topic = topic};
+    struct exchange exchange = {.topic = reply_topic != NULL ? reply_topic : topic};
     if (publish(mqtt, &exchange, topic, payload, size, failure) < 0)
         return -1;
     mqtt->exchange = &exchange;
-    int result = reply_wait(mqtt, &exchange, timeout_s, deadline_ms, failure);
+    int result = reply_wait(mqtt, &exchange, topic, timeout_s, deadline_ms, failure);
     mqtt->exchange = NULL;
     if (result < 0)
         return -1;
     *ret = exchange.reply;
     return 0;
+}
+
+void mqtt_filter_replies(struct mqtt *mqtt, bool (*is_reply)(const char *payload, size_t size, void *data),
+                         void *data) {
+    mqtt->is_reply = is_reply;
+    mqtt->is_reply_data = data;
 }
 
 void mqtt_reply_clear(struct mqtt_reply *reply) {

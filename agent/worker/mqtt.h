@@ -50,11 +50,21 @@ struct mqtt_reply {
 
 void mqtt_reply_clear(struct mqtt_reply *reply);
 
-/* Publishes with QoS 1 and waits for the first message on TOPIC/accepted or TOPIC/rejected (both must be subscribed).
- * Messages on other topics and duplicates are ignored; larger than MQTT_PAYLOAD_MAX is a failure. PUBACK 0x87 is
- * `denied`, 0x97 `cloud-busy`; silence, a close before the PUBACK and a reset are `network`. */
-int mqtt_request(struct mqtt *mqtt, const char *topic, const void *payload, size_t size, unsigned timeout_s,
-                 struct mqtt_reply *ret, struct failure *failure);
+/* Publishes with QoS 1 and waits for the first message on REPLY_TOPIC/accepted or REPLY_TOPIC/rejected (both must be
+ * subscribed). reply_topic NULL: the topic itself. Messages on other topics and duplicates are ignored; larger than
+ * MQTT_PAYLOAD_MAX is a failure. PUBACK 0x87 is `denied`, 0x97 `cloud-busy`; silence, a close before the PUBACK and a
+ * reset are `network`. */
+int mqtt_request(struct mqtt *mqtt, const char *topic, const char *reply_topic, const void *payload, size_t size,
+                 unsigned timeout_s, struct mqtt_reply *ret, struct failure *failure);
+
+/* From now on only messages that this says are replies: of a topic that others share, or where a late answer to an
+ * earlier request may come. The payload is not NUL-terminated. */
+void mqtt_filter_replies(struct mqtt *mqtt, bool (*is_reply)(const char *payload, size_t size, void *data), void *data);
+
+/* Publishes with QoS 1 and waits for the PUBACK, which must not refuse: that nobody has subscribed (0x10) is no refusal
+ * (MQTT 5.0 section 3.4.2.1). Classes as of mqtt_request(); a DISCONNECT in its place has the class of its reason. */
+int mqtt_publish(struct mqtt *mqtt, const char *topic, const void *payload, size_t size, unsigned timeout_s,
+                 struct failure *failure);
 
 /* Changes the step that failures name from now on. */
 void mqtt_set_step(struct mqtt *mqtt, const char *step);

@@ -70,9 +70,19 @@ static const char *judge_value(const char *value, enum enrolld_option_type type)
     return NULL;
 }
 
-static int check_entry(const struct configuration_entry *entry, const struct enrolld_option *option,
-                       struct failure *failure) {
+/* A renewal runs where no credentials are: one that cannot be opened would stop the renewals of a whole fleet. */
+static bool is_out_of_reach(const struct enrolld_plugin *plugin, const struct enrolld_option *option,
+                            const char *value) {
+    bool may_name = option->type == ENROLLD_OPTION_FILE || option->type == ENROLLD_OPTION_PREFIX;
+    return may_name && strncmp(value, "credential:", 11) == 0 &&
+           !plugin_option_serves(plugin, option, ENROLLD_USE_ENROLL);
+}
+
+static int check_entry(const struct configuration_entry *entry, const struct enrolld_plugin *plugin,
+                       const struct enrolld_option *option, struct failure *failure) {
     const char *wrong = judge_value(entry->value, option->type);
+    if (is_out_of_reach(plugin, option, entry->value))
+        wrong = "is a credential, and there are none where identities are renewed";
     if (option->choices != NULL && entry->value[0] != '\0' && !is_choice(option->choices, entry->value))
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s:%u: %s=%.200s is not one of: %s",
                            entry->file, entry->line, entry->key, entry->value, option->choices);
@@ -96,9 +106,9 @@ static const char *file_of(const struct configuration *configuration, const char
 }
 
 /* What is not set. */
-static int check_unset(const struct configuration *configuration, const struct enrolld_option *option,
+static int check_unset(const struct configuration *configuration, const struct enrolld_option *option, bool required,
                        const char *method, struct failure *failure) {
-    if (option->required)
+    if (required)
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s= is missing in section [%s] of %s",
                            option->name, method, file_of(configuration, method));
     const char *wrong = has_default(option) ? judge_value(option->otherwise, option->type) : NULL;
@@ -110,7 +120,7 @@ static int check_unset(const struct configuration *configuration, const struct e
 }
 
 int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
-                  struct failure *failure) {
+                  enum enrolld_option_use use, struct failure *failure) {
     for (size_t i = 0; i < configuration->count; i++) {
         const struct configuration_entry *entry = &configuration->entries[i];
         if (strcmp(entry->section, method) != 0)
@@ -119,13 +129,14 @@ int options_check(const struct configuration *configuration, const struct enroll
         if (option == NULL)
             return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                                "%s:%u: the method %s knows no key %s=", entry->file, entry->line, method, entry->key);
-        if (check_entry(entry, option, failure) < 0)
+        if (check_entry(entry, plugin, option, failure) < 0)
             return -1;
     }
     const struct enrolld_option *option = first_option(plugin, method);
     for (; option->name != NULL; option = plugin_next_option(plugin, option))
         if (configuration_find(configuration, method, option->name) == NULL &&
-            check_unset(configuration, option, method, failure) < 0)
+            check_unset(configuration, option, option->required && plugin_option_serves(plugin, option, use), method,
+                        failure) < 0)
             return -1;
     return 0;
 }
@@ -232,26 +243,28 @@ static int add_value(struct options *options, const struct configuration_entry *
 }
 
 static int add_set(struct options *options, const struct configuration *configuration,
-                   const struct enrolld_plugin *plugin, const char *method, const struct specifier_values *values,
-                   struct failure *failure) {
+                   const struct enrolld_plugin *plugin, const char *method, enum enrolld_option_use use,
+                   const struct specifier_values *values, struct failure *failure) {
     for (size_t i = 0; i < configuration->count; i++) {
         const struct configuration_entry *entry = &configuration->entries[i];
         if (strcmp(entry->section, method) != 0 || configuration_find(configuration, method, entry->key) != entry)
             continue;
         const struct enrolld_option *option = find_option(plugin, method, entry->key);
-        if (option != NULL && add_value(options, entry, option->type, values, failure) < 0)
+        if (option != NULL && plugin_option_serves(plugin, option, use) &&
+            add_value(options, entry, option->type, values, failure) < 0)
             return -1;
     }
     return 0;
 }
 
 static int add_defaults(struct options *options, const struct configuration *configuration,
-                        const struct enrolld_plugin *plugin, const char *method, const struct specifier_values *values,
-                        struct failure *failure) {
+                        const struct enrolld_plugin *plugin, const char *method, enum enrolld_option_use use,
+                        const struct specifier_values *values, struct failure *failure) {
     const struct enrolld_option *option = first_option(plugin, method);
     for (; option->name != NULL; option = plugin_next_option(plugin, option)) {
         const struct configuration_entry entry = {.key = (char *)option->name, .value = (char *)option->otherwise};
-        if (has_default(option) && configuration_find(configuration, method, option->name) == NULL &&
+        if (has_default(option) && plugin_option_serves(plugin, option, use) &&
+            configuration_find(configuration, method, option->name) == NULL &&
             add_value(options, &entry, option->type, values, failure) < 0)
             return -1;
     }
@@ -259,14 +272,15 @@ static int add_defaults(struct options *options, const struct configuration *con
 }
 
 int options_read(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
-                 const struct specifier_values *values, struct options **ret, struct failure *failure) {
-    if (options_check(configuration, plugin, method, failure) < 0)
+                 enum enrolld_option_use use, const struct specifier_values *values, struct options **ret,
+                 struct failure *failure) {
+    if (options_check(configuration, plugin, method, use, failure) < 0)
         return -1;
     struct options *options = calloc(1, sizeof *options);
     if (options == NULL)
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
-    if (add_set(options, configuration, plugin, method, values, failure) < 0 ||
-        add_defaults(options, configuration, plugin, method, values, failure) < 0) {
+    if (add_set(options, configuration, plugin, method, use, values, failure) < 0 ||
+        add_defaults(options, configuration, plugin, method, use, values, failure) < 0) {
         options_free(options);
         return -1;
     }

@@ -10,16 +10,18 @@
 
 struct options;
 
-/* Class `invalid` with FILE:LINE for a key that the method does not know, a missing one, a bad value, or a file or
- * credential that cannot be read (at most 64 KiB; then the method is `unusable`). Credentials come from
- * $CREDENTIALS_DIRECTORY (systemd.exec(5)). method: the name of the section. */
+/* Reads what is there for this use, ENROLLD_USE_ENROLL or ENROLLD_USE_RENEW. Class `invalid` with FILE:LINE for a key
+ * that the method does not know, one that is missing for this use, a bad value, or a file or credential that cannot be
+ * read (at most 64 KiB; then the method is `unusable`). Credentials come from $CREDENTIALS_DIRECTORY (systemd.exec(5)).
+ * method: the name of the section. */
 int options_read(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
-                 const struct specifier_values *values, struct options **ret, struct failure *failure);
+                 enum enrolld_option_use use, const struct specifier_values *values, struct options **ret,
+                 struct failure *failure);
 
-/* What can be judged without a value for %s and without opening a file: names, that required ones are there, choices,
- * time spans, specifiers, defaults. For check-config. */
+/* What can be judged without a value for %s and without opening a file: names, choices, time spans, specifiers,
+ * defaults of all keys, and that those are there that this use requires. For check-config. */
 int options_check(const struct configuration *configuration, const struct enrolld_plugin *plugin, const char *method,
-                  struct failure *failure);
+                  enum enrolld_option_use use, struct failure *failure);
 
 /* Prints the keys of the method's section that are not set, with their defaults, as --check-config prints settings. */
 void options_print_unset(const struct configuration *configuration, const struct enrolld_plugin *plugin,

@@ -47,8 +47,24 @@ const struct enrolld_option *plugin_next_option(const struct enrolld_plugin *plu
     return (const struct enrolld_option *)((const char *)option + plugin->option_size);
 }
 
-/* Of the first header of this interface: nothing behind these members is read here. */
 #define SIZE_UP_TO(object, member) (offsetof(object, member) + sizeof(((object *)NULL)->member))
+
+/* Later members: they are read where the plugin's own size says that they are there. */
+static enum enrolld_option_use use_of(const struct enrolld_plugin *plugin, const struct enrolld_option *option) {
+    return plugin->option_size >= SIZE_UP_TO(struct enrolld_option, use) ? option->use : ENROLLD_USE_ENROLL;
+}
+
+bool plugin_option_serves(const struct enrolld_plugin *plugin, const struct enrolld_option *option,
+                          enum enrolld_option_use use) {
+    enum enrolld_option_use own = use_of(plugin, option);
+    return own == ENROLLD_USE_BOTH || own == use;
+}
+
+bool plugin_can_renew(const struct enrolld_plugin *plugin) {
+    return plugin->size >= SIZE_UP_TO(struct enrolld_plugin, renew) && plugin->renew != NULL;
+}
+
+/* Of the first header of this interface: nothing behind these members is read elsewhere. */
 #define PLUGIN_SIZE_MIN SIZE_UP_TO(struct enrolld_plugin, enroll)
 #define METHOD_SIZE_MIN SIZE_UP_TO(struct enrolld_method, imports)
 #define OPTION_SIZE_MIN SIZE_UP_TO(struct enrolld_option, otherwise)
@@ -66,10 +82,10 @@ static bool is_newer(const struct enrolld_plugin *plugin) {
 }
 
 /* A value behind the last one that is known here changes no size. */
-static bool has_newer_type(const struct enrolld_plugin *plugin, const struct enrolld_method *method) {
+static bool has_newer_value(const struct enrolld_plugin *plugin, const struct enrolld_method *method) {
     const struct enrolld_option *option = method->options;
     for (; option->name != NULL; option = plugin_next_option(plugin, option))
-        if ((unsigned)option->type > ENROLLD_OPTION_SPAN)
+        if ((unsigned)option->type > ENROLLD_OPTION_SPAN || (unsigned)use_of(plugin, option) > ENROLLD_USE_BOTH)
             return true;
     return false;
 }
@@ -80,7 +96,7 @@ static int judge(const struct enrolld_plugin *plugin, const char *name, const ch
                            "%s was built for another enrolld (plugin interface %u, here %u): build it again", path,
                            plugin->abi, (unsigned)ENROLLD_PLUGIN_ABI);
     const struct enrolld_method *method = is_newer(plugin) ? NULL : plugin_method(plugin, name);
-    if (is_newer(plugin) || (method != NULL && method->options != NULL && has_newer_type(plugin, method)))
+    if (is_newer(plugin) || (method != NULL && method->options != NULL && has_newer_value(plugin, method)))
         return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "%s was built for a newer enrolld than this one, %s", path, PACKAGE_VERSION);
     if (method == NULL || method->options == NULL || plugin->enroll == NULL)

@@ -21,3 +21,10 @@ int plugin_load(const char *name, const struct configuration_entry *methods, con
 const struct enrolld_method *plugin_method(const struct enrolld_plugin *plugin, const char *name);
 const struct enrolld_option *plugin_next_option(const struct enrolld_plugin *plugin,
                                                 const struct enrolld_option *option);
+
+/* Whether an option is there for this, ENROLLD_USE_ENROLL or ENROLLD_USE_RENEW. */
+bool plugin_option_serves(const struct enrolld_plugin *plugin, const struct enrolld_option *option,
+                          enum enrolld_option_use use);
+
+/* Whether it has a renew(). */
+bool plugin_can_renew(const struct enrolld_plugin *plugin);

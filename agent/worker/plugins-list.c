@@ -35,13 +35,20 @@ static void append_words(char text[TEXT_MAX], const char *words) {
     text_make_printable(text + length);
 }
 
-static void append_option(char text[TEXT_MAX], const struct enrolld_option *option) {
+static void append_option(char text[TEXT_MAX], const struct enrolld_plugin *plugin,
+                          const struct enrolld_option *option) {
     append(text, "\n  ");
     append_words(text, option->name);
     append(text, "%s  ", option->type == ENROLLD_OPTION_PREFIX ? "NAME=" : "=");
     append_words(text, option->help);
+    bool enrolls = plugin_option_serves(plugin, option, ENROLLD_USE_ENROLL);
+    /* By this enrollctl discard-claim knows what is of no use any more once there is an identity. */
+    if (option->type == ENROLLD_OPTION_FILE && !plugin_option_serves(plugin, option, ENROLLD_USE_RENEW))
+        append(text, " (file)");
     if (option->required)
-        append(text, " (required)");
+        append(text, enrolls ? " (required)" : " (required for renewals)");
+    else if (!enrolls)
+        append(text, " (for renewals)");
     if (option->choices != NULL) {
         append(text, " (one of: ");
         append_words(text, option->choices);
@@ -60,7 +67,7 @@ char *plugins_describe(const struct enrolld_plugin *plugin, const char *method) 
     const struct enrolld_option *option = described->options;
     append_words(text, described->help);
     for (; option->name != NULL; option = plugin_next_option(plugin, option))
-        append_option(text, option);
+        append_option(text, plugin, option);
     return strdup(text);
 }
 

@@ -1,17 +1,33 @@
+#include "worker/prove.h"
 #include "common/cleanup.h"
 #include "common/specifier.h"
 #include "common/step.h"
 #include "common/text.h"
+#include "worker/client-id.h"
 #include "worker/enrollment.h"
 #include "worker/report.h"
+#include "worker/topic.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-/* bytes (AWS IoT Core quotas, "Client ID size") */
-#define CLIENT_ID_MAX 128
+/* The two names and what JSON has around them. */
+#define PROOF_SIZE (CERTIFICATE_ID_SIZE + THING_NAME_SIZE + 64)
+
+/* What a proof connects as, and where it publishes. */
+struct proof {
+    char *own_id;  /* the agent's own */
+    char *bare_id; /* of the thing itself; NULL: not to be used */
+    char *topic;   /* NULL: connecting is enough */
+};
+
+static void cleanup_proof(struct proof *proof) {
+    free(proof->own_id);
+    free(proof->bare_id);
+    free(proof->topic);
+}
 
 static int64_t now_ms(void) {
     struct timespec now;
@@ -41,6 +57,7 @@ static struct specifier_values values_of(const struct enrollment *enrollment, co
         .thing_name = thing_name[0] != '\0' ? thing_name : NULL,
         .common_name = common_name_of(enrollment),
         .certificate_id = held ? enrollment->certificate.id : any_id,
+        .old_certificate_id = enrollment->current != NULL ? enrollment->current->certificate.id : NULL,
     };
 }
 
@@ -53,8 +70,7 @@ static const char *other_name(const struct enrollment *enrollment, const struct 
 /* The ids to try in turn, those that are too long left out. The agent's own id never throws the application out; a
  * policy that only allows the thing's name as client id, as many do, leaves no other choice, and without an identity no
  * application is online. */
-static int list_client_ids(const struct enrollment *enrollment, const char *thing_name, char *ids[2],
-                           struct failure *failure) {
+static int list_client_ids(const struct enrollment *enrollment, const char *thing_name, struct proof *proof) {
     const struct specifier_values values = values_of(enrollment, thing_name);
     const char *configured = enrollment->settings->client_id;
     const char *bare = values.thing_name != NULL ? "%t" : other_name(enrollment, &values);
@@ -62,20 +78,50 @@ static int list_client_ids(const struct enrollment *enrollment, const char *thin
     if (configured[0] != '\0')
         snprintf(own, sizeof own, "%s", configured);
     else
-        snprintf(own, sizeof own, "%s-enrolld", bare);
+        snprintf(own, sizeof own, "%s" CLIENT_ID_SUFFIX, bare);
     const char *patterns[] = {own, configured[0] == '\0' ? bare : NULL};
+    char **ids[] = {&proof->own_id, &proof->bare_id};
     size_t count = 0;
     for (size_t i = 0; i < sizeof patterns / sizeof *patterns && patterns[i] != NULL; i++) {
         AUTO_FREE char *id = NULL;
-        if (specifier_expand(patterns[i], &values, "ClientId", &id, failure) < 0)
+        if (specifier_expand(patterns[i], &values, "ClientId", &id, enrollment->failure) < 0)
             return -1;
         if (strlen(id) <= CLIENT_ID_MAX)
-            ids[count++] = TAKE_POINTER(id);
+            *ids[count++] = TAKE_POINTER(id);
     }
     if (count > 0)
         return 0;
-    return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+    return failure_set(enrollment->failure, FAILURE_INVALID, STEP_CONFIGURATION,
                        "ClientId=%s gives an MQTT client id of more than %d bytes", own, CLIENT_ID_MAX);
+}
+
+/* Where the name of the thing was never told, the topic has that which the device connects as. */
+static int name_topic(const struct enrollment *enrollment, const char *thing_name, struct proof *proof) {
+    struct specifier_values values = values_of(enrollment, thing_name);
+    if (enrollment->settings->prove_topic[0] == '\0')
+        return 0;
+    if (values.thing_name == NULL)
+        values.thing_name =
+            strcmp(other_name(enrollment, &values), "%c") == 0 ? values.common_name : values.serial_number;
+    return topic_expand(enrollment->settings->prove_topic, &values, "ProveTopic", &proof->topic, enrollment->failure);
+}
+
+/* Beside an identity in use there is an application: its id is never taken, not even where the proof of that identity
+ * needed it. */
+static int name_own_id(const struct enrollment *enrollment, const char *thing_name, struct proof *proof) {
+    const struct specifier_values values = values_of(enrollment, thing_name);
+    struct identity identity = enrollment->current->identity; /* only its names are looked at */
+    snprintf(identity.thing_name, sizeof identity.thing_name, "%s", thing_name);
+    return client_id_own(enrollment->settings, &identity, values.common_name, values.certificate_id, &proof->own_id,
+                         enrollment->failure);
+}
+
+static int prepare_proof(const struct enrollment *enrollment, const char *thing_name, struct proof *proof) {
+    int r = enrollment->current != NULL ? name_own_id(enrollment, thing_name, proof)
+                                        : list_client_ids(enrollment, thing_name, proof);
+    if (r < 0)
+        return -1;
+    return name_topic(enrollment, thing_name, proof);
 }
 
 /* What ThingName= says, "" for nothing. */
@@ -95,13 +141,13 @@ static int expand_thing_name(const struct enrollment *enrollment, char ret[THING
 }
 
 int prove_check_settings(const struct enrollment *enrollment) {
-    char *ids[2] = {NULL, NULL}, name[THING_NAME_SIZE];
+    CLEANUP(cleanup_proof) struct proof proof = {.topic = NULL};
+    char name[THING_NAME_SIZE];
     if (expand_thing_name(enrollment, name) < 0)
         return -1;
-    int r = list_client_ids(enrollment, enrollment->serial_number, ids, enrollment->failure);
-    free(ids[0]);
-    free(ids[1]);
-    return r;
+    return prepare_proof(
+        enrollment, enrollment->current != NULL ? enrollment->current->identity.thing_name : enrollment->serial_number,
+        &proof);
 }
 
 /* AWS IoT takes one CONNECT per second and client id, so the first wait is already longer than that. */
@@ -129,18 +175,39 @@ bool prove_is_worth_waiting(enum failure_class class) {
     return false;
 }
 
-static int try_id(struct enrollment *enrollment, const char *id) {
+int prove_publish(struct mqtt *mqtt, const char *topic, const char *certificate_id, const char *thing_name,
+                  struct failure *failure) {
+    char proof[PROOF_SIZE];
+    /* Neither has a letter that JSON would escape. */
+    snprintf(proof, sizeof proof, "{\"certificateId\":\"%s\",\"thingName\":\"%s\"}", certificate_id, thing_name);
+    if (mqtt_publish(mqtt, topic, proof, strlen(proof), EXCHANGE_TIMEOUT_S, failure) == 0)
+        return 0;
+    failure->reached = true;
+    if (failure->class == FAILURE_DENIED || failure->wordless)
+        failure_append(failure,
+                       "; the certificate connects but may not publish to %s (ProveTopic=): does its policy allow "
+                       "iot:Publish on topic/%s?",
+                       topic, topic);
+    return -1;
+}
+
+/* Notes of a refusal at which of the two it was: one that connects is surely registered. */
+static int try_id(struct enrollment *enrollment, const struct proof *proof, const char *id) {
     int r = host_connect(enrollment, id, enrollment->held.certificate_pem, enrollment->key, STEP_PROVE,
                          enrollment->failure);
+    enrollment->connects_only = r == 0 && proof->topic != NULL;
+    if (enrollment->connects_only)
+        r = prove_publish(enrollment->mqtt, proof->topic, enrollment->certificate.id, enrollment->held.thing_name,
+                          enrollment->failure);
     if (r == 0)
         snprintf(enrollment->client_id, sizeof enrollment->client_id, "%s", id);
     host_disconnect(enrollment);
     return r;
 }
 
-static int try_id_and_explain(struct enrollment *enrollment, const char *id) {
-    int r = try_id(enrollment, id);
-    if (r < 0)
+static int try_id_and_explain(struct enrollment *enrollment, const struct proof *proof, const char *id) {
+    int r = try_id(enrollment, proof, id);
+    if (r < 0 && !enrollment->connects_only)
         host_explain_denial(id, enrollment->failure);
     return r;
 }
@@ -152,40 +219,43 @@ static bool is_turn_of_bare(struct enrollment *enrollment) {
     return enrollment->host.waited_s > 0 ? number % 2 == 1 : number > 0 && number % 2 == 0;
 }
 
-/* Where the cloud has not told the thing's name the operator may have. */
-static int name_thing(struct enrollment *enrollment, char *ids[2]) {
+/* Where the cloud has not told the thing's name the operator may have, and a renewal is for the thing that the device
+ * is already. An imported certificate that ThingName= makes another one of is refused. */
+static int name_thing(struct enrollment *enrollment, struct proof *proof) {
+    const struct current *current = enrollment->current;
     char *thing_name = enrollment->held.thing_name;
-    if (thing_name[0] == '\0' && expand_thing_name(enrollment, thing_name) < 0)
+    bool known = current != NULL && current->identity.thing_name[0] != '\0' && !enrollment->imports;
+    if (thing_name[0] == '\0' && !known && expand_thing_name(enrollment, thing_name) < 0)
         return -1;
-    return list_client_ids(enrollment, thing_name, ids, enrollment->failure);
+    if (enrollment_has_other_thing(enrollment))
+        return enrollment_refuse_thing(enrollment);
+    if (thing_name[0] == '\0' && current != NULL)
+        snprintf(thing_name, THING_NAME_SIZE, "%s", current->identity.thing_name);
+    return prepare_proof(enrollment, thing_name, proof);
 }
 
 int prove_once(struct enrollment *enrollment) {
-    char *ids[2] = {NULL, NULL};
-    int r = name_thing(enrollment, ids);
-    AUTO_FREE char *own_id = ids[0];
-    AUTO_FREE char *bare_id = ids[1];
-    if (r < 0)
+    CLEANUP(cleanup_proof) struct proof proof = {.topic = NULL};
+    if (name_thing(enrollment, &proof) < 0)
         return -1;
-    r = try_id(enrollment, bare_id != NULL && is_turn_of_bare(enrollment) ? bare_id : own_id);
+    bool bare = proof.bare_id != NULL && is_turn_of_bare(enrollment);
+    int r = try_id(enrollment, &proof, bare ? proof.bare_id : proof.own_id);
     if (r < 0 && enrollment->failure->reached)
-        failure_append(enrollment->failure, "; the agent's client id is %s", own_id);
+        failure_append(enrollment->failure, "; the agent's client id is %s", proof.own_id);
     return r;
 }
 
 int prove_identity(struct enrollment *enrollment, uint64_t patience_ms) {
-    char *ids[2] = {NULL, NULL};
-    int r = name_thing(enrollment, ids);
-    AUTO_FREE char *own_id = ids[0];
-    AUTO_FREE char *bare_id = ids[1];
+    CLEANUP(cleanup_proof) struct proof proof = {.topic = NULL};
+    int r = name_thing(enrollment, &proof);
     if (r < 0)
         return -1;
     report_step(STEP_PROVE);
     int64_t end_ms = now_ms() + (int64_t)patience_ms;
     for (unsigned round = 0;; round++) {
-        r = try_id_and_explain(enrollment, own_id);
-        if (r < 0 && enrollment->failure->class == FAILURE_DENIED && bare_id != NULL)
-            r = try_id_and_explain(enrollment, bare_id);
+        r = try_id_and_explain(enrollment, &proof, proof.own_id);
+        if (r < 0 && enrollment->failure->class == FAILURE_DENIED && proof.bare_id != NULL)
+            r = try_id_and_explain(enrollment, &proof, proof.bare_id);
         if (r == 0 || !prove_is_worth_waiting(enrollment->failure->class) || now_ms() >= end_ms)
             return r;
         report_refusal(enrollment->failure);

@@ -174,7 +174,18 @@ int report_done(struct message *result) {
     return r;
 }
 
-static void fill_failure(struct message *message, const struct failure *failure, const char *lost) {
+static void fill_verdict(struct message *message, const struct report_verdict *verdict) {
+    if (verdict->lost != NULL)
+        (void)message_add(message, JOB_KEY_LOST, verdict->lost);
+    if (verdict->refused)
+        (void)message_add(message, JOB_KEY_REFUSED, "yes");
+    if (verdict->certificate_id[0] != '\0')
+        (void)message_add(message, JOB_KEY_CERTIFICATE_ID, verdict->certificate_id);
+    if (verdict->method[0] != '\0')
+        (void)message_add(message, JOB_KEY_METHOD, verdict->method);
+}
+
+static void fill_failure(struct message *message, const struct failure *failure, const struct report_verdict *verdict) {
     message_init(message, MESSAGE_RESULT);
     (void)message_add(message, JOB_KEY_RESULT, "failed");
     (void)message_add(message, JOB_KEY_CLASS, failure_class_name(failure->class));
@@ -184,18 +195,20 @@ static void fill_failure(struct message *message, const struct failure *failure,
         (void)message_add_number(message, JOB_KEY_RETRY_AFTER, failure->retry_after_s);
     if (failure->unusable)
         (void)message_add(message, JOB_KEY_UNUSABLE, "yes");
-    if (lost != NULL)
-        (void)message_add(message, JOB_KEY_LOST, lost);
+    if (verdict != NULL)
+        fill_verdict(message, verdict);
 }
 
-void report_failure(const struct failure *failure, const char *lost) {
+void report_failure(const struct failure *failure, const struct report_verdict *verdict) {
     struct message message;
     if (channel < 0) {
         fprintf(stderr, "failed (%s) at step %s: %s\n", failure_class_name(failure->class), failure->step,
                 failure->message);
+        if (verdict != NULL && verdict->refused)
+            fprintf(stderr, "the cloud itself has refused this identity, beyond doubt\n");
         return;
     }
-    fill_failure(&message, failure, lost);
+    fill_failure(&message, failure, verdict);
     (void)channel_send(channel, &message);
 }
 

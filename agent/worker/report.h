@@ -37,8 +37,17 @@ int report_resume(void);
  * errno. */
 int report_done(struct message *result);
 
-/* The result of a job that failed. `lost`: the value of LOST=, NULL for none (common/job.h). */
-void report_failure(const struct failure *failure, const char *lost);
+/* What a job that failed has found out about the identity in use, beside its failure (common/job.h). */
+struct report_verdict {
+    const char *lost; /* check: the value of LOST=, NULL for none */
+    bool refused;     /* prove: REFUSED=yes */
+    /* check: which identity this was, as far as its files still say it; else "" */
+    char certificate_id[65];
+    char method[64];
+};
+
+/* The result of a job that failed. verdict: NULL for none. */
+void report_failure(const struct failure *failure, const struct report_verdict *verdict);
 
 /* Says that the job has been stuck in `step` for too long, from a signal handler: everything was prepared by
  * report_prepare_stuck(). */

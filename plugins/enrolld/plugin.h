@@ -15,9 +15,10 @@
  * and false mean there what was before the member came. enrolld_reply and enrolld_refusal stay as they are. An enum may
  * get values at its end; none changes its number. A plugin runs with every enrolld that is as new as the header it was
  * built with, or newer. One that can do without a later member of the host asks for it by host->size, and tells the
- * sizes of the other structs without the members that came later. Whoever changes this file: tests/plugins/abi.c does
- * not compile when anything has moved. A new member gets a line there, and is used by the worker only where the
- * plugin's own size says that it is there; whatever else moves is another ENROLLD_PLUGIN_ABI. */
+ * sizes of the other structs without the members that came later. Later members: `use` of enrolld_option,
+ * `current` and `connect_current` of enrolld_host, `renew` of enrolld_plugin. Whoever changes this file:
+ * tests/plugins/abi.c does not compile when anything has moved. A new member gets a line there, and is used by the
+ * worker only where the plugin's own size says that it is there; whatever else moves is another ENROLLD_PLUGIN_ABI. */
 #ifndef ENROLLD_PLUGIN_H
 #define ENROLLD_PLUGIN_H
 
@@ -53,6 +54,14 @@ enum enrolld_option_type {
     ENROLLD_OPTION_SPAN = 3,   /* a time span: one number and one of ms, s, min, h, d, like 30min; see span_ms() */
 };
 
+/* For what an option is there. */
+enum enrolld_option_use {
+    ENROLLD_USE_ENROLL = 0, /* enroll(); it may stand there unread when an identity is renewed */
+    ENROLLD_USE_RENEW =
+        1, /* renew(): `required` says that nothing can be renewed without it, not that it must be set */
+    ENROLLD_USE_BOTH = 2,
+};
+
 /* A key of the method's section in enrolld.conf. Keys that are not in the table are refused by file and line, and so is
  * a value that its type or `choices` do not allow. */
 struct enrolld_option {
@@ -62,6 +71,9 @@ struct enrolld_option {
     const char *help;      /* one sentence for `enrollctl plugins` */
     const char *choices;   /* TEXT: the words that it may be, with a blank between them; NULL: any text */
     const char *otherwise; /* TEXT, SPAN: the value where it is not set, read as if it were; NULL: none */
+    /* What it is not there for is not read: option() and next_option() say that it is not set, no file or credential of
+     * it is opened, no specifier expanded. %o and %t have values only where it is ENROLLD_USE_RENEW. */
+    enum enrolld_option_use use;
 };
 
 struct enrolld_method {
@@ -92,6 +104,14 @@ struct enrolld_refusal {
     enum enrolld_class reason; /* NETWORK, CLOUD_BUSY, NOT_YET or DENIED; DENIED: by the server in the TLS session */
     bool reached;              /* a server was reached whose certificate was verified */
     const char *message;       /* what it said or did, borrowed until the next call of the network */
+};
+
+/* The identity in use, which is renewed. */
+struct enrolld_current {
+    size_t size;                /* of the host's struct */
+    const char *method;         /* that has issued it, perhaps another one */
+    const char *thing_name;     /* "" if it was never told */
+    const char *certificate_id; /* SHA-256 of its DER in hexadecimal */
 };
 
 struct enrolld_https_request {
@@ -198,6 +218,14 @@ struct enrolld_host {
     /* One CONNECT with the device's key and the certificate that is held. 0: accepted, which is its proof. 1: not, but
      * it may be later. Keeps the distance that the cloud demands between two of them. */
     int (*try_identity)(const struct enrolld_host *host, struct enrolld_refusal *refusal);
+
+    /* --- renewal --- */
+
+    /* NULL in enroll(). Borrowed until the plugin returns. */
+    const struct enrolld_current *current;
+    /* Connects with the identity in use, as the agent's own MQTT client, which throws no application out. Only in
+     * renew(). */
+    int (*connect_current)(const struct enrolld_host *host);
 };
 
 struct enrolld_plugin {
@@ -215,6 +243,11 @@ struct enrolld_plugin {
     /* From nothing, or from what is held, to a registered certificate. Returns 0 or -1. The host then proves it by a
      * connection, if try_identity() has not. */
     int (*enroll)(const struct enrolld_host *host);
+    /* The same for the successor of the identity in use, host->current, which stays untouched and in use until the new
+     * one is proven and committed. What enroll() is told of certificates, secrets and registrations holds here, too;
+     * another thing than that of the identity in use is refused. A method may renew what another one has issued
+     * (RenewMethod= in enrolld.conf). NULL: it cannot. */
+    int (*renew)(const struct enrolld_host *host);
 };
 
 #define ENROLLD_PLUGIN_EXPORT __attribute__((visibility("default")))

@@ -1,7 +1,7 @@
 /* Fleet provisioning by claim: connect with the certificate that the whole batch shares, have the device's own request
  * signed (CreateCertificateFromCsr) or take key and certificate from the cloud (CreateKeysAndCertificate), register the
  * thing (RegisterThing). AWS IoT Developer Guide, "Provisioning devices that don't have device certificates using fleet
- * provisioning". */
+ * provisioning". A renewal is the same exchange under the device's own certificate, with a template of its own. */
 #include "common/cleanup.h"
 #include "messages.h"
 
@@ -21,10 +21,15 @@ static const struct enrolld_option options[] = {
     {"Certificate", ENROLLD_OPTION_FILE, true, "the claim certificate in PEM: /PATH or credential:ID"},
     {"PrivateKey", ENROLLD_OPTION_FILE, true, "its private key in PEM: /PATH or credential:ID"},
     {"KeySource", ENROLLD_OPTION_TEXT, false,
-     "csr: the key is made here; cloud: the cloud makes it, and it is imported", "csr cloud", "csr"},
+     "csr: the key is made here; cloud: the cloud makes it, and it is imported", "csr cloud", "csr", ENROLLD_USE_BOTH},
     {"ClientId", ENROLLD_OPTION_TEXT, false, "MQTT client id of the claim connection", NULL, "%s-enroll"},
     {"Parameter.", ENROLLD_OPTION_PREFIX, false,
      "a parameter of the template: text with specifiers, file:/PATH or credential:ID"},
+    {"RenewTemplate", ENROLLD_OPTION_TEXT, true, "name of the provisioning template that renews", NULL, NULL,
+     ENROLLD_USE_RENEW},
+    {"RenewParameter.", ENROLLD_OPTION_PREFIX, false,
+     "a parameter of that template, with %o for the id of the certificate in use and %t for the thing's name", NULL,
+     NULL, ENROLLD_USE_RENEW},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL},
 };
 
@@ -56,13 +61,17 @@ static int fail_rejected(const struct enrolld_host *host, const char *operation,
                       rejection->error_code, rejection->error_message, advice(rejection));
 }
 
+static bool renews(const struct enrolld_host *host) {
+    return host->current != NULL;
+}
+
 static int make_topic(const struct enrolld_host *host, char topic[TOPIC_MAX]) {
-    const char *name = host->option(host, "Template");
+    const char *key = renews(host) ? "RenewTemplate" : "Template", *name = host->option(host, key);
     size_t length = strlen(name);
     if (length > TEMPLATE_NAME_MAX ||
         strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != length)
         return host->fail(host, ENROLLD_CLASS_INVALID,
-                          "Template=%.80s is no template name: up to 36 of the characters a-z A-Z 0-9 _ -", name);
+                          "%s=%.80s is no template name: up to 36 of the characters a-z A-Z 0-9 _ -", key, name);
     snprintf(topic, TOPIC_MAX, "$aws/provisioning-templates/%s/provision/json", name);
     return 0;
 }
@@ -124,13 +133,14 @@ static int create_certificate(const struct enrolld_host *host) {
 /* NULL after a failure. */
 static char *make_register_request(const struct enrolld_host *host, const char *ownership_token) {
     struct parameter parameters[PARAMETERS_MAX + 1];
+    const char *family = renews(host) ? "RenewParameter." : "Parameter.";
     size_t count = 0, position = 0;
     char *request = NULL;
     while (count <= PARAMETERS_MAX &&
-           host->next_option(host, "Parameter.", &position, &parameters[count].name, &parameters[count].value))
+           host->next_option(host, family, &position, &parameters[count].name, &parameters[count].value))
         count++;
     if (count > PARAMETERS_MAX)
-        host->fail(host, ENROLLD_CLASS_INVALID, "there are more than %d keys Parameter.NAME=", PARAMETERS_MAX);
+        host->fail(host, ENROLLD_CLASS_INVALID, "there are more than %d keys %sNAME=", PARAMETERS_MAX, family);
     else if ((request = register_thing_request(ownership_token, parameters, count)) == NULL)
         host->fail(host, ENROLLD_CLASS_INTERNAL, "out of memory");
     return request;
@@ -172,15 +182,17 @@ static int register_thing(const struct enrolld_host *host, const char *topic) {
     return r;
 }
 
-static int enroll(const struct enrolld_host *host) {
+static int connect(const struct enrolld_host *host) {
+    if (renews(host))
+        return host->connect_current(host);
+    return host->connect(host, host->option(host, "ClientId"), host->option(host, "Certificate"),
+                         host->option(host, "PrivateKey"));
+}
+
+static int provision(const struct enrolld_host *host) {
     char topic[TOPIC_MAX];
     host->step(host, ENROLLD_STEP_CLAIM);
-    if (make_topic(host, topic) < 0)
-        return -1;
-    if (host->connect(host, host->option(host, "ClientId"), host->option(host, "Certificate"),
-                      host->option(host, "PrivateKey")) < 0)
-        return -1;
-    if (subscribe(host, topic) < 0)
+    if (make_topic(host, topic) < 0 || connect(host) < 0 || subscribe(host, topic) < 0)
         return -1;
     if (host->held_secret(host) == NULL && create_certificate(host) < 0)
         return -1;
@@ -203,5 +215,6 @@ const struct enrolld_plugin enrolld_plugin = {
     .option_size = sizeof(struct enrolld_option),
     .methods = methods,
     .brings_key = comes_from_cloud,
-    .enroll = enroll,
+    .enroll = provision,
+    .renew = provision,
 };

@@ -17,12 +17,12 @@
 #define PATIENCE_HELP "how long a refusal means \"not yet\", before it means \"denied\": a time span"
 
 static const struct enrolld_option options_by_template[] = {
-    {"Patience", ENROLLD_OPTION_SPAN, false, PATIENCE_HELP, NULL, "30min"},
+    {"Patience", ENROLLD_OPTION_SPAN, false, PATIENCE_HELP, NULL, "30min", ENROLLD_USE_BOTH},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL},
 };
 
 static const struct enrolld_option options_by_lambda[] = {
-    {"Patience", ENROLLD_OPTION_SPAN, false, PATIENCE_HELP, NULL, "2h"},
+    {"Patience", ENROLLD_OPTION_SPAN, false, PATIENCE_HELP, NULL, "2h", ENROLLD_USE_BOTH},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL},
 };
 
@@ -130,4 +130,5 @@ const struct enrolld_plugin enrolld_plugin = {
     .option_size = sizeof(struct enrolld_option),
     .methods = methods,
     .enroll = enroll,
+    .renew = enroll, /* by the certificate that was imported since */
 };

@@ -39,7 +39,7 @@ static void check_round_trip(const struct checkpoint *checkpoint, size_t size) {
 
 /* What is given up leaves the key and no secret. */
 static void check_dropping(struct checkpoint *checkpoint) {
-    (void)checkpoint_is_hopeless(checkpoint);
+    (void)checkpoint_is_hopeless(checkpoint, checkpoint->has_thing);
     checkpoint_drop_certificate(checkpoint);
     REQUIRE(checkpoint->stage == CHECKPOINT_KEY && checkpoint->private_pem != NULL && checkpoint->secret == NULL);
     REQUIRE(checkpoint->certificate_pem == NULL && checkpoint->refusals == 0 && !checkpoint->has_thing);

@@ -37,9 +37,13 @@ def load_service():
 service = load_service()
 
 
-def compile_plugin(source, target, *words):
-    """As a stranger does it."""
-    flags = Installation.pkg_config("--cflags", "enrolld-plugin") + ["-Wall", "-Wextra", "-Werror"]
+FIRST_HEADER = SOURCE_DIR / "tests/plugins/first"
+
+
+def compile_plugin(source, target, *words, header=None):
+    """As a stranger does it. header: the folder of another one than that of `make install`."""
+    flags = [f"-I{header}"] if header else Installation.pkg_config("--cflags", "enrolld-plugin")
+    flags += ["-Wall", "-Wextra", "-Werror"]
     libraries = run("pkg-config", "--cflags", "--libs", "json-c").split()
     run("cc", "-shared", "-fPIC", "-fvisibility=hidden", *flags, *words, "-o", target, source, *libraries)
     return target
@@ -140,8 +144,16 @@ class EndToEnd(Scene):
         self.assertNotIn(TOKEN, self.gateway.log.read_text())
         listed = self.gateway.enrollctl("plugins").stdout
         self.assertRegex(listed, "(?m)^https-json +asks an HTTPS service, which registers the certificate by itself$")
-        self.assertIn("  Token=  the bearer token: /PATH or credential:ID (required)\n",
+        self.assertIn("  Token=  the bearer token: /PATH or credential:ID (file) (required)\n",
                       self.gateway.enrollctl("plugins", "https-json").stdout)  # fmt: skip
+
+    def test_built_with_the_first_header(self):
+        """tests/plugins/first has the header of the first release, which never changes: what was built with it runs."""
+        self.scene()
+        compile_plugin(EXAMPLE / "https-json.c", self.plugins / "https-json.so", header=FIRST_HEADER)
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        self.assertOneCertificate()
 
     def test_killed_while_the_service_thinks(self):
         """The certificate is made, and the answer is lost: the same key asks again, and gets the same one."""
@@ -388,7 +400,7 @@ class Imported(harness.TestCase):
         plugins = self.directory / "plugins"
         plugins.mkdir()
         (self.directory / "importer.c").write_text(IMPORTER)
-        compile_plugin(self.directory / "importer.c", plugins / "importer.so")
+        compile_plugin(self.directory / "importer.c", plugins / "importer.so", "-Wno-missing-field-initializers")
         gateway.extra_environment["ENROLLD_PLUGIN_DIR"] = str(plugins)
         del gateway.sections["fleet-claim"]
         gateway.configure("Agent", Methods="importer")
@@ -437,11 +449,11 @@ class Loader(harness.TestCase):
         self.plugins.mkdir()
         self.module = self.plugins / "test.so"
 
-    def make(self, **changes):
+    def make(self, header=None, **changes):
         source = self.directory / "test.c"
         source.write_text(PLUGIN % (GOOD | changes))
         self.module.unlink(missing_ok=True)
-        compile_plugin(source, self.module, "-Wno-missing-field-initializers")
+        compile_plugin(source, self.module, "-Wno-missing-field-initializers", header=header)
 
     def worker(self, *words, check=True):
         environment = {name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")}
@@ -482,7 +494,9 @@ class Loader(harness.TestCase):
         self.assertRefused(str(self.module), old)
         self.make(abi="0")
         self.assertRefused(old)
-        self.make(size="sizeof(struct enrolld_plugin) - 8")
+        self.make(FIRST_HEADER)
+        self.assertLoads()
+        self.make(FIRST_HEADER, size="sizeof(struct enrolld_plugin) - sizeof(void *)")
         self.assertRefused(old)
         self.make(size="sizeof(struct enrolld_plugin) + 8")
         self.assertRefused(newer)
@@ -490,13 +504,15 @@ class Loader(harness.TestCase):
         self.assertRefused(newer)
         for table in ("method", "option"):
             size = f"sizeof(struct enrolld_{table})"
-            self.make(**{f"{table}_size": f"{size} - 8"})
+            self.make(FIRST_HEADER, **{f"{table}_size": f"{size} - sizeof(void *)"})
             self.assertRefused(old)
             self.make(**{f"{table}_size": "0"})
             self.assertRefused(old)
             self.make(**{f"{table}_size": f"{size} + 8"})
             self.assertRefused(newer)
         self.make(options='{"Later", (enum enrolld_option_type)4, false, "of a type to come", NULL, NULL},')
+        self.assertRefused(newer)
+        self.make(options='{.name = "Later", .help = "of a use to come", .use = (enum enrolld_option_use)3},')
         self.assertRefused(newer)
 
     def test_defaults(self):
@@ -564,6 +580,30 @@ class Loader(harness.TestCase):
         listed = self.worker("plugins").stdout.splitlines()
         self.assertEqual([line.split(": ")[0] for line in listed], [f"a{number:02}" for number in range(64)])
 
+    def test_options_of_renewals(self):
+        """They are judged as all others, but not demanded of who never renews by this method; no credential is there."""
+        shutil.copy(built("abi.so"), self.plugins)
+        self.worker("check-config", self.configure("abi", "[abi]\nText=one\n"))
+        renewal = "[Renewal]\nRenewMethod=abi\n[abi]\nText=one\n"
+        self.worker("check-config", self.configure("abi", renewal + "Renewing=%o\n"))
+        wrong = self.worker("check-config", self.configure("abi", renewal), check=False)
+        self.assertEqual(wrong.returncode, 1)
+        self.assertIn(f"Renewing= is missing in section [abi] of {self.directory / 'enrolld.conf'}", wrong.stderr)
+        wrong = self.worker("check-config", self.configure("abi", renewal + "Renewing=100%\n"), check=False)
+        self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: Renewing=100% has a % that starts no specifier")
+        wrong = self.worker("check-config", self.configure("abi", renewal + "RenewingX=1\n"), check=False)
+        self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: the method abi knows no key RenewingX=")
+        credential = renewal + "Renewing=x\nLater.x=credential:y\n"
+        wrong = self.worker("check-config", self.configure("abi", credential), check=False)
+        self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: Later\.x=credential:y is a credential, and there are none")
+        self.make()
+        wrong = self.worker("check-config", self.configure("test", "[Renewal]\nRenewMethod=test\n"), check=False)
+        self.assertEqual(wrong.returncode, 1)
+        self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: RenewMethod=test cannot renew anything")
+        wrong = self.worker("check-config", self.configure("test", "[Renewal]\nRenewMethod=other\n"), check=False)
+        self.assertRegex(wrong.stderr, r"enrolld\.conf:\d+: there is no plugin for the method other")
+        self.worker("check-config", self.configure("test", "[Renewal]\nRenewMethod=none\n"))
+
     def test_all_methods_are_judged(self):
         """check-config knows the keys of each method, and prints those that are not set."""
         shutil.copy(built("abi.so"), self.plugins)
@@ -582,7 +622,9 @@ class Loader(harness.TestCase):
         wrong = self.worker("check-config", self.configure("test abi"), check=False)
         self.assertIn(f"Text= is missing in section [abi] of {self.directory / 'enrolld.conf'}", wrong.stderr)
         self.assertIn("abi: does nothing\n  Text=  a text (required) (one of: one two)\n  Other=  another text"
-                      " (default: three)\n  Span=  a time (default: 90s)\n  File=  a file\n  Family.NAME=  a family\n",
+                      " (default: three)\n  Span=  a time (default: 90s)\n  File=  a file (file)\n  Family.NAME=  a family\n"
+                      "  Renewing=  a text for renewals (required for renewals)\n"
+                      "  Later.NAME=  a family for renewals (for renewals)\n",
                       self.worker("plugins").stdout)  # fmt: skip
 
 

@@ -29,21 +29,26 @@ VALUE(ENROLLD_OPTION_TEXT, 0);
 VALUE(ENROLLD_OPTION_FILE, 1);
 VALUE(ENROLLD_OPTION_PREFIX, 2);
 VALUE(ENROLLD_OPTION_SPAN, 3);
+VALUE(ENROLLD_USE_ENROLL, 0);
+VALUE(ENROLLD_USE_RENEW, 1);
+VALUE(ENROLLD_USE_BOTH, 2);
 VALUE(ENROLLD_REGISTRATION_ASKED, 0);
 VALUE(ENROLLD_REGISTRATION_REFUSED, 1);
 VALUE(ENROLLD_REGISTRATION_SPENT, 2);
 SIZE(enum enrolld_class, 4, 4);
 SIZE(enum enrolld_option_type, 4, 4);
+SIZE(enum enrolld_option_use, 4, 4);
 SIZE(enum enrolld_registration, 4, 4);
 SIZE(bool, 1, 1);
 
-SIZE(struct enrolld_option, 40, 24);
+SIZE(struct enrolld_option, 48, 28);
 MEMBER(struct enrolld_option, name, 0, 0, const char *);
 MEMBER(struct enrolld_option, type, 8, 4, enum enrolld_option_type);
 MEMBER(struct enrolld_option, required, 12, 8, bool);
 MEMBER(struct enrolld_option, help, 16, 12, const char *);
 MEMBER(struct enrolld_option, choices, 24, 16, const char *);
 MEMBER(struct enrolld_option, otherwise, 32, 20, const char *);
+MEMBER(struct enrolld_option, use, 40, 24, enum enrolld_option_use);
 
 SIZE(struct enrolld_method, 32, 16);
 MEMBER(struct enrolld_method, name, 0, 0, const char *);
@@ -60,6 +65,12 @@ SIZE(struct enrolld_refusal, 16, 12);
 MEMBER(struct enrolld_refusal, reason, 0, 0, enum enrolld_class);
 MEMBER(struct enrolld_refusal, reached, 4, 4, bool);
 MEMBER(struct enrolld_refusal, message, 8, 8, const char *);
+
+SIZE(struct enrolld_current, 32, 16);
+MEMBER(struct enrolld_current, size, 0, 0, size_t);
+MEMBER(struct enrolld_current, method, 8, 4, const char *);
+MEMBER(struct enrolld_current, thing_name, 16, 8, const char *);
+MEMBER(struct enrolld_current, certificate_id, 24, 12, const char *);
 
 SIZE(struct enrolld_https_request, 72, 36);
 MEMBER(struct enrolld_https_request, size, 0, 0, size_t);
@@ -80,7 +91,7 @@ MEMBER(struct enrolld_https_response, body, 24, 12, const char *);
 MEMBER(struct enrolld_https_response, body_size, 32, 16, size_t);
 MEMBER(struct enrolld_https_response, retry_after_s, 40, 20, uint32_t);
 
-SIZE(struct enrolld_host, 8 * 26, 4 * 26);
+SIZE(struct enrolld_host, 8 * 28, 4 * 28);
 MEMBER(struct enrolld_host, size, 0, 0, size_t);
 MEMBER(struct enrolld_host, method, 8, 4, const char *);
 MEMBER(struct enrolld_host, serial_number, 16, 8, const char *);
@@ -107,8 +118,10 @@ FUNCTION(take_certificate, 22, int, HOST, const char *, const char *, const char
 FUNCTION(registration, 23, int, HOST, enum enrolld_registration);
 FUNCTION(take_thing, 24, int, HOST, const char *, const char *);
 FUNCTION(try_identity, 25, int, HOST, struct enrolld_refusal *);
+MEMBER(struct enrolld_host, current, 8 * 26, 4 * 26, const struct enrolld_current *);
+FUNCTION(connect_current, 27, int, HOST);
 
-SIZE(struct enrolld_plugin, 56, 36);
+SIZE(struct enrolld_plugin, 64, 40);
 MEMBER(struct enrolld_plugin, abi, 0, 0, uint32_t);
 MEMBER(struct enrolld_plugin, size, 4, 4, uint32_t);
 MEMBER(struct enrolld_plugin, host_size, 8, 8, uint32_t);
@@ -118,14 +131,17 @@ MEMBER(struct enrolld_plugin, methods, 24, 20, const struct enrolld_method *);
 MEMBER_BY_POINTER(struct enrolld_plugin, brings_key, 32, 24, bool (**)(HOST));
 MEMBER_BY_POINTER(struct enrolld_plugin, usable, 40, 28, int (**)(HOST));
 MEMBER_BY_POINTER(struct enrolld_plugin, enroll, 48, 32, int (**)(HOST));
+MEMBER_BY_POINTER(struct enrolld_plugin, renew, 56, 36, int (**)(HOST));
 
 static const struct enrolld_option options[] = {
     {"Text", ENROLLD_OPTION_TEXT, true, "a text", "one two", NULL},
     {"Other", ENROLLD_OPTION_TEXT, false, "another text", NULL, "three"},
     {"Span", ENROLLD_OPTION_SPAN, false, "a time", NULL, "90s"},
     {"File", ENROLLD_OPTION_FILE, false, "a file", NULL, NULL},
-    {"Family.", ENROLLD_OPTION_PREFIX, false, "a family", NULL, NULL},
-    {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL},
+    {"Family.", ENROLLD_OPTION_PREFIX, false, "a family", NULL, NULL, ENROLLD_USE_BOTH},
+    {"Renewing", ENROLLD_OPTION_TEXT, true, "a text for renewals", NULL, NULL, ENROLLD_USE_RENEW},
+    {"Later.", ENROLLD_OPTION_PREFIX, false, "a family for renewals", NULL, NULL, ENROLLD_USE_RENEW},
+    {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL, ENROLLD_USE_ENROLL},
 };
 
 static const struct enrolld_method methods[] = {
@@ -147,6 +163,10 @@ static int enroll(const struct enrolld_host *host) {
     return host->fail(host, ENROLLD_CLASS_NOT_YET, "this plugin does nothing");
 }
 
+static int renew(const struct enrolld_host *host) {
+    return host->fail(host, ENROLLD_CLASS_NOT_YET, "this plugin does not renew %s", host->current->certificate_id);
+}
+
 const struct enrolld_plugin enrolld_plugin = {
     .abi = ENROLLD_PLUGIN_ABI,
     .size = sizeof(struct enrolld_plugin),
@@ -157,4 +177,5 @@ const struct enrolld_plugin enrolld_plugin = {
     .brings_key = brings_key,
     .usable = usable,
     .enroll = enroll,
+    .renew = renew,
 };

@@ -9,6 +9,7 @@
 #include "worker/enrollment.h"
 #include "worker/identity.h"
 #include "worker/jobs.h"
+#include "worker/report.h"
 #include "worker/staged.h"
 
 #include <errno.h>
@@ -30,7 +31,7 @@ int adjtimex(struct timex *clock) {
 
 /* The names of the scratch directory's files that a job carries; NULL for the good one. */
 struct files {
-    const char *configuration, *certificate, *private_key, *root_ca, *identity;
+    const char *configuration, *certificate, *private_key, *root_ca, *identity, *staged;
 };
 #define ABSENT ""
 
@@ -42,7 +43,7 @@ static void attach(struct message *job, enum file_role role, const char *name, c
     ASSERT_NUMBER(message_attach(job, role, memfd_create_sealed("test", text, size)), 0);
 }
 
-static int check(struct files files, struct message *result, const char **lost, struct failure *failure) {
+static int check(struct files files, struct message *result, struct report_verdict *verdict, struct failure *failure) {
     struct message job;
     message_init(&job, MESSAGE_JOB);
     if (told != NULL)
@@ -53,7 +54,8 @@ static int check(struct files files, struct message *result, const char **lost, 
     attach(&job, FILE_PRIVATE_KEY, files.private_key, "good.key");
     attach(&job, FILE_ROOT_CA, files.root_ca, "rsa.pem");
     attach(&job, FILE_IDENTITY, files.identity, "good.json");
-    int r = job_check(&job, result, lost, failure);
+    attach(&job, FILE_STAGED, files.staged, ABSENT);
+    int r = job_check(&job, result, verdict, failure);
     message_clear(&job);
     return r;
 }
@@ -61,10 +63,10 @@ static int check(struct files files, struct message *result, const char **lost, 
 static void expect_good(struct files files) {
     struct message result;
     struct failure failure = {0};
-    const char *lost = "unset";
-    if (check(files, &result, &lost, &failure) < 0)
+    struct report_verdict verdict = {.lost = "unset"};
+    if (check(files, &result, &verdict, &failure) < 0)
         ASSERT_TEXT(failure.message, "");
-    CU_ASSERT_PTR_NULL(lost);
+    CU_ASSERT_PTR_NULL(verdict.lost);
     message_clear(&result);
 }
 
@@ -72,11 +74,11 @@ static void expect_failure(struct files files, const char *class, const char *st
                            const char *words) {
     struct message result;
     struct failure failure = {0};
-    const char *lost = "unset";
-    ASSERT_NUMBER(check(files, &result, &lost, &failure), -1);
+    struct report_verdict verdict = {.lost = "unset"};
+    ASSERT_NUMBER(check(files, &result, &verdict, &failure), -1);
     ASSERT_TEXT(failure_class_name(failure.class), class);
     ASSERT_TEXT(failure.step, step);
-    ASSERT_TEXT(lost, expected_lost ? JOB_LOST_YES : NULL);
+    ASSERT_TEXT(verdict.lost, expected_lost ? JOB_LOST_YES : NULL);
     if (strstr(failure.message, words) == NULL)
         ASSERT_TEXT(failure.message, words);
     ASSERT_NUMBER((long long)result.field_count, 0);
@@ -98,13 +100,13 @@ static void test_good(void) {
     struct message result;
     struct failure failure = {0};
     struct certificate certificate;
-    const char *lost = "unset";
+    struct report_verdict verdict = {.lost = "unset"};
     uint64_t number = 0;
     read_certificate("good", &certificate);
     clock_is_set = true;
-    ASSERT_NUMBER(check((struct files){0}, &result, &lost, &failure), 0);
+    ASSERT_NUMBER(check((struct files){0}, &result, &verdict, &failure), 0);
     ASSERT_TEXT(failure.message, "");
-    CU_ASSERT_PTR_NULL(lost);
+    CU_ASSERT_PTR_NULL(verdict.lost);
     ASSERT_TEXT(message_get(&result, JOB_KEY_METHOD), "fleet-claim");
     ASSERT_TEXT(message_get(&result, JOB_KEY_THING_NAME), "gateway-1");
     ASSERT_TEXT(message_get(&result, JOB_KEY_CERTIFICATE_ID), certificate.id);
@@ -116,6 +118,8 @@ static void test_good(void) {
     ASSERT_NUMBER((long long)number, 1577836800); /* 2020-01-01 */
     ASSERT_NUMBER(message_get_number(&result, JOB_KEY_NOT_AFTER, &number), 0);
     ASSERT_NUMBER((long long)number, 4102358400); /* 2099-12-31 */
+    ASSERT_NUMBER(message_get_number(&result, JOB_KEY_ISSUED_AT, &number), 0);
+    ASSERT_NUMBER((long long)number, 1);
     message_clear(&result);
     expect_good((struct files){.certificate = "rsa.pem", .private_key = "rsa.key", .identity = "rsa.json"});
 }
@@ -129,8 +133,8 @@ static int errno_of_socket_after(const char *configuration) {
     if (child == 0) {
         struct message result;
         struct failure failure = {0};
-        const char *lost;
-        (void)check((struct files){.configuration = configuration, .certificate = ABSENT}, &result, &lost, &failure);
+        struct report_verdict verdict;
+        (void)check((struct files){.configuration = configuration, .certificate = ABSENT}, &result, &verdict, &failure);
         _exit(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) < 0 ? errno : 0);
     }
     CU_ASSERT_FATAL(child > 0);
@@ -255,6 +259,86 @@ static void test_imported_dates(void) {
     ASSERT_NUMBER(take_imported("good.pem", &failure), 0);
 }
 
+/* Which identity was lost, for what comes after it. */
+static void expect_identity(struct files files, const char *certificate, const char *method) {
+    struct message result;
+    struct failure failure = {0};
+    struct report_verdict verdict = {.lost = NULL};
+    struct certificate expected = {.id = ""};
+    if (certificate != NULL)
+        read_certificate(certificate, &expected);
+    ASSERT_NUMBER(check(files, &result, &verdict, &failure), -1);
+    ASSERT_TEXT(verdict.certificate_id, expected.id);
+    ASSERT_TEXT(verdict.method, method);
+    CU_ASSERT_FALSE(verdict.refused);
+    message_clear(&result);
+}
+
+static void test_identity_of_failure(void) {
+    clock_is_set = true;
+    expect_identity((struct files){.certificate = "expired.pem", .identity = "expired.json"}, "expired", "fleet-claim");
+    expect_identity((struct files){.private_key = "other.key"}, "good", "fleet-claim");
+    expect_identity((struct files){.certificate = "damaged.pem"}, "good", "fleet-claim");
+    expect_identity((struct files){.root_ca = "empty"}, "good", "fleet-claim");
+    expect_identity((struct files){.identity = "damaged.json"}, "good", "");
+    expect_identity((struct files){.identity = "other.json"}, "good", "fleet-claim");
+    expect_identity((struct files){.certificate = "empty", .identity = "empty"}, NULL, "");
+    expect_identity((struct files){.certificate = ABSENT}, NULL, "");
+    clock_is_set = false;
+}
+
+/* What a good identity says of its renewal. */
+static void expect_renewal(struct files files, const char *method, const char *hindrance) {
+    struct message result;
+    struct failure failure = {0};
+    struct report_verdict verdict = {.lost = NULL};
+    ASSERT_NUMBER(check(files, &result, &verdict, &failure), 0);
+    ASSERT_TEXT(failure.message, "");
+    ASSERT_TEXT(message_get(&result, JOB_KEY_RENEW_METHOD), method);
+    const char *told_hindrance = message_get(&result, JOB_KEY_HINDRANCE);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(told_hindrance);
+    if (strstr(told_hindrance, hindrance) == NULL)
+        ASSERT_TEXT(told_hindrance, hindrance);
+    message_clear(&result);
+}
+
+static void test_renewal(void) {
+    expect_renewal((struct files){0}, "fleet-claim", "there is no plugin for the method fleet-claim");
+    expect_renewal((struct files){.configuration = "renew-by.conf"}, "other",
+                   "there is no plugin for the method other");
+    expect_renewal((struct files){.configuration = "renew-none.conf"}, "", "RenewMethod=none in [Renewal]");
+    expect_renewal((struct files){.staged = "damaged.json"}, "fleet-claim", "there is no plugin");
+}
+
+/* The authorities of RootCA= now: handed over where they are others and usable, else nothing is. */
+static void expect_root_ca(const char *configuration, const char *expected) {
+    struct message result;
+    struct failure failure = {0};
+    struct report_verdict verdict = {.lost = NULL};
+    ASSERT_NUMBER(check((struct files){.configuration = configuration}, &result, &verdict, &failure), 0);
+    ASSERT_TEXT(failure.message, "");
+    ASSERT_NUMBER(result.files[FILE_ROOT_CA] >= 0, expected != NULL);
+    if (expected != NULL && result.files[FILE_ROOT_CA] >= 0) {
+        AUTO_FREE char *text = NULL;
+        char wanted[8192];
+        size_t size = 0;
+        ASSERT_NUMBER(memfd_read(result.files[FILE_ROOT_CA], &text, &size), 0);
+        scratch_read(expected, wanted, sizeof wanted);
+        ASSERT_TEXT(text, wanted);
+    }
+    message_clear(&result);
+}
+
+static void test_root_ca(void) {
+    expect_root_ca("enrolld.conf", NULL); /* a path that leads nowhere */
+    expect_root_ca("root-same.conf", NULL);
+    expect_root_ca("root-other.conf", "good.pem");
+    expect_root_ca("root-damaged.conf", NULL);
+    expect_root_ca("root-key.conf", NULL);
+    expect_root_ca("root-empty.conf", NULL);
+    expect_root_ca("root-directory.conf", NULL);
+}
+
 /* What is wrong with the job says nothing about the identity. */
 static void test_incomplete_job(void) {
     expect_failure((struct files){.certificate = ABSENT}, "internal", STEP_WORKER, false, "its file certificate");
@@ -304,6 +388,20 @@ static void write_configuration(const char *name, const char *text) {
         exit(EXIT_FAILURE);
 }
 
+static void write_root_ca_configurations(void) {
+    static const char *const files[][2] = {
+        {"same", "rsa.pem"}, {"other", "good.pem"}, {"damaged", "damaged.pem"},
+        {"key", "good.key"}, {"empty", "empty"},    {"directory", "."},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char name[64], text[512];
+        snprintf(name, sizeof name, "root-%s.conf", files[i][0]);
+        snprintf(text, sizeof text, "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=cloud.example\nRootCA=%s/%s\n",
+                 scratch_directory(), files[i][1]);
+        write_configuration(name, text);
+    }
+}
+
 /* `openssl ca`, for it alone takes any dates in every version of OpenSSL 3. */
 static const char certificates[] =
     "set -e\n"
@@ -341,6 +439,11 @@ static void make_files(void) {
                         "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=cloud.example\nRootCA=/root-ca.pem\n");
     write_configuration("tcp.conf", "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=cloud.example\n"
                                     "RootCA=/root-ca.pem\n[Key]\nTCTI=swtpm:host=localhost,port=1\n");
+    write_configuration("renew-by.conf", "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=cloud.example\n"
+                                         "RootCA=/root-ca.pem\n[Renewal]\nRenewMethod=other\n");
+    write_configuration("renew-none.conf", "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=cloud.example\n"
+                                           "RootCA=/root-ca.pem\n[Renewal]\nRenewMethod=none\n");
+    write_root_ca_configurations();
     write_configuration("incomplete.conf", "[Agent]\nMethods=fleet-claim\n[Cloud]\nRootCA=/root-ca.pem\n");
 }
 
@@ -355,10 +458,14 @@ int main(int argc, char **argv) {
         {"wrong-identity", test_wrong_identity},
         {"dates", test_dates},
         {"imported-dates", test_imported_dates},
+        {"identity-of-failure", test_identity_of_failure},
+        {"renewal", test_renewal},
+        {"root-ca", test_root_ca},
         {"incomplete-job", test_incomplete_job},
         {NULL, NULL},
     };
     scratch_make();
+    setenv("ENROLLD_PLUGIN_DIR", scratch_directory(), 1); /* which has no plugin */
     atexit(scratch_remove);
     make_files();
     return unit_run("check", tests, argc, argv);

@@ -148,11 +148,14 @@ static void test_patience(void) {
     static const uint32_t patience[] = {1, 2, 4, 8, 16, 24, 24, 24};
     for (uint32_t i = 0; i < sizeof patience / sizeof *patience; i++) {
         struct checkpoint checkpoint = {.abandoned = i, .refusals = patience[i] - 1};
-        ASSERT_NUMBER(checkpoint_is_hopeless(&checkpoint), false);
+        ASSERT_NUMBER(checkpoint_is_hopeless(&checkpoint, false), false);
         checkpoint.refusals++;
-        ASSERT_NUMBER(checkpoint_is_hopeless(&checkpoint), true);
+        ASSERT_NUMBER(checkpoint_is_hopeless(&checkpoint, false), true);
     }
-    ASSERT_NUMBER(checkpoint_is_hopeless(&(struct checkpoint){.abandoned = UINT32_MAX / 2, .refusals = 23}), false);
+    ASSERT_NUMBER(checkpoint_is_hopeless(&(struct checkpoint){.abandoned = UINT32_MAX / 2, .refusals = 23}, false),
+                  false);
+    ASSERT_NUMBER(checkpoint_is_hopeless(&(struct checkpoint){.refusals = 23}, true), false);
+    ASSERT_NUMBER(checkpoint_is_hopeless(&(struct checkpoint){.refusals = 24}, true), true);
 }
 
 static void test_doubts(void) {

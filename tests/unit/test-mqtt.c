@@ -199,7 +199,7 @@ static void subscribe(struct device *device, const char *verb) {
 static int request(struct device *device, const char *verb, unsigned timeout_s, struct mqtt_reply *ret) {
     char topic[64];
     snprintf(topic, sizeof topic, "req/%s", verb);
-    return mqtt_request(device->mqtt, topic, "canary-4711", 11, timeout_s, ret, &device->failure);
+    return mqtt_request(device->mqtt, topic, NULL, "canary-4711", 11, timeout_s, ret, &device->failure);
 }
 
 static void assert_reply(struct device *device, const char *verb, enum mqtt_outcome outcome, const char *payload) {
@@ -285,14 +285,45 @@ static void test_publish(void) {
     shared_device(&device);
     assert_failure(
         &device.failure,
-        mqtt_request(device.mqtt, "req/nothing", large, MQTT_PAYLOAD_MAX + 1, TIMEOUT_S, &reply, &device.failure),
+        mqtt_request(device.mqtt, "req/nothing", NULL, large, MQTT_PAYLOAD_MAX + 1, TIMEOUT_S, &reply, &device.failure),
         "invalid", "has 131073 bytes");
-    assert_failure(&device.failure, mqtt_request(device.mqtt, "req/#", "{}", 2, TIMEOUT_S, &reply, &device.failure),
-                   "invalid", "cannot send the PUBLISH");
-    assert_failure(&device.failure, mqtt_request(device.mqtt, "forbidden", "{}", 2, TIMEOUT_S, &reply, &device.failure),
-                   "denied", "refused the message to forbidden: Not authorized (0x87)");
+    assert_failure(&device.failure,
+                   mqtt_request(device.mqtt, "req/#", NULL, "{}", 2, TIMEOUT_S, &reply, &device.failure), "invalid",
+                   "cannot send the PUBLISH");
+    assert_failure(&device.failure,
+                   mqtt_request(device.mqtt, "forbidden", NULL, "{}", 2, TIMEOUT_S, &reply, &device.failure), "denied",
+                   "refused the message to forbidden: Not authorized (0x87)");
     device_free(&device);
     free(large);
+}
+
+static int publish(struct device *device, const char *topic) {
+    return mqtt_publish(device->mqtt, topic, "canary-4711", 11, TIMEOUT_S, &device->failure);
+}
+
+/* Nobody has subscribed to req/nobody, which the broker says (0x10). */
+static void test_acknowledged(void) {
+    struct device device;
+    shared_device(&device);
+    assert_done(&device, publish(&device, "req/nobody"));
+    assert_done(&device, publish(&device, "req/echo"));
+    assert_failure(&device.failure, publish(&device, "forbidden"), "denied",
+                   "refused the message to forbidden: Not authorized (0x87)");
+    CU_ASSERT(strstr(device.failure.message, "canary") == NULL);
+    device_free(&device);
+}
+
+/* The reply to a request may come elsewhere than the request went. */
+static void test_reply_elsewhere(void) {
+    struct device device;
+    struct mqtt_reply reply = {0};
+    shared_device(&device);
+    subscribe(&device, "no");
+    int r = mqtt_request(device.mqtt, "req/twice", "req/echo", "{}", 2, TIMEOUT_S, &reply, &device.failure);
+    assert_done(&device, r);
+    ASSERT_TEXT(reply.payload, "of another request");
+    mqtt_reply_clear(&reply);
+    device_free(&device);
 }
 
 static void test_refused(void) {
@@ -429,6 +460,61 @@ static void test_reply_before_puback(void) {
     server_stop(&server);
 }
 
+static void assert_puback(const void *bytes, size_t size, const char *class, const char *words) {
+    struct server server;
+    struct device device;
+    fake_start(&server, BYTES(CONNACK));
+    device_connect(&device, server.port, "device", TIMEOUT_S);
+    assert_done(&device, device.result);
+    ASSERT_NUMBER(write(server.input, bytes, size), (long long)size);
+    int r = mqtt_publish(device.mqtt, "req/a", "{}", 2, 1, &device.failure);
+    if (class == NULL)
+        assert_done(&device, r);
+    else
+        assert_failure(&device.failure, r, class, words);
+    device_free(&device);
+    server_stop(&server);
+}
+
+static void test_puback(void) {
+    assert_puback(BYTES("\x40\x02\x00\x01"), NULL, NULL);
+    assert_puback(BYTES("\x40\x04\x00\x01\x10\x00"), NULL, NULL);
+    assert_puback(BYTES("\x40\x0b\x00\x01\x87\x07\x1f\x00\x04why?"), "denied", ": Not authorized (0x87): why?");
+    assert_puback(BYTES("\x40\x04\x00\x01\x97\x00"), "cloud-busy", ": Quota exceeded (0x97)");
+    assert_puback(BYTES("\x40\x04\x00\x01\x80\x00"), "cloud-busy", "(0x80)");
+    assert_puback(BYTES("\x40\x04\x00\x01\x90\x00"), "invalid", "(0x90)");
+    assert_puback(BYTES("\x40\x04\x00\x63\x00\x00"), "network", "no PUBACK from localhost:");
+    assert_puback(BYTES("\xe0\x02\x87\x00"), "denied", " closed the connection: Not authorized (0x87)");
+    assert_puback(BYTES("\xe0\x02\x8b\x00"), "cloud-busy", " closed the connection: Server shutting down (0x8b)");
+}
+
+/* AWS IoT, where it does not explain: says close_notify in place of the PUBACK. */
+static void serve_close_after_publish(int socket) {
+    char packet[512];
+    WOLFSSL_CTX *context = wolfSSL_CTX_new(wolfTLS_server_method());
+    wolfSSL_CTX_use_certificate_chain_file(context, "localhost.pem");
+    wolfSSL_CTX_use_PrivateKey_file(context, "localhost.key", WOLFSSL_FILETYPE_PEM);
+    WOLFSSL *session = wolfSSL_new(context);
+    wolfSSL_set_fd(session, socket);
+    if (wolfSSL_accept(session) == WOLFSSL_SUCCESS && wolfSSL_read(session, packet, sizeof packet) > 0 &&
+        wolfSSL_write(session, CONNACK, sizeof CONNACK - 1) > 0 && wolfSSL_read(session, packet, sizeof packet) > 0)
+        wolfSSL_shutdown(session);
+    while (recv(socket, packet, sizeof packet, 0) > 0)
+        ;
+}
+
+static void test_close_after_publish(void) {
+    struct server server;
+    struct device device;
+    server_start_fake(&server, serve_close_after_publish);
+    device_connect(&device, server.port, "device", TIMEOUT_S);
+    assert_done(&device, device.result);
+    assert_failure(&device.failure, publish(&device, "req/a"), "network", " closed the connection without a PUBACK");
+    CU_ASSERT(device.failure.wordless);
+    device_free(&device);
+    server_stop(&server);
+}
+
 static void test_disconnect_amid_request(void) {
     struct server server;
     struct device device;
@@ -485,6 +571,8 @@ int main(int argc, char **argv) {
         {"replies: empty, duplicate, of other topics, large, too large", test_replies},
         {"silence: network, and no payload in the message", test_silence},
         {"publish and its refusals", test_publish},
+        {"a message, and whether it may be published", test_acknowledged},
+        {"a reply on another topic", test_reply_elsewhere},
         {"CONNACK: not authorized", test_refused},
         {"the broker is killed amid a request", test_broker_killed},
         {"other CONNACKs, of MQTT 5 and 3.1.1", test_connack},
@@ -492,6 +580,8 @@ int main(int argc, char **argv) {
         {"close_notify instead of a CONNACK: denied", test_close_after_connect},
         {"SUBACK", test_suback},
         {"a reply before the PUBACK", test_reply_before_puback},
+        {"PUBACK", test_puback},
+        {"close_notify instead of a PUBACK: network", test_close_after_publish},
         {"a DISCONNECT amid a request", test_disconnect_amid_request},
         {"client certificate refused by an alert in TLS 1.3", test_certificate_refused},
         {"eight filters in a SUBSCRIBE", test_filters},

@@ -16,6 +16,10 @@ static const struct enrolld_option table[] = {
     {"Patience", ENROLLD_OPTION_SPAN, false, "", NULL, "30min"},
     {"Pause", ENROLLD_OPTION_SPAN, false, "", NULL, NULL},
     {"Parameter.", ENROLLD_OPTION_PREFIX, false, "", NULL, NULL},
+    {"Both", ENROLLD_OPTION_TEXT, false, "", NULL, "both", ENROLLD_USE_BOTH},
+    {"Renewal", ENROLLD_OPTION_TEXT, true, "", NULL, NULL, ENROLLD_USE_RENEW},
+    {"Again.", ENROLLD_OPTION_PREFIX, false, "", NULL, NULL, ENROLLD_USE_RENEW},
+    {"Later", ENROLLD_OPTION_TEXT, false, "", NULL, "%o", ENROLLD_USE_RENEW},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL},
 };
 static const struct enrolld_method methods[] = {
@@ -25,16 +29,20 @@ static const struct enrolld_method methods[] = {
 };
 static const struct enrolld_plugin plugin = {
     .methods = methods, .method_size = sizeof *methods, .option_size = sizeof *table};
-static const struct specifier_values values = {.serial_number = "SN"};
+static const struct specifier_values values = {.serial_number = "SN", .old_certificate_id = "0ddba11"};
 
 static char directory[] = "/tmp/enrolld-test-XXXXXX";
 
-static struct options *read_options(const char *text, struct failure *failure) {
+static struct options *read_for(enum enrolld_option_use use, const char *text, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = configuration_new();
     struct options *options = NULL;
     CU_ASSERT_EQUAL(configuration_parse(configuration, text, strlen(text), "test.conf", failure), 0);
-    (void)options_read(configuration, &plugin, "method", &values, &options, failure);
+    (void)options_read(configuration, &plugin, "method", use, &values, &options, failure);
     return options;
+}
+
+static struct options *read_options(const char *text, struct failure *failure) {
+    return read_for(ENROLLD_USE_ENROLL, text, failure);
 }
 
 static void write_file(const char *name, const char *data, size_t size) {
@@ -93,6 +101,52 @@ static void test_defaults(void) {
     options_free(options);
 }
 
+/* What an option is not there for is not read, not even where it could not be. */
+static void test_use(void) {
+    struct failure failure = {0};
+    const char *name = NULL, *value = NULL;
+    size_t position = 0;
+    struct options *options = read_options("[method]\nTemplate=x\nRenewal=%t\nAgain.A=file:/nonexistent\n", &failure);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(options);
+    ASSERT_TEXT(options_get(options, "Template"), "x");
+    ASSERT_TEXT(options_get(options, "Both"), "both");
+    CU_ASSERT_PTR_NULL(options_get(options, "Renewal"));
+    CU_ASSERT_PTR_NULL(options_get(options, "Later"));
+    CU_ASSERT_FALSE(options_next(options, "Again.", &position, &name, &value));
+    options_free(options);
+    options = read_for(ENROLLD_USE_RENEW, "[method]\nCertificate=/nonexistent\nRenewal=of-%o\nAgain.A=%s\n", &failure);
+    ASSERT_TEXT(failure.message, "");
+    CU_ASSERT_PTR_NOT_NULL_FATAL(options);
+    ASSERT_TEXT(options_get(options, "Renewal"), "of-0ddba11");
+    ASSERT_TEXT(options_get(options, "Later"), "0ddba11");
+    ASSERT_TEXT(options_get(options, "Both"), "both");
+    CU_ASSERT_PTR_NULL(options_get(options, "Greeting"));
+    position = 0;
+    CU_ASSERT_TRUE(options_next(options, "Again.", &position, &name, &value));
+    ASSERT_TEXT(value, "SN");
+    options_free(options);
+    CU_ASSERT_PTR_NULL(read_for(ENROLLD_USE_RENEW, "[method]\nTemplate=x\n", &failure));
+    ASSERT_TEXT(failure.message, "Renewal= is missing in section [method] of test.conf");
+    CU_ASSERT_PTR_NULL(read_options("[method]\nTemplate=x\nAgain.A=credential:x\n", &failure));
+    ASSERT_TEXT(failure.message, "test.conf:3: Again.A=credential:x is a credential, and there are none where "
+                                 "identities are renewed");
+}
+
+/* A plugin that was built before there was a use: everything is for enrolments, and it renews nothing. */
+static void test_older_plugin(void) {
+    struct enrolld_plugin older = plugin;
+    older.size = offsetof(struct enrolld_plugin, renew);
+    older.renew = (int (*)(const struct enrolld_host *))test_use; /* what lies behind its end */
+    older.option_size = offsetof(struct enrolld_option, use);
+    CU_ASSERT_FALSE(plugin_can_renew(&older));
+    CU_ASSERT_TRUE(plugin_option_serves(&older, &table[7], ENROLLD_USE_ENROLL));
+    CU_ASSERT_FALSE(plugin_option_serves(&older, &table[7], ENROLLD_USE_RENEW));
+    older.size = sizeof older;
+    CU_ASSERT_TRUE(plugin_can_renew(&older));
+    older.renew = NULL;
+    CU_ASSERT_FALSE(plugin_can_renew(&older));
+}
+
 /* Tables are walked by the size that the plugin tells, not by what this header makes of it. */
 static void test_stride(void) {
     struct wide {
@@ -146,7 +200,7 @@ static void test_refused(void) {
     refused("[method]\nTemplate=x\nCertificate=/nonexistent\n",
             "test.conf:3: Certificate=/nonexistent cannot be read: No such file or directory");
     refused("[method]\nTemplate=%q\n",
-            "test.conf:2: Template=%q has a % that starts no specifier (there are %s, %t, %c, %i, %m, %H "
+            "test.conf:2: Template=%q has a % that starts no specifier (there are %s, %t, %c, %i, %o, %m, %H "
             "and %%)");
     refused("[method]\nTemplate=x\nCertificate=relative.pem\n",
             "test.conf:3: Certificate=relative.pem is neither an absolute path nor credential:ID");
@@ -210,6 +264,8 @@ int main(int argc, char **argv) {
         {"values", test_values},
         {"defaults", test_defaults},
         {"stride", test_stride},
+        {"options of enrolments and of renewals", test_use},
+        {"a plugin of before there were renewals", test_older_plugin},
         {"refused", test_refused},
         {"plugin-path", test_plugin_path},
         {"plugin-owner", test_plugin_owner},

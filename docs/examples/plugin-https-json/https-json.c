@@ -18,11 +18,15 @@
 #define TOKEN_MAX 1024
 
 static const struct enrolld_option options[] = {
-    {"Url", ENROLLD_OPTION_TEXT, true, "the service, https://HOST[:PORT]/PATH", NULL, NULL},
-    {"Token", ENROLLD_OPTION_FILE, true, "the bearer token: /PATH or credential:ID", NULL, NULL},
-    {"ServerCA", ENROLLD_OPTION_FILE, false, "who may have issued the service's certificate, else RootCA= of [Cloud]",
-     NULL, NULL},
-    {NULL, ENROLLD_OPTION_TEXT, false, NULL, NULL, NULL},
+    {.name = "Url", .type = ENROLLD_OPTION_TEXT, .required = true, .help = "the service, https://HOST[:PORT]/PATH"},
+    {.name = "Token",
+     .type = ENROLLD_OPTION_FILE,
+     .required = true,
+     .help = "the bearer token: /PATH or credential:ID"},
+    {.name = "ServerCA",
+     .type = ENROLLD_OPTION_FILE,
+     .help = "who may have issued the service's certificate, else RootCA= of [Cloud]"},
+    {.name = NULL},
 };
 
 /* The member's text, NULL if there is none. It lives as long as the object. */
