@@ -7,6 +7,7 @@ import re
 import subprocess
 
 import harness
+from authority import Authority
 from mqtt_client import register_thing
 from parts import aws_program, free_port
 from renewing import FIRST, CloudOfTwo, Gateway
@@ -107,14 +108,25 @@ class Account(CloudOfTwo):
         self.assertEqual((accepted, reply["statusCode"]), (False, 403))
         self.come_again()
         # Those that have been INACTIVE for long enough go; what is attached stays.
+        own = self.own_certificate()
         script = self.script("Deleting retired certificates")
         self.run_script(script)
         self.assertEqual(self.status(old), ("INACTIVE", []))
         self.run_script(script.replace("30 days ago", "30 days"))
         self.assertNotIn(old, self.cloud.registry()["certificates"])
+        self.assertEqual(self.status(own), ("INACTIVE", []))
         self.run_script(re.search("(?ms)^aws iot delete-topic-rule.*?^done$", self.script("Taking it away"))[0])
         self.assertEqual(self.cloud.aws("list-topic-rules")["rules"], [])
         self.assertNotIn("enrolld-renew", self.cloud.registry()["templates"])
+
+    def own_certificate(self):
+        """An INACTIVE one of an authority of the operator's own."""
+        authority = Authority(self.directory, "maker")
+        self.cloud.register_authority(authority.path)
+        pem = self.directory / "own.pem"
+        pem.write_text(authority.device("own"))
+        return self.cloud.aws("register-certificate", "--certificate-pem", f"file://{pem}", "--ca-certificate-pem",
+                              f"file://{authority.path}", "--status", "INACTIVE")["certificateId"]  # fmt: skip
 
     def come_again(self):
         """A gateway that has lost its certificate, by the commands for one that comes again."""
