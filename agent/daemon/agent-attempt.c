@@ -273,11 +273,21 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
     agent_resume(agent);
 }
 
-void attempt_check(struct agent *agent) {
+/* With what may renew it. */
+static int start_check_of_current(struct agent *agent, struct failure *failure) {
     struct store *store = agent->environment.store;
     int files[FILE_ROLE_COUNT] = NO_FILES;
+    if (store_open_current(store, files, failure) < 0)
+        return -1;
+    if (store_open_kept(store, STORE_STAGED, &files[FILE_STAGED], failure) == 0)
+        return start_check(agent, store_current(store), files, on_check_ended, failure);
+    for (int role = 0; role < FILE_ROLE_COUNT; role++)
+        cleanup_close(&files[role]);
+    return -1;
+}
+
+void attempt_check(struct agent *agent) {
     struct failure failure;
-    if (store_open_current(store, files, &failure) < 0 ||
-        start_check(agent, store_current(store), files, on_check_ended, &failure) < 0)
+    if (start_check_of_current(agent, &failure) < 0)
         agent_attempt_failed(agent, &failure, failure.class, false);
 }
