@@ -164,9 +164,10 @@ class Fake(harness.TestCase):
         self.assertIn(advice, row["Advice"], row)
 
     def test_doctor_renewal(self):
-        rows = self.rows()
+        rows = self.rows(RetireTopic="x", RetireAcknowledged="yes")
         self.assertRow(rows["renewal"], "ok", "rule lifetime, method fleet-claim")
         self.assertFalse({"retirement", "refusal"} & set(rows), rows)
+        self.assertRow(self.rows()["retirement"], "warning", "leaves another certificate active", "set RetireTopic=")
         self.agent.answer(RenewRule="never", RenewAfter="0", RenewHindrance="RenewTemplate= is not set")
         self.assertRow(self.rows()["renewal"], "warning", "RenewTemplate= is not set", "docs/renewal.md")
         self.agent.answer(NotAfter=usec(self.now + 20 * DAY))
@@ -186,6 +187,7 @@ class Fake(harness.TestCase):
         self.agent.answer(RetirePending="")
         self.assertRow(self.rows(RetireTopic="x", RetireAcknowledged="no")["retirement"], "warning", "nobody answers")
         self.assertNotIn("retirement", self.rows(RetireTopic="x", RetireAcknowledged="yes"))
+        self.agent.answer(RenewRule="never", RenewAfter="0")
         self.assertNotIn("retirement", self.rows(RetireTopic="", RetireAcknowledged="no"))
 
     def test_doctor_refusal(self):
@@ -254,6 +256,40 @@ class Real(harness.TestCase):
         rows = {row["What"]: row for row in json.loads(self.enrollctl("doctor", "--json").stdout)["Rows"]}
         self.assertEqual(rows["renewal"]["Verdict"], "warning", rows["renewal"])
         self.assertIn("RenewTemplate", rows["renewal"]["Text"])
+
+    def set_status(self, identifier, status):
+        self.cloud.aws("update-certificate", "--certificate-id", identifier, "--new-status", status)
+
+    def test_check(self):
+        """Accepted; refused, and what is said of that everywhere; accepted again, with the same certificate."""
+        first = self.start()
+        self.assertIn(f"done: thing gateway-GW-0001, certificate {first}", self.enrollctl("check").stdout)
+        self.assertIsNone(self.status_line("Refused since:"))
+        self.set_status(first, "INACTIVE")
+        done = self.enrollctl("check", status=1)
+        self.assertRegex(done.stderr, "enrollctl: check failed: denied: prove: ")
+        self.assertRegex(self.status_line("Refused since:"), r"^[0-9]+ s ago, ")
+        self.assertEqual(self.status_line("State:"), "provisioned")
+        rows = {row["What"]: row for row in json.loads(self.enrollctl("doctor", "--json", status=1).stdout)["Rows"]}
+        self.assertEqual(rows["refusal"]["Verdict"], "wrong", rows)
+        self.set_status(first, "ACTIVE")
+        self.gateway.wait_property("RefusedSince", 0)
+        self.assertIsNone(self.status_line("Refused since:"))
+        self.assertEqual(self.gateway.identity()["certificateId"], first)
+
+    def test_retirement(self):
+        """Where nobody listens the old certificate stays, and is told; then the rule takes it away."""
+        topic = "$aws/rules/nowhere/things/%t/retire"
+        self.gateway.configure("Renewal", RetireTopic=topic, RetireAcknowledged="yes")
+        first = self.start()
+        self.enrollctl("renew")
+        self.assertEqual(self.status_line("Not retired:"), f"{first[:16]}..., old certificate still active in the cloud")
+        self.assertEqual(self.cloud.registry()["certificates"][first]["status"], "ACTIVE")
+        self.gateway.configure("Renewal", RetireTopic=topic.replace("nowhere", "enrolld_retire"))
+        self.enrollctl("reload")
+        self.gateway.wait_property("RetirePending", [])
+        self.assertIsNone(self.status_line("Not retired:"))
+        self.assertEqual(self.cloud.registry()["certificates"][first]["status"], "INACTIVE")
 
     def test_without_identity(self):
         self.cloud.freeze()
