@@ -85,7 +85,7 @@ const char *bus_error_text(int r, const sd_bus_error *error) {
 
 static const char *advice(const sd_bus_error *error) {
     if (sd_bus_error_has_name(error, BUS_NAME ".Error.AlreadyProvisioned"))
-        return " `enrollctl status` shows it, `enrollctl forget` starts over.";
+        return " `enrollctl status` shows it, `enrollctl renew` replaces it, `enrollctl forget` starts over.";
     if (sd_bus_error_has_name(error, BUS_NAME ".Error.Busy"))
         return " Try again after `enrollctl wait --timeout=60`.";
     return "";

@@ -21,6 +21,7 @@ static const struct unit {
     {"enrolld-claim.socket", true, "methods with credentials cannot enroll"},
     {"enrolld-network.socket", false, "a changed network does not bring the next attempt forward"},
     {"enrolld-provisioned.path", false, "enrolld-provisioned.target does not start, and no unit that waits for it"},
+    {"enrolld-discard-claim.path", false, "KeepClaim=no does not destroy the claim"},
     {"enrolld-lost.path", false, "enrolld-provisioned.target does not stop when the identity is lost"},
 };
 

@@ -1,5 +1,6 @@
 #include "ctl/doctor.h"
 
+#include "ctl/doctor-renewal.h"
 #include "ctl/doctor-units.h"
 #include "ctl/findings.h"
 #include "ctl/follow.h"
@@ -65,7 +66,11 @@ static int diagnose(sd_bus *bus, struct findings *findings, sd_bus_error *error)
         r = wait_for_end(&watch, job, deadline, error);
     if (r >= 0 && strcmp(watch.event.result, "done") != 0)
         findings_add(findings, "diagnosis", "wrong", watch.event.detail, "call it again");
-    return r < 0 ? r : read_rows(bus, findings, error);
+    if (r >= 0)
+        r = read_rows(bus, findings, error);
+    if (r >= 0)
+        doctor_look_at_renewal(bus, &watch.properties, findings);
+    return r;
 }
 
 /* What keeps the daemon from a diagnosis is one. */

@@ -4,6 +4,7 @@
 #include "ctl/steps.h"
 #include "ctl/terminal.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -104,6 +105,34 @@ enum exit_code follow_enroll(sd_bus *bus) {
     if (r < 0)
         return bus_complain(what, r, &error);
     enum exit_code code = follow_job(&watch, job, what, stdout);
+    return code == EXIT_CODE_DONE ? print_identity(&watch) : code;
+}
+
+/* What is done with an identity that is there. A daemon that does not run is not started for it: one that has just
+ * begun has no identity yet that it has looked at. */
+static enum exit_code follow_use(struct watch *watch, sd_bus *bus, const char *method, const char *what) {
+    AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
+    uint32_t job = 0;
+    int r = watch_init(watch, bus, WATCH_USUAL_PATIENCE, &error);
+    if (r >= 0)
+        r = watch->present ? bus_start_job(bus, &job, &error, method, "") : -ENOTCONN;
+    if (r >= 0)
+        return follow_job(watch, job, what, stdout);
+    enum exit_code code = bus_complain(what, r, &error);
+    return sd_bus_error_has_name(&error, BUS_NAME ".Error.NoIdentity") ? EXIT_CODE_NOT_PROVISIONED : code;
+}
+
+enum exit_code follow_renew(sd_bus *bus) {
+    AUTO_WATCH struct watch watch = {0};
+    enum exit_code code = follow_use(&watch, bus, "Renew", "cannot renew the identity");
+    if (code == EXIT_CODE_FAILED && watch.event.type == WATCH_JOB_REMOVED)
+        fputs("The identity of before stays in use; `enrollctl status` says when it is tried again.\n", stderr);
+    return code == EXIT_CODE_DONE ? print_identity(&watch) : code;
+}
+
+enum exit_code follow_check(sd_bus *bus) {
+    AUTO_WATCH struct watch watch = {0};
+    enum exit_code code = follow_use(&watch, bus, "Check", "cannot check the identity");
     return code == EXIT_CODE_DONE ? print_identity(&watch) : code;
 }
 

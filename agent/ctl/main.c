@@ -3,6 +3,7 @@
 #include "ctl/bus.h"
 #include "ctl/configuration.h"
 #include "ctl/control.h"
+#include "ctl/discard-claim.h"
 #include "ctl/doctor.h"
 #include "ctl/export.h"
 #include "ctl/follow.h"
@@ -39,6 +40,8 @@ static const char help[] =
     "  status [--json]     show the state, the identity and the last error\n"
     "  wait [--timeout=S]  wait until the device is provisioned\n"
     "  enroll              enroll now, show the steps and the result\n"
+    "  renew               get a successor to the identity in use now, show the steps and the result\n"
+    "  check               look whether key and certificate work here, and whether the cloud accepts them\n"
     "  monitor             show each change as it comes, until interrupted\n"
     "  request [--subject=SUBJECT]\n"
     "                      make the device key, unless it is there, and print a certificate signing\n"
@@ -52,6 +55,7 @@ static const char help[] =
     "  cancel [JOB]        cancel a job by its number, or the one that runs\n"
     "  doctor [--json]     look at clock, TPM, serial number, network, claims, store and units: what is\n"
     "                      wrong, and what to do\n"
+    "  discard-claim       destroy the files of this device that it enrolls by, once it has an identity\n"
     "  forget [--yes]      remove key and certificate of this device, and have it enroll anew\n"
     "  plugins [METHOD]    list the provisioning methods, or show the options of one\n"
     "  config              show the configuration in force, and where each value comes from\n"
@@ -87,6 +91,21 @@ static enum exit_code run_wait(sd_bus *bus, const struct options *options) {
 static enum exit_code run_enroll(sd_bus *bus, const struct options *options) {
     (void)options;
     return follow_enroll(bus);
+}
+
+static enum exit_code run_renew(sd_bus *bus, const struct options *options) {
+    (void)options;
+    return follow_renew(bus);
+}
+
+static enum exit_code run_check(sd_bus *bus, const struct options *options) {
+    (void)options;
+    return follow_check(bus);
+}
+
+static enum exit_code run_discard_claim(sd_bus *bus, const struct options *options) {
+    (void)options;
+    return discard_claim_run(bus);
 }
 
 static enum exit_code run_monitor(sd_bus *bus, const struct options *options) {
@@ -144,12 +163,15 @@ static const struct verb {
     {"status", run_status, GIVEN_JSON, NO_WORD},
     {"wait", run_wait, GIVEN_TIMEOUT, NO_WORD},
     {"enroll", run_enroll, 0, NO_WORD},
+    {"renew", run_renew, 0, NO_WORD},
+    {"check", run_check, 0, NO_WORD},
     {"monitor", run_monitor, 0, NO_WORD},
     {"request", run_request, GIVEN_SUBJECT, NO_WORD},
     {"import", run_import, GIVEN_KEY | GIVEN_WIPE, NEEDS_WORD},
     {"cancel", run_cancel, 0, MAY_HAVE_WORD},
     {"export", run_export, GIVEN_JSON, NO_WORD},
     {"doctor", run_doctor, GIVEN_JSON, NO_WORD},
+    {"discard-claim", run_discard_claim, 0, NO_WORD},
     {"forget", run_forget, GIVEN_YES, NO_WORD},
     {"plugins", run_plugins, 0, MAY_HAVE_WORD},
     {"config", run_config, 0, NO_WORD},

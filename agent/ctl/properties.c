@@ -31,6 +31,11 @@ static const struct {
     [PROPERTY_NOT_BEFORE] = {"NotBefore", PROPERTY_TIME},
     [PROPERTY_NOT_AFTER] = {"NotAfter", PROPERTY_TIME},
     [PROPERTY_RENEW_AFTER] = {"RenewAfter", PROPERTY_TIME},
+    [PROPERTY_RENEW_RULE] = {"RenewRule", PROPERTY_TEXT},
+    [PROPERTY_RENEW_METHOD] = {"RenewMethod", PROPERTY_TEXT},
+    [PROPERTY_RENEW_HINDRANCE] = {"RenewHindrance", PROPERTY_TEXT},
+    [PROPERTY_RETIRE_PENDING] = {"RetirePending", PROPERTY_LIST},
+    [PROPERTY_REFUSED_SINCE] = {"RefusedSince", PROPERTY_TIME},
     [PROPERTY_ENDPOINTS] = {"Endpoints", PROPERTY_LIST},
     [PROPERTY_CREDENTIAL_DIRECTORY] = {"CredentialDirectory", PROPERTY_TEXT},
     [PROPERTY_VOLATILE_STATE] = {"VolatileState", PROPERTY_TEXT},
@@ -227,7 +232,8 @@ const char *properties_text(const struct properties *properties, enum property p
 }
 
 bool properties_provisioned(const struct properties *properties) {
-    return strcmp(properties_text(properties, PROPERTY_STATE), "provisioned") == 0;
+    const char *state = properties_text(properties, PROPERTY_STATE);
+    return strcmp(state, "provisioned") == 0 || strcmp(state, "renewing") == 0;
 }
 
 static void error_print(FILE *stream, const struct property_error *error) {

@@ -28,6 +28,11 @@ enum property {
     PROPERTY_NOT_BEFORE,
     PROPERTY_NOT_AFTER,
     PROPERTY_RENEW_AFTER,
+    PROPERTY_RENEW_RULE,
+    PROPERTY_RENEW_METHOD,
+    PROPERTY_RENEW_HINDRANCE,
+    PROPERTY_RETIRE_PENDING,
+    PROPERTY_REFUSED_SINCE,
     PROPERTY_ENDPOINTS,
     PROPERTY_CREDENTIAL_DIRECTORY,
     PROPERTY_VOLATILE_STATE,
@@ -83,7 +88,7 @@ void properties_clear(struct properties *properties);
 /* A text, "" if it was not read. */
 const char *properties_text(const struct properties *properties, enum property property);
 
-/* True while there is an identity that the device can use. */
+/* True while there is an identity that the device can use, also while it is renewed. */
 bool properties_provisioned(const struct properties *properties);
 
 /* True if this is neither the outcome of a method that may still do, nor of one that has done it. */

@@ -47,16 +47,71 @@ static void print_state(const struct properties *properties) {
     printf("%s%s%s\n", terminal_colour(colour), properties_text(properties, PROPERTY_STATE), terminal_plain());
 }
 
+static void print_certificate_id(const char *id) {
+    printf("%.*s%s", CERTIFICATE_ID_SHORT, id, strlen(id) > CERTIFICATE_ID_SHORT ? "..." : "");
+}
+
 static void print_certificate(const struct properties *properties) {
-    const char *id = properties_text(properties, PROPERTY_CERTIFICATE_ID);
-    const char *more = strlen(id) > CERTIFICATE_ID_SHORT ? "..." : "";
     print_label("Certificate:");
-    printf("%.*s%s, generation %" PRIu32 "\n", CERTIFICATE_ID_SHORT, id, more,
-           properties->values[PROPERTY_GENERATION].number);
+    print_certificate_id(properties_text(properties, PROPERTY_CERTIFICATE_ID));
+    printf(", generation %" PRIu32 "\n", properties->values[PROPERTY_GENERATION].number);
     print_moment("Valid from:", properties->values[PROPERTY_NOT_BEFORE].time);
     print_moment("Valid to:", properties->values[PROPERTY_NOT_AFTER].time);
-    if (properties->values[PROPERTY_RENEW_AFTER].time > 0)
-        print_moment("Renewal:", properties->values[PROPERTY_RENEW_AFTER].time);
+}
+
+/* RenewRule in words; as it is if this is an older enrollctl than the daemon. */
+static const char *rule_text(const char *rule) {
+    static const struct {
+        const char *rule, *text;
+    } table[] = {
+        {"lifetime", "by its lifetime"},
+        {"max-age", "by MaxAge="},
+        {"requested", "as somebody has asked for it"},
+        {"imported", "as its successor was imported"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        if (strcmp(rule, table[i].rule) == 0)
+            return table[i].text;
+    return rule;
+}
+
+static void print_never(const struct properties *properties) {
+    const char *hindrance = properties_text(properties, PROPERTY_RENEW_HINDRANCE);
+    print_label("Renewal:");
+    printf("never: ");
+    terminal_print_wrapped(hindrance[0] != '\0' ? hindrance : "it has no end, and MaxAge= is not set", LABEL_WIDTH,
+                           LABEL_WIDTH + strlen("never: "));
+}
+
+/* When, by which rule and which method; or why never. */
+static void print_renewal(const struct properties *properties) {
+    char time[MOMENT_TEXT_MAX], distance[MOMENT_TEXT_MAX];
+    const char *rule = properties_text(properties, PROPERTY_RENEW_RULE);
+    const char *method = properties_text(properties, PROPERTY_RENEW_METHOD);
+    uint64_t after = properties->values[PROPERTY_RENEW_AFTER].time, now = moment_now();
+    if (strcmp(rule, "never") == 0)
+        print_never(properties);
+    if (after == 0)
+        return;
+    print_label("Renewal:");
+    printf("%s, %s", after > now ? moment_distance(after, now, distance, sizeof distance) : "due",
+           moment_format(after, time, sizeof time));
+    printf("%s%s%s%s\n", rule[0] != '\0' ? ", " : "", rule_text(rule), method[0] != '\0' ? ", method " : "", method);
+}
+
+/* What the cloud has against it, and what it still knows of those before. */
+static void print_cloud(const struct properties *properties) {
+    uint64_t refused = properties->values[PROPERTY_REFUSED_SINCE].time;
+    if (refused > 0) {
+        printf("%s", terminal_colour(TERMINAL_RED));
+        print_moment("Refused since:", refused);
+        printf("%s", terminal_plain());
+    }
+    for (char *const *id = properties->values[PROPERTY_RETIRE_PENDING].list; id != NULL && *id != NULL; id++) {
+        print_label("Not retired:");
+        print_certificate_id(*id);
+        puts(", old certificate still active in the cloud");
+    }
 }
 
 /* KeyOrigin in words; as it is if this is an older enrollctl than the daemon. */
@@ -80,6 +135,8 @@ static void print_identity(const struct properties *properties) {
     print_property("Thing:", properties, PROPERTY_THING_NAME);
     print_property("Serial number:", properties, PROPERTY_SERIAL_NUMBER);
     print_certificate(properties);
+    print_renewal(properties);
+    print_cloud(properties);
     print_label("Key:");
     printf("%s, %s, %s\n", properties_text(properties, PROPERTY_KEY_BACKEND),
            properties_text(properties, PROPERTY_KEY_ALGORITHM),
@@ -169,8 +226,7 @@ static void print_status(const struct properties *properties) {
     if (properties_text(properties, PROPERTY_CERTIFICATE_ID)[0] != '\0')
         print_identity(properties);
     print_endpoints(properties);
-    if (!properties_provisioned(properties))
-        print_attempt(properties);
+    print_attempt(properties);
     if (properties_provisioned(properties))
         print_volatile_state(properties);
     print_last_error(&properties->values[PROPERTY_LAST_ERROR].error);

@@ -20,6 +20,7 @@ const char *step_describe(const char *step) {
         {STEP_PROVE, "connecting with the new identity"},
         {STEP_VERIFY, "checking the files, without network"},
         {STEP_COMMIT, "putting them into use"},
+        {STEP_RETIRE, "telling the cloud which certificate is not used any more"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(step, table[i].step) == 0)

@@ -25,7 +25,10 @@ static void on_progress(const char *step, const struct failure *refusal, const c
 }
 
 static void checkpoint_name(const struct agent *agent, char name[STORE_KEPT_NAME_MAX]) {
-    snprintf(name, STORE_KEPT_NAME_MAX, STORE_CHECKPOINT_PREFIX "%s", methods_name(&agent->methods));
+    if (agent->verb == VERB_RENEW)
+        renew_checkpoint_name(agent, name);
+    else
+        snprintf(name, STORE_KEPT_NAME_MAX, STORE_CHECKPOINT_PREFIX "%s", methods_name(&agent->methods));
 }
 
 static int on_checkpoint(int file, void *data, struct failure *failure) {
@@ -65,6 +68,16 @@ static int start_check(struct agent *agent, uint32_t generation, int files[FILE_
     return agent_start_worker(agent, &request, files, ended, failure);
 }
 
+/* Which certificate it is that the new one replaces: on record before that is in force, or a power cut in between would
+ * leave it active in the cloud for good. */
+static int note_replaced(struct agent *agent, struct failure *failure) {
+    const char *present = agent->status.identity.certificate_id;
+    const char *id = present[0] != '\0' ? present : agent->lost_certificate_id;
+    if (agent->settings.retire_topic[0] == '\0' || id[0] == '\0')
+        return 0;
+    return store_retire(agent->environment.store, id, failure);
+}
+
 static void on_verify_ended(const struct job_outcome *outcome, void *data) {
     struct agent *agent = data;
     char name[STORE_KEPT_NAME_MAX];
@@ -79,10 +92,14 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
         return;
     }
     agent_set_step(agent, STEP_COMMIT);
-    if (store_commit(agent->environment.store, &failure) < 0)
+    if (note_replaced(agent, &failure) < 0 || store_commit(agent->environment.store, &failure) < 0) {
         agent_attempt_failed(agent, &failure, failure.class, false);
-    else
-        agent_succeed(agent, &outcome->identity);
+        return;
+    }
+    attempts_forget(&agent->renewals);
+    agent->lost_certificate_id[0] = '\0';
+    agent_succeed(agent, &outcome->identity);
+    renew_keep_distance(agent);
 }
 
 /* The next one has its turn in the same attempt; not at once, if this one has connected: perhaps with the same client
@@ -90,7 +107,8 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
 static void method_failed(struct agent *agent, const struct failure *failure, bool canceled) {
     struct failure told = *failure;
     const char *name = methods_name(&agent->methods);
-    if (canceled || !methods_fail(&agent->methods, agent->settings.on_denied, &told, agent_boottime_usec())) {
+    if (agent->verb == VERB_RENEW || canceled ||
+        !methods_fail(&agent->methods, agent->settings.on_denied, &told, agent_boottime_usec())) {
         agent_attempt_failed(agent, &told, told.class, canceled);
         return;
     }
@@ -103,7 +121,7 @@ static void method_failed(struct agent *agent, const struct failure *failure, bo
 }
 
 /* What arrived is written, and judged by another worker from what was written, before it may become `current`. */
-static void on_enroll_ended(const struct job_outcome *outcome, void *data) {
+void attempt_take_identity(const struct job_outcome *outcome, void *data) {
     struct agent *agent = data;
     struct store *store = agent->environment.store;
     int files[FILE_ROLE_COUNT] = NO_FILES;
@@ -163,13 +181,14 @@ static int start_enroll(struct agent *agent, struct failure *failure) {
         cleanup_close(&files[FILE_CHECKPOINT]);
         return -1;
     }
-    return agent_start_worker(agent, &request, files, on_enroll_ended, failure);
+    return agent_start_worker(agent, &request, files, attempt_take_identity, failure);
 }
 
 void attempt_continue(struct agent *agent) {
     struct failure failure;
     agent->resuming = false;
-    if (start_enroll(agent, &failure) < 0)
+    int r = agent->verb == VERB_RENEW ? renew_start_worker(agent, &failure) : start_enroll(agent, &failure);
+    if (r < 0)
         agent_attempt_failed(agent, &failure, failure.class, false);
 }
 
@@ -221,11 +240,15 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
     /* A disk that was moved may be put back, and a cloned one must not take the place of the first in the cloud. */
     if (outcome->elsewhere && agent->settings.on_wrong_tpm == SETTING_WRONG_TPM_FAIL) {
         runtime_set_lost(agent->environment.runtime);
+        agent_hide_identity(agent);
+        agent_set_state(agent, STATE_CHECKING);
         agent_attempt_failed(agent, &outcome->failure, FAILURE_DENIED, false);
         return;
     }
     agent_describe(&outcome->failure, detail);
     agent->lost_generation = store_current(agent->environment.store);
+    memcpy(agent->lost_certificate_id, outcome->identity.certificate_id, sizeof agent->lost_certificate_id);
+    agent_hide_identity(agent);
     log_event(LOG_EVENT_LOST, &outcome->failure, LOG_ERR, "identity %u is lost: %s", agent->lost_generation, detail);
     agent_set_error(agent, &outcome->failure);
     if (agent->verb == VERB_ENROLL && !agent_clock_refuses(agent, &failure)) {

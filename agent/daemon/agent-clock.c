@@ -18,6 +18,11 @@ static uint64_t wait_usec(const struct agent *agent, const struct clock_reading 
     return clock_wait_usec(reading, agent_boottime_usec() - agent->started_usec, agent->settings.clock_wait_ms * 1000);
 }
 
+uint64_t agent_clock_wait_usec(const struct agent *agent) {
+    const struct clock_reading reading = read_clock(agent);
+    return wait_usec(agent, &reading);
+}
+
 /* Told once for each reason, and again when the clock was set, for then it says something else. */
 static void tell(struct agent *agent, const struct clock_reading *reading) {
     struct failure why;
@@ -76,9 +81,18 @@ static void move_next_attempt(struct agent *agent) {
     uint64_t left = agent->next_boottime_usec > now ? agent->next_boottime_usec - now : 0;
     struct status *status = &agent->status;
     status->next_attempt_usec = agent_now_usec() + left;
-    if (!agent_has_identity(agent))
-        attempts_move(&agent->attempts, status->next_attempt_usec);
+    agent_move_record(agent, status->next_attempt_usec);
     bus_publish(agent->bus, status);
+}
+
+/* An identity that had expired by the clock of before need not have by that of now. */
+static bool look_at_lost(struct agent *agent) {
+    if (agent->lost_generation == 0 || agent->lost_generation != store_current(agent->environment.store) ||
+        task_waits(agent) || agent->job != NULL)
+        return false;
+    agent->lost_generation = 0;
+    agent_resume(agent);
+    return true;
 }
 
 static void on_clock_set(void *data) {
@@ -87,17 +101,28 @@ static void on_clock_set(void *data) {
     switch (agent->status.state) {
     case STATE_WAITING_CLOCK:
         agent->clock_was_set = true;
-        agent_arm_timer(agent, 0);
+        if (!look_at_lost(agent))
+            agent_arm_timer(agent, 0);
         break;
     case STATE_BACKOFF:
     case STATE_FAILED:
+        if (look_at_lost(agent))
+            break;
         move_next_attempt(agent);
         if (strcmp(agent->status.error.class, failure_class_name(FAILURE_CLOCK)) == 0)
             agent_bring_forward(agent, 0, "the clock was set");
         break;
+    case STATE_PROVISIONED:
+        if (agent->status.next_attempt_usec != 0)
+            move_next_attempt(agent);
+        else
+            agent->next_boottime_usec = 0; /* the distance was by dates of before */
+        agent->look_after_usec = 0;
+        agent_arm_timer(agent, 0);
+        break;
     case STATE_CHECKING:
     case STATE_ENROLLING:
-    case STATE_PROVISIONED:
+    case STATE_RENEWING:
         break;
     }
 }

@@ -28,16 +28,15 @@ static void end_what_runs(struct agent *agent) {
 static void clear_memory(struct agent *agent) {
     struct status *status = &agent->status;
     attempts_forget(&agent->attempts);
+    attempts_forget(&agent->renewals);
     agent->methods = (struct methods){0};
-    memset(&status->identity, 0, sizeof status->identity);
-    if (agent->configuration != NULL) {
+    if (agent->configuration != NULL)
         methods_set(&agent->methods, &agent->settings);
-        status_set_text(status->identity.endpoint, sizeof status->identity.endpoint, agent->settings.endpoint);
-    }
+    agent_hide_identity(agent);
     memset(&status->error, 0, sizeof status->error);
-    status->generation = 0;
-    status->credential_directory = "";
     agent->lost_generation = 0;
+    agent->lost_certificate_id[0] = '\0';
+    agent->look = false;
     free(agent->request_pem);
     agent->request_pem = NULL;
 }

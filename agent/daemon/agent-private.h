@@ -1,5 +1,6 @@
 /* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments),
- * agent-task.c (requests and imports), agent-forget.c and agent-clock.c (the wait for the clock) share. Only agent.c
+ * agent-provisioned.c (what is due while an identity is in use), agent-renew.c (its successor), agent-task.c (requests
+ * and imports), agent-forget.c and agent-clock.c (the wait for the clock) share. Only agent.c
  * writes the state. */
 #pragma once
 
@@ -10,6 +11,7 @@
 #include "daemon/job.h"
 #include "daemon/methods.h"
 #include "daemon/network.h"
+#include "daemon/renewal.h"
 
 /* AWS IoT Core accepts one CONNECT per second and client id (quotas, "Connect requests per second per client ID"). */
 #define QUIET_USEC 1000000ULL
@@ -43,7 +45,8 @@ struct agent {
     struct status status;
     struct configuration *configuration; /* in force; NULL while there is no valid one */
     struct settings settings;            /* of that */
-    struct attempts attempts;
+    struct attempts attempts;            /* to enroll */
+    struct attempts renewals;
     struct methods methods;
     uint32_t lost_generation;  /* a check said that it can never work again */
     uint32_t known_generation; /* that others know of: in use at the start, or told by IdentityChanged */
@@ -59,9 +62,14 @@ struct agent {
     void *listed_data;
     sd_event_source *timer;
     sd_event_source *stop_timer;
-    struct network *network;     /* NULL: its changes are not seen */
-    uint64_t next_boottime_usec; /* of the next attempt, in backoff and failed */
-    uint64_t quiet_until_usec;   /* CLOCK_BOOTTIME: until then nothing brings another attempt forward */
+    struct network *network;      /* NULL: its changes are not seen */
+    uint64_t next_boottime_usec;  /* of the next attempt, in backoff and failed; provisioned: to renew */
+    sd_event_source *date_timer;  /* provisioned: the next date of the certificate that matters */
+    bool look;                    /* provisioned: the identity is to be checked again */
+    uint64_t look_after_usec;     /* CLOCK_BOOTTIME: but not before */
+    unsigned warned_days;         /* of the end of the certificate, 0: not yet */
+    char lost_certificate_id[65]; /* of lost_generation, "" if that is not known */
+    uint64_t quiet_until_usec;    /* CLOCK_BOOTTIME: until then nothing brings another attempt forward */
     struct clock_watch *clock_watch;
     uint64_t started_usec;        /* CLOCK_BOOTTIME */
     enum clock_trust clock_trust; /* waiting for the clock: as it was told */
@@ -96,6 +104,12 @@ void agent_begin(struct agent *agent, enum job_verb verb);
 /* Starts the worker of the operation that has begun: at once, but enrolments keep a distance even when asked for. */
 void agent_start_soon(struct agent *agent);
 
+/* Nobody is shown an identity any more. */
+void agent_hide_identity(struct agent *agent);
+
+/* The time of the next attempt, where it is on record. */
+void agent_move_record(struct agent *agent, uint64_t next_usec);
+
 /* An attempt has ended badly, and is logged here and only here. `row`: of the retry table, and what it says about the
  * state; but for a wrong TPM the class of the failure. */
 void agent_attempt_failed(struct agent *agent, const struct failure *failure, enum failure_class row, bool canceled);
@@ -105,6 +119,8 @@ int agent_load_configuration(struct agent *agent, struct failure *failure);
 
 /* Derives from the disk what comes next: a look at the identity at once, an enrolment when its time has come. */
 void agent_resume(struct agent *agent);
+
+bool agent_has_staged(const struct agent *agent);
 
 /* --- agent-diagnose.c --- */
 
@@ -122,6 +138,8 @@ void attempt_check(struct agent *agent);
 void attempt_enroll(struct agent *agent);
 /* Goes on with another worker, or the next method. */
 void attempt_continue(struct agent *agent);
+/* A worker has ended that was to bring a new identity, by an enrolment or a renewal. */
+void attempt_take_identity(const struct job_outcome *outcome, void *data);
 
 /* Starts the one worker that there is at a time. Takes the files, also on failure. */
 int agent_start_worker(struct agent *agent, struct job_request *request, int files[FILE_ROLE_COUNT],
@@ -130,7 +148,29 @@ int agent_start_worker(struct agent *agent, struct job_request *request, int fil
 /* Its outcome is here. True if it counts: not while the daemon is going away. */
 bool agent_take_worker(struct agent *agent);
 
+/* --- agent-provisioned.c --- */
+
+/* Begins what is due, if there is nothing that runs, else comes back when something will be. For timers: it starts
+ * workers. */
+void provisioned_turn(struct agent *agent);
+/* Has the identity in use checked again after that wait. */
+void provisioned_look(struct agent *agent, uint64_t delay_usec);
+
+/* --- agent-renew.c --- */
+
+void renew_begin(struct agent *agent);
+void renew_run(struct agent *agent);
+int renew_start_worker(struct agent *agent, struct failure *failure);
+/* After a new identity: not another one at once, whatever its dates say. */
+void renew_keep_distance(struct agent *agent);
+void renew_checkpoint_name(const struct agent *agent, char name[STORE_KEPT_NAME_MAX]);
+/* For agent_attempt_failed(). */
+void renew_failed(struct agent *agent, const struct failure *failure, enum failure_class row, bool canceled);
+
 /* --- agent-clock.c --- */
+
+/* How long something that trusts the clock still has to wait for it, perhaps CLOCK_WITHOUT_END; 0: it need not. */
+uint64_t agent_clock_wait_usec(const struct agent *agent);
 
 /* True if an enrolment that is due must wait for the clock: the state is waiting-clock then, and the timer is armed. */
 bool agent_clock_holds(struct agent *agent);

@@ -40,8 +40,8 @@ bool task_waits(const struct agent *agent) {
 static void go_on(struct agent *agent) {
     agent_set_step(agent, "");
     if (agent->status.state == STATE_PROVISIONED)
-        return;
-    if (agent->operation != 0)
+        agent_arm_timer(agent, 0);
+    else if (agent->operation != 0)
         agent_start_soon(agent);
     else
         agent_resume(agent);
@@ -81,6 +81,14 @@ static void take_request(struct agent *agent, int file) {
 /* With a certificate that has just come there is nothing to wait for: not after a crash either, once its receipt is
  * told. */
 static void take_import(struct agent *agent, const char *certificate_id) {
+    if (agent_has_identity(agent)) { /* the receipt of the one in use, or its successor */
+        task_end(agent, "done", certificate_id);
+        if (strcmp(certificate_id, agent->status.identity.certificate_id) != 0) {
+            agent->next_boottime_usec = 0;
+            provisioned_look(agent, 0);
+        }
+        return;
+    }
     attempts_forget(&agent->attempts);
     methods_forget(&agent->methods);
     log_message(LOG_NOTICE, "certificate %s was imported", certificate_id);
@@ -103,15 +111,15 @@ static void on_task_ended(const struct job_outcome *outcome, void *data) {
     go_on(agent);
 }
 
-/* What the worker is to have beside what came with the task. An import on a device that is provisioned has no other
- * use than its receipt, if that was lost: for it the worker compares with the identity in use. */
+/* What the worker is to have beside what came with the task: the identity in use, for a successor to it, or only to say
+ * that this very certificate is in use, if that receipt was lost. */
 static int open_files(struct agent *agent, int files[FILE_ROLE_COUNT], struct failure *failure) {
     struct store *store = agent->environment.store;
     int current[FILE_ROLE_COUNT] = NO_FILES;
+    if (store_open_kept(store, STORE_STAGED, &files[FILE_STAGED], failure) < 0)
+        return -1;
     if (!agent_has_identity(agent))
-        return store_open_kept(store, STORE_STAGED, &files[FILE_STAGED], failure);
-    if (agent->task.verb == VERB_REQUEST)
-        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "this device is provisioned meanwhile");
+        return 0;
     if (store_open_current(store, current, failure) < 0)
         return -1;
     files[FILE_IDENTITY] = take_fd(&current[FILE_IDENTITY]);
@@ -144,8 +152,6 @@ void task_run(struct agent *agent) {
 static enum agent_answer ask(struct agent *agent, enum job_verb verb, uint32_t *ret_id, struct failure *failure) {
     if (agent->stopping || agent->task.id != 0)
         return ANSWER_BUSY;
-    if (agent_has_identity(agent) && verb == VERB_REQUEST)
-        return ANSWER_ALREADY_PROVISIONED;
     if (agent->configuration == NULL && agent_load_configuration(agent, failure) < 0)
         return ANSWER_INVALID_CONFIGURATION;
     agent->task.id = *ret_id = agent_next_id(agent);

@@ -84,12 +84,20 @@ static void notify_state(const struct agent *agent) {
     case STATE_PROVISIONED:
         sd_notifyf(0, "STATUS=Provisioned: thing %s, generation %u", status->identity.thing_name, status->generation);
         return;
+    case STATE_RENEWING:
+        sd_notifyf(0, "STATUS=Renewing, attempt %u: thing %s, generation %u", status->attempt,
+                   status->identity.thing_name, status->generation);
+        return;
     }
 }
 
 static void show_methods(struct agent *agent) {
     memcpy(agent->status.methods, agent->methods.states, sizeof agent->status.methods);
     agent->status.method_count = agent->methods.count;
+}
+
+static bool waits_for_network(const struct attempts *attempts) {
+    return attempts->retry.attempts > 0 && attempts->retry.class == FAILURE_NETWORK;
 }
 
 /* The only writer of the state. */
@@ -99,7 +107,7 @@ void agent_set_state(struct agent *agent, enum agent_state state) {
         log_message(LOG_INFO, "state: %s -> %s", status_state_name(status->state), status_state_name(state));
     status->state = state;
     status_set_text(status->step, sizeof status->step, "");
-    if (state != STATE_PROVISIONED)
+    if (state != STATE_PROVISIONED && state != STATE_RENEWING)
         status_set_text(status->method, sizeof status->method, methods_name(&agent->methods));
     show_methods(agent);
     switch (state) {
@@ -119,10 +127,11 @@ void agent_set_state(struct agent *agent, enum agent_state state) {
         network_listen(agent->network, state == STATE_BACKOFF);
         break;
     }
-    case STATE_PROVISIONED:
-        status->next_attempt_usec = 0;
+    case STATE_RENEWING:
         network_listen(agent->network, false);
-        runtime_set_provisioned(agent->environment.runtime, status->generation);
+        break;
+    case STATE_PROVISIONED:
+        network_listen(agent->network, waits_for_network(&agent->renewals));
         break;
     }
     notify_state(agent);
@@ -152,7 +161,8 @@ void agent_begin(struct agent *agent, enum job_verb verb) {
 /* How long the next enrolment has to wait, whatever the reason for it. */
 static uint64_t quiet_usec(const struct agent *agent) {
     uint64_t quiet_until = agent->enroll_ended_usec + QUIET_USEC, now = agent_boottime_usec();
-    bool must_wait = agent->enroll_ended_usec != 0 && !agent_has_identity(agent) && quiet_until > now;
+    bool connects = agent->status.state == STATE_RENEWING || !agent_has_identity(agent);
+    bool must_wait = agent->enroll_ended_usec != 0 && connects && quiet_until > now;
     return must_wait ? quiet_until - now : 0;
 }
 
@@ -192,11 +202,29 @@ static const char *what_failed(const struct agent *agent) {
     return agent->status.state == STATE_ENROLLING ? "enroll" : "check the identity";
 }
 
+/* An identity that could not be looked at just now is as good as it was. */
+static void look_failed(struct agent *agent, const struct failure *failure, const struct attempt_end *end) {
+    char detail[DETAIL_MAX];
+    agent_describe(failure, detail);
+    log_event(LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR, "the identity in use cannot be checked: %s (next in %.1f s)",
+              detail, (double)end->delay_ms / 1000);
+    agent_end_operation(agent, "failed", detail);
+    provisioned_look(agent, end->delay_ms * 1000);
+}
+
 void agent_attempt_failed(struct agent *agent, const struct failure *failure, enum failure_class row, bool canceled) {
     char detail[DETAIL_MAX];
     bool enrolling = agent->attempts.retry.begun;
     agent_set_error(agent, failure); /* its time is that of the failure, however long the disk takes below */
+    if (agent->status.state == STATE_RENEWING) {
+        renew_failed(agent, failure, row, canceled);
+        return;
+    }
     struct attempt_end end = attempts_fail(&agent->attempts, settings_of(agent), row, failure->retry_after_s);
+    if (agent->status.state == STATE_PROVISIONED) {
+        look_failed(agent, failure, &end);
+        return;
+    }
     agent->resuming = false;
     agent_describe(failure, detail);
     log_event(schedule_needs_operator(row) ? LOG_EVENT_NEEDS_OPERATOR : LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR,
@@ -207,35 +235,6 @@ void agent_attempt_failed(struct agent *agent, const struct failure *failure, en
     agent->status.attempt = end.number;
     wait_until(agent, row, end.next_usec);
     agent_end_operation(agent, canceled ? "canceled" : "failed", detail);
-}
-
-/* A commit whose last fsync failed has changed the identity all the same, and is told by the check that comes next. */
-static void announce_identity(struct agent *agent) {
-    if (agent->status.generation == agent->known_generation)
-        return;
-    agent->known_generation = agent->status.generation;
-    bus_identity_changed(agent->bus, agent->known_generation);
-}
-
-void agent_succeed(struct agent *agent, const struct identity *identity) {
-    struct status *status = &agent->status;
-    attempts_forget(&agent->attempts);
-    methods_done(&agent->methods, identity->method);
-    store_drop_all_kept(agent->environment.store);
-    store_note_certificate(agent->environment.store, identity->not_before_usec);
-    memset(&status->error, 0, sizeof status->error);
-    status->identity = *identity;
-    memcpy(status->method, identity->method, sizeof status->method);
-    status->generation = store_current(agent->environment.store);
-    status->credential_directory = agent->environment.credential_directory;
-    status->attempt = 0;
-    log_event(LOG_EVENT_PROVISIONED, NULL, LOG_NOTICE, "provisioned: thing \"%s\", certificate %s, generation %u",
-              identity->thing_name, identity->certificate_id, status->generation);
-    agent_set_state(agent, STATE_PROVISIONED);
-    announce_identity(agent);
-    agent_end_operation(agent, "done", "");
-    if (task_waits(agent)) /* which sees that */
-        agent_arm_timer(agent, 0);
 }
 
 /* --- what is next --- */
@@ -254,6 +253,7 @@ int agent_load_configuration(struct agent *agent, struct failure *failure) {
         handover_configuration(configuration, &file, failure) < 0) /* what no worker could take stays out of force */
         return -1;
     agent->settings = settings;
+    store_keep_generations(agent->environment.store, settings.keep_generations);
     if (!agent->attempts.retry.begun) { /* an attempt goes on with the list it has begun with */
         methods_set(&agent->methods, &settings);
         show_methods(agent);
@@ -261,7 +261,7 @@ int agent_load_configuration(struct agent *agent, struct failure *failure) {
     settings_warn_unknown(configuration, &agent->settings, log_warning, NULL);
     configuration_free(agent->configuration);
     agent->configuration = TAKE_POINTER(configuration);
-    if (agent->status.state != STATE_PROVISIONED) {
+    if (agent->status.generation == 0) {
         struct status *status = &agent->status;
         status_set_text(status->method, sizeof status->method, methods_name(&agent->methods));
         status_set_text(status->identity.endpoint, sizeof status->identity.endpoint, agent->settings.endpoint);
@@ -304,6 +304,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
         attempt_continue(agent);
         return 0;
     }
+    if (agent->status.state == STATE_PROVISIONED) {
+        provisioned_turn(agent);
+        return 0;
+    }
     if (task_waits(agent)) {
         task_run(agent);
         return 0;
@@ -317,11 +321,20 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *data) {
             return 0;
         agent_begin(agent, agent_has_identity(agent) ? VERB_CHECK : VERB_ENROLL);
     }
-    if (agent_has_identity(agent))
+    if (agent->verb == VERB_RENEW)
+        renew_run(agent);
+    else if (agent_has_identity(agent))
         attempt_check(agent);
     else
         attempt_enroll(agent);
     return 0;
+}
+
+void agent_move_record(struct agent *agent, uint64_t next_usec) {
+    if (agent->status.state == STATE_PROVISIONED)
+        attempts_move(&agent->renewals, next_usec);
+    else if (!agent_has_identity(agent)) /* a request or an import in between reads it there */
+        attempts_move(&agent->attempts, next_usec);
 }
 
 void agent_bring_forward(struct agent *agent, uint64_t wait_usec, const char *why) {
@@ -335,8 +348,7 @@ void agent_bring_forward(struct agent *agent, uint64_t wait_usec, const char *wh
     log_message(LOG_INFO, "%s: the next attempt comes in %.1f s", why, (double)wait_usec / 1e6);
     status->next_attempt_usec = now + wait_usec;
     agent->next_boottime_usec = boottime + wait_usec;
-    if (!agent_has_identity(agent)) /* a request or an import in between reads it there */
-        attempts_move(&agent->attempts, status->next_attempt_usec);
+    agent_move_record(agent, status->next_attempt_usec);
     agent_arm_timer(agent, wait_usec);
     bus_publish(agent->bus, status);
 }
@@ -346,7 +358,10 @@ void agent_bring_forward(struct agent *agent, uint64_t wait_usec, const char *wh
  * answered is no matter of the network. */
 static void on_network_changed(void *data) {
     struct agent *agent = data;
-    if (!agent_has_identity(agent) && agent->attempts.retry.class == FAILURE_NETWORK)
+    bool waits = agent->status.state == STATE_PROVISIONED
+                     ? waits_for_network(&agent->renewals)
+                     : !agent_has_identity(agent) && agent->attempts.retry.class == FAILURE_NETWORK;
+    if (waits)
         agent_bring_forward(agent, attempts_soon_ms(settings_of(agent)) * 1000, "the network has changed");
 }
 
@@ -357,6 +372,7 @@ enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct fai
         return ANSWER_BUSY;
     switch (agent->status.state) {
     case STATE_PROVISIONED:
+    case STATE_RENEWING:
         return ANSWER_ALREADY_PROVISIONED;
     case STATE_CHECKING:
     case STATE_ENROLLING:
@@ -420,6 +436,11 @@ static enum agent_answer reload(struct agent *agent, struct failure *failure) {
         attempts_forget(&agent->attempts);
         agent_resume(agent);
     }
+    if (state == STATE_PROVISIONED && !agent->stopping) { /* what is wrong with a renewal may be right now */
+        attempts_forget(&agent->renewals);
+        agent->next_boottime_usec = 0;
+        provisioned_look(agent, 0);
+    }
     return ANSWER_YES;
 }
 
@@ -464,7 +485,7 @@ void agent_stop(struct agent *agent) {
 }
 
 /* An import forgets the attempts before it. */
-static bool has_staged(const struct agent *agent) {
+bool agent_has_staged(const struct agent *agent) {
     AUTO_CLOSE int file = -1;
     struct failure ignored;
     return store_open_kept(agent->environment.store, STORE_STAGED, &file, &ignored) == 0 && file >= 0;
@@ -503,7 +524,12 @@ void agent_start(struct agent *agent) {
     agent->known_generation = store_current(agent->environment.store);
     if (attempts_load(&agent->attempts, settings_of(agent), &before))
         agent_set_error(agent, &before);
-    if (agent->attempts.retry.attempts > 0 || has_staged(agent))
+    if (attempts_load(&agent->renewals, settings_of(agent), &before)) {
+        uint64_t now = agent_now_usec(), next = agent->renewals.retry.next_usec;
+        agent->next_boottime_usec = agent_boottime_usec() + (next > now ? next - now : 0);
+        agent->status.next_attempt_usec = next;
+    }
+    if (agent->attempts.retry.attempts > 0 || agent_has_staged(agent))
         agent->enroll_ended_usec = agent_boottime_usec(); /* for all that is known */
     if (r < 0)
         agent_attempt_failed(agent, &failure, failure.class, false);
@@ -516,7 +542,8 @@ struct agent *agent_new(const struct agent_environment *environment) {
     if (agent == NULL)
         return NULL;
     agent->environment = *environment;
-    agent->attempts.store = environment->store;
+    agent->attempts = (struct attempts){.store = environment->store, .record = STORE_RETRY};
+    agent->renewals = (struct attempts){.store = environment->store, .record = STORE_RETRY_RENEWAL};
     agent->task = (struct task){.files = NO_FILES};
     agent->status.credential_directory = "";
     agent->status.volatile_state = environment->volatile_state;
@@ -534,6 +561,7 @@ struct agent *agent_free(struct agent *agent) {
     free(agent->task.subject);
     free(agent->request_pem);
     sd_event_source_disable_unref(agent->timer);
+    sd_event_source_disable_unref(agent->date_timer);
     sd_event_source_disable_unref(agent->stop_timer);
     network_free(agent->network);
     clock_watch_free(agent->clock_watch);

@@ -45,7 +45,8 @@ enum agent_answer {
     ANSWER_INVALID_CONFIGURATION,
     ANSWER_CLOCK_NOT_SET, /* with its failure */
     ANSWER_NO_IDENTITY,
-    ANSWER_FAILED, /* with its failure */
+    ANSWER_NOT_RENEWABLE, /* with its failure */
+    ANSWER_FAILED,        /* with its failure */
 };
 
 struct agent *agent_new(const struct agent_environment *environment);
@@ -68,6 +69,11 @@ const struct status *agent_status(const struct agent *agent);
  * must not end with two certificates. A clock that is only plausible is not waited for. ALREADY_PROVISIONED; BUSY: the
  * check at start; INVALID_CONFIGURATION, CLOCK_NOT_SET (the enrolment begins when it is) with its failure. */
 enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct failure *failure);
+
+/* Has the identity in use get its successor now (a second after the last connection at the earliest), and forgets how
+ * many attempts have failed; returns the number of the job, also of one that runs. NO_IDENTITY; BUSY: something else
+ * runs; NOT_RENEWABLE, CLOCK_NOT_SET, INVALID_CONFIGURATION with its failure. */
+enum agent_answer agent_renew(struct agent *agent, uint32_t *ret_id, struct failure *failure);
 
 /* Has a worker make a key that waits, and a request for a certificate for it, when the present worker has ended;
  * subject: in place of the configured one, "" for that. JobRemoved() tells the end. ALREADY_PROVISIONED; BUSY: another

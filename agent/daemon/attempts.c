@@ -34,7 +34,7 @@ static const struct retry_range *range_of(const struct settings *settings, enum 
 
 static void save(const struct attempts *attempts) {
     struct failure failure;
-    if (store_save_retry(attempts->store, &attempts->retry, &failure) < 0)
+    if (store_save_retry(attempts->store, attempts->record, &attempts->retry, &failure) < 0)
         log_message(LOG_WARNING, "%s", failure.message);
 }
 
@@ -46,7 +46,7 @@ static struct attempt_end end_attempt(const struct settings *settings, enum fail
 
 bool attempts_load(struct attempts *attempts, const struct settings *settings, struct failure *ret_failure) {
     struct retry *retry = &attempts->retry;
-    store_load_retry(attempts->store, retry);
+    store_load_retry(attempts->store, attempts->record, retry);
     if (retry->attempts == 0)
         return false;
     failure_record(ret_failure, retry->class, STEP_WORKER, "attempt %u, before this start of enrolld, failed",
@@ -67,7 +67,7 @@ int attempts_begin(struct attempts *attempts, struct failure *failure) {
     if (retry.attempts < UINT32_MAX)
         retry.attempts++;
     retry.begun = true;
-    if (store_save_retry(attempts->store, &retry, failure) < 0)
+    if (store_save_retry(attempts->store, attempts->record, &retry, failure) < 0)
         return -1;
     attempts->retry = retry;
     return 0;
@@ -100,7 +100,7 @@ void attempts_move(struct attempts *attempts, uint64_t next_usec) {
 void attempts_forget(struct attempts *attempts) {
     attempts->retry = (struct retry){0};
     attempts->local = 0;
-    store_clear_retry(attempts->store);
+    store_clear_record(attempts->store, attempts->record);
 }
 
 static void clamp(struct attempts *attempts, const struct settings *settings) {

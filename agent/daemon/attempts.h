@@ -1,5 +1,6 @@
-/* How many attempts have failed in a row, and when the next one may come. Enrolments are on record on the disk, so that
- * a boot loop does not hammer the cloud; what costs the cloud nothing (checks, the configuration) is only counted. */
+/* How many attempts have failed in a row, and when the next one may come. Enrolments and renewals are on record on the
+ * disk, in one file each, so that a boot loop does not hammer the cloud; what costs the cloud nothing (checks, the
+ * configuration) is only counted. */
 #pragma once
 
 #include "common/settings.h"
@@ -8,7 +9,8 @@
 
 struct attempts {
     struct store *store;
-    struct retry retry; /* of enrolments, as on disk */
+    const char *record; /* STORE_RETRY or STORE_RETRY_RENEWAL */
+    struct retry retry; /* of enrolments or renewals, as on disk */
     uint32_t local;     /* failures in a row that cost the cloud nothing */
 };
 
@@ -24,22 +26,22 @@ struct attempt_end {
  * True if there is a failure to show. */
 bool attempts_load(struct attempts *attempts, const struct settings *settings, struct failure *ret_failure);
 
-/* Puts an enrolment on record before it begins: if power fails in the middle, the next start knows of it. */
+/* Puts an enrolment or renewal on record before it begins: if power fails in the middle, the next start knows of it. */
 int attempts_begin(struct attempts *attempts, struct failure *failure);
 
-/* The attempt has failed: an enrolment that has begun, or else one that is only counted. row: of the retry table. */
+/* The attempt has failed: one on record that has begun, or else one that is only counted. row: of the retry table. */
 struct attempt_end attempts_fail(struct attempts *attempts, const struct settings *settings, enum failure_class row,
                                  uint32_t retry_after_s);
 
 /* A short wait, random, for an attempt that there is a new reason for. */
 uint64_t attempts_soon_ms(const struct settings *settings);
 
-/* The next enrolment comes at another time. */
+/* The next enrolment or renewal comes at another time. */
 void attempts_move(struct attempts *attempts, uint64_t next_usec);
 
 /* None has failed. */
 void attempts_forget(struct attempts *attempts);
 
-/* True if the time of the next enrolment has not come yet. Should the clock have been set back since, the time is
+/* True if the time of the next one has not come yet. Should the clock have been set back since, the time is
  * brought back to what it can be. */
 bool attempts_must_wait(struct attempts *attempts, const struct settings *settings);

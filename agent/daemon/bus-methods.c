@@ -22,6 +22,7 @@ static const struct {
     [ANSWER_INVALID_CONFIGURATION] = {BUS_ERROR "InvalidConfiguration", NULL},
     [ANSWER_CLOCK_NOT_SET] = {BUS_ERROR "ClockNotSet", NULL},
     [ANSWER_NO_IDENTITY] = {BUS_ERROR "NoIdentity", "This device has no identity"},
+    [ANSWER_NOT_RENEWABLE] = {BUS_ERROR "NotRenewable", NULL},
     [ANSWER_FAILED] = {BUS_ERROR "Failed", NULL},
 };
 
@@ -47,6 +48,18 @@ int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error) {
     if (r < 0)
         return r;
     enum agent_answer answer = agent_enroll(bus->agent, &id, &failure);
+    return answer_job(message, answer, id, &failure, error);
+}
+
+/* Renew() -> u: AccessDenied, Busy, ClockNotSet, InvalidConfiguration, NoIdentity, NotRenewable */
+int bus_renew(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    struct failure failure;
+    uint32_t id = 0;
+    int r = bus_authorize(message, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_renew(bus->agent, &id, &failure);
     return answer_job(message, answer, id, &failure, error);
 }
 

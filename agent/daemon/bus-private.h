@@ -19,6 +19,7 @@ int bus_authorize(sd_bus_message *message, sd_bus_error *error);
 
 /* The methods of the interface; bus-methods.c has the errors of each. data: the struct bus. */
 int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error);
+int bus_renew(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_create_request(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_get_request(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_get_certificate(sd_bus_message *message, void *data, sd_bus_error *error);

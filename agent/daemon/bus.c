@@ -66,11 +66,14 @@ static int get_volatile_state(sd_bus *bus, const char *path, const char *interfa
     return sd_bus_message_append(reply, "s", volatile_name(*(const enum volatility *)data));
 }
 
-/* Nothing renews yet. */
-static int get_never(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
-                     void *data, sd_bus_error *error) {
-    (void)bus, (void)path, (void)interface, (void)property, (void)data, (void)error;
-    return sd_bus_message_append(reply, "t", UINT64_C(0));
+static int get_retired(sd_bus *bus, const char *path, const char *interface, const char *property,
+                       sd_bus_message *reply, void *data, sd_bus_error *error) {
+    const struct retired *retired = data;
+    (void)bus, (void)path, (void)interface, (void)property, (void)error;
+    int r = sd_bus_message_open_container(reply, 'a', "s");
+    for (size_t i = 0; r >= 0 && i < retired->count; i++)
+        r = sd_bus_message_append(reply, "s", retired->ids[i]);
+    return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
 /* --- the interface --- */
@@ -98,6 +101,12 @@ static const struct {
     MEMBER("KeyOrigin", identity.key_origin),
     MEMBER("NotBefore", identity.not_before_usec),
     MEMBER("NotAfter", identity.not_after_usec),
+    MEMBER("RenewAfter", renew_after_usec),
+    MEMBER("RenewRule", renew_rule),
+    MEMBER("RenewMethod", identity.renew_method),
+    MEMBER("RenewHindrance", renew_hindrance),
+    MEMBER("RetirePending", retired),
+    MEMBER("RefusedSince", refused_since_usec),
     MEMBER("Endpoints", identity.endpoint),
     MEMBER("CredentialDirectory", credential_directory),
     MEMBER("VolatileState", volatile_state),
@@ -130,11 +139,17 @@ static const sd_bus_vtable vtable[] = {
     PROPERTY("KeyOrigin", "s", get_text, identity.key_origin),
     PROPERTY("NotBefore", "t", NULL, identity.not_before_usec),
     PROPERTY("NotAfter", "t", NULL, identity.not_after_usec),
-    SD_BUS_PROPERTY("RenewAfter", "t", get_never, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+    PROPERTY("RenewAfter", "t", NULL, renew_after_usec),
+    PROPERTY("RenewRule", "s", get_text, renew_rule),
+    PROPERTY("RenewMethod", "s", get_text, identity.renew_method),
+    PROPERTY("RenewHindrance", "s", get_text, renew_hindrance),
+    PROPERTY("RetirePending", "as", get_retired, retired),
+    PROPERTY("RefusedSince", "t", NULL, refused_since_usec),
     PROPERTY("Endpoints", "as", get_endpoints, identity.endpoint),
     PROPERTY("CredentialDirectory", "s", NULL, credential_directory),
     PROPERTY("VolatileState", "s", get_volatile_state, volatile_state),
     SD_BUS_METHOD_WITH_ARGS("Enroll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", id), bus_enroll, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD_WITH_ARGS("Renew", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", id), bus_renew, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("CreateRequest", SD_BUS_ARGS("s", subject), SD_BUS_RESULT("u", id), bus_create_request,
                             SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD_WITH_ARGS("GetRequest", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", request), bus_get_request,

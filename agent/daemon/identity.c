@@ -3,6 +3,7 @@
 #include "common/job.h"
 #include "common/step.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* 9999-12-31T23:59:59Z, "no well-defined expiration date" of RFC 5280 section 4.1.2.5 */
@@ -35,6 +36,33 @@ int identity_serial_number(const struct message *message, char ret[129], struct 
     return read_text(message, JOB_KEY_SERIAL_NUMBER, false, ret, 129, failure);
 }
 
+int identity_from_failure(const struct message *message, struct identity *ret) {
+    struct identity identity;
+    struct failure ignored;
+    memset(&identity, 0, sizeof identity);
+    if ((message_get(message, JOB_KEY_METHOD) != NULL &&
+         read_text(message, JOB_KEY_METHOD, false, identity.method, sizeof identity.method, &ignored) < 0) ||
+        (message_get(message, JOB_KEY_CERTIFICATE_ID) != NULL &&
+         read_text(message, JOB_KEY_CERTIFICATE_ID, false, identity.certificate_id, sizeof identity.certificate_id,
+                   &ignored) < 0))
+        return -EBADMSG;
+    *ret = identity;
+    return 0;
+}
+
+/* Cannot be renewed and no reason is told, or the other way round: a text for people must not be a riddle. */
+static int read_renewal(const struct message *message, struct identity *identity, struct failure *failure) {
+    if (message_get(message, JOB_KEY_ISSUED_AT) == NULL) /* of a worker that knows nothing of renewals */
+        return 0;
+    if (read_time(message, JOB_KEY_ISSUED_AT, &identity->issued_at_usec, failure) < 0 ||
+        read_text(message, JOB_KEY_RENEW_METHOD, false, identity->renew_method, sizeof identity->renew_method,
+                  failure) < 0 ||
+        read_text(message, JOB_KEY_HINDRANCE, false, identity->hindrance, sizeof identity->hindrance, failure) < 0)
+        return -1;
+    return identity->renew_method[0] == '\0' && identity->hindrance[0] == '\0' ? wrong_fact(failure, JOB_KEY_HINDRANCE)
+                                                                               : 0;
+}
+
 int identity_from_result(const struct message *message, struct identity *ret, struct failure *failure) {
     struct identity identity;
     memset(&identity, 0, sizeof identity);
@@ -58,7 +86,8 @@ int identity_from_result(const struct message *message, struct identity *ret, st
     if (identity_serial_number(message, identity.serial_number, failure) < 0)
         return -1;
     if (read_time(message, JOB_KEY_NOT_BEFORE, &identity.not_before_usec, failure) < 0 ||
-        read_time(message, JOB_KEY_NOT_AFTER, &identity.not_after_usec, failure) < 0)
+        read_time(message, JOB_KEY_NOT_AFTER, &identity.not_after_usec, failure) < 0 ||
+        read_renewal(message, &identity, failure) < 0)
         return -1;
     *ret = identity;
     return 0;

@@ -17,11 +17,18 @@ struct identity {
     uint64_t not_before_usec; /* since the epoch */
     uint64_t not_after_usec;
     char endpoint[SETTINGS_HOST_MAX];
+    uint64_t issued_at_usec;                /* when it was put into use here */
+    char renew_method[SETTINGS_METHOD_MAX]; /* by which it would be renewed; "" for none */
+    char hindrance[FAILURE_MESSAGE_MAX];    /* why it cannot be renewed, for people; "": it can */
 };
 
 /* Pure: reads the facts from the result of a check that is done. Class `internal`, step `worker`, names the field that
  * is missing, too long or out of range. */
 int identity_from_result(const struct message *message, struct identity *ret, struct failure *failure);
+
+/* The same for method and certificate id from the result of a check that has failed, where it tells them. Returns 0 or
+ * -EBADMSG. */
+int identity_from_failure(const struct message *message, struct identity *ret);
 
 /* The same for the serial number alone, which may be missing: then it is "". */
 int identity_serial_number(const struct message *message, char ret[129], struct failure *failure);

@@ -38,6 +38,12 @@ const char *job_verb_name(enum job_verb verb) {
         return JOB_CHECK;
     case VERB_ENROLL:
         return JOB_ENROLL;
+    case VERB_RENEW:
+        return JOB_RENEW;
+    case VERB_PROVE:
+        return JOB_PROVE;
+    case VERB_RETIRE:
+        return JOB_RETIRE;
     case VERB_REQUEST:
         return JOB_REQUEST;
     case VERB_IMPORT:
@@ -130,6 +136,11 @@ __attribute__((format(printf, 2, 3))) static void fail(struct job *job, const ch
     cut_off(job);
 }
 
+/* Both give a new identity. */
+static bool enrolls(const struct job *job) {
+    return job->request.verb == VERB_ENROLL || job->request.verb == VERB_RENEW;
+}
+
 void job_cancel(struct job *job) {
     job->outcome.canceled = !job->failed;
     fail(job, "canceled on request");
@@ -178,7 +189,7 @@ static void take_progress(struct job *job, const struct message *message) {
 static const char *judge_checkpoint(struct job *job, const struct message *message, int file) {
     struct stat status;
     enum job_verb verb = job->request.verb;
-    if (verb == VERB_CHECK || verb == VERB_PLUGINS || verb == VERB_DIAGNOSE)
+    if (!enrolls(job) && verb != VERB_REQUEST && verb != VERB_IMPORT)
         return "a checkpoint of a job that has none";
     if (file < 0 || has_files(message) || fstat(file, &status) < 0 || status.st_size == 0)
         return "a checkpoint without its one file";
@@ -187,8 +198,7 @@ static const char *judge_checkpoint(struct job *job, const struct message *messa
 
 /* The worker goes on when it hears that its checkpoint is durable. */
 static void take_checkpoint(struct job *job, struct message *message) {
-    bool enrolls = job->request.verb == VERB_ENROLL;
-    AUTO_CLOSE int file = message_take_file(message, enrolls ? FILE_CHECKPOINT : FILE_STAGED);
+    AUTO_CLOSE int file = message_take_file(message, enrolls(job) ? FILE_CHECKPOINT : FILE_STAGED);
     struct message answer;
     struct failure failure;
     const char *wrong = judge_checkpoint(job, message, file);
@@ -207,20 +217,32 @@ static void take_checkpoint(struct job *job, struct message *message) {
         fail(job, "cannot answer the worker: %s", strerror(-r));
 }
 
+/* "yes", of the verbs that may say so; or not there. */
+static bool read_truth(const struct message *message, const char *key, bool allowed, bool *ret) {
+    const char *value = message_get(message, key);
+    *ret = value != NULL;
+    return value == NULL || (allowed && strcmp(value, "yes") == 0);
+}
+
 /* RESULT=failed. NULL or what is wrong with it. */
 static const char *take_failure(struct job *job, const struct message *message) {
     const char *lost = message_get(message, JOB_KEY_LOST);
     struct failure failure = {0};
+    struct identity known = {0};
     uint64_t retry_after = 0;
+    bool unusable, refused;
     const char *wrong = read_failure(message, &failure);
     if (wrong != NULL)
         return wrong;
     bool elsewhere = lost != NULL && strcmp(lost, JOB_LOST_ELSEWHERE) == 0;
     if (lost != NULL && ((strcmp(lost, JOB_LOST_YES) != 0 && !elsewhere) || job->request.verb != VERB_CHECK))
         return "it has no usable LOST";
-    const char *unusable = message_get(message, JOB_KEY_UNUSABLE);
-    if (unusable != NULL && (strcmp(unusable, "yes") != 0 || job->request.verb != VERB_ENROLL))
+    if (!read_truth(message, JOB_KEY_UNUSABLE, enrolls(job), &unusable))
         return "it has no usable UNUSABLE";
+    if (!read_truth(message, JOB_KEY_REFUSED, job->request.verb == VERB_PROVE, &refused))
+        return "it has no usable REFUSED";
+    if (job->request.verb == VERB_CHECK && identity_from_failure(message, &known) < 0)
+        return "it has no usable METHOD or CERTIFICATE_ID";
     int r = message_get_number(message, JOB_KEY_RETRY_AFTER, &retry_after);
     if (r < 0 && r != -ENOENT)
         return "it has no usable RETRY_AFTER";
@@ -228,7 +250,9 @@ static const char *take_failure(struct job *job, const struct message *message) 
         return "it has failed and yet it has files";
     job->outcome.failure = failure;
     job->outcome.failure.retry_after_s = (uint32_t)(retry_after < RETRY_AFTER_MAX_S ? retry_after : RETRY_AFTER_MAX_S);
-    job->outcome.failure.unusable = unusable != NULL;
+    job->outcome.failure.unusable = unusable;
+    job->outcome.identity = known;
+    job->outcome.refused = refused;
     job->outcome.lost = lost != NULL;
     job->outcome.elsewhere = elsewhere;
     return NULL;
@@ -256,9 +280,13 @@ static const char *take_receipt(struct job *job, const struct message *message) 
     return has_files(message) ? "the result of an import has files" : NULL;
 }
 
-static const char *take_facts(struct job *job, const struct message *message, struct failure *failure) {
+static const char *take_facts(struct job *job, struct message *message, struct failure *failure) {
+    struct stat status;
+    int file = job->outcome.files[FILE_ROOT_CA] = message_take_file(message, FILE_ROOT_CA);
     if (has_files(message))
         return "the result of a check has files";
+    if (file >= 0 && (fstat(file, &status) < 0 || status.st_size == 0))
+        return "a file of its result is empty";
     return identity_from_result(message, &job->outcome.identity, failure) < 0 ? failure->message : NULL;
 }
 
@@ -270,6 +298,7 @@ static const char *take_done(struct job *job, struct message *message, struct fa
     case VERB_CHECK:
         return take_facts(job, message, failure);
     case VERB_ENROLL:
+    case VERB_RENEW:
         return take_files(job, message, identity, sizeof identity / sizeof *identity);
     case VERB_REQUEST:
         if (identity_serial_number(message, job->outcome.identity.serial_number, failure) < 0)
@@ -277,6 +306,9 @@ static const char *take_done(struct job *job, struct message *message, struct fa
         return take_files(job, message, request, 1);
     case VERB_IMPORT:
         return take_receipt(job, message);
+    case VERB_PROVE:
+    case VERB_RETIRE:
+        return take_files(job, message, NULL, 0);
     case VERB_PLUGINS:
         return take_files(job, message, plugins, 1);
     case VERB_DIAGNOSE:
@@ -288,8 +320,8 @@ static const char *take_done(struct job *job, struct message *message, struct fa
 /* RESULT=resume: worth something only with a checkpoint to go on from. */
 static const char *take_resume(struct job *job, const struct message *message) {
     job->outcome.resume = true;
-    if (job->request.verb != VERB_ENROLL)
-        return "only an enroll may ask to resume";
+    if (!enrolls(job))
+        return "only an enroll or a renew may ask to resume";
     return job->checkpoint_count == 0 || has_files(message) ? "it asks to resume without a checkpoint" : NULL;
 }
 
@@ -432,8 +464,10 @@ static int send_job(const struct job *job, int files[FILE_ROLE_COUNT], struct fa
         r = message_add(&message, JOB_KEY_SYNCHRONISED, job->request.synchronised ? "yes" : "no");
     if (r == 0 && job->request.method != NULL)
         r = message_add(&message, JOB_KEY_METHOD, job->request.method);
-    if (r == 0 && job->request.verb == VERB_ENROLL)
+    if (r == 0 && enrolls(job))
         r = message_add_number(&message, JOB_KEY_WAITED, job->request.waited_s);
+    if (r == 0 && job->request.old != NULL)
+        r = message_add(&message, JOB_KEY_OLD, job->request.old);
     if (r == 0 && job->request.methods != NULL)
         r = message_add(&message, JOB_KEY_METHODS, job->request.methods);
     if (r == 0 && job->request.verb == VERB_DIAGNOSE)
@@ -484,12 +518,24 @@ static int watch(sd_event *event, struct job *job) {
     return r;
 }
 
-/* Each with a sandbox of its own: only an enrolment has a network, and only one that needs them has credentials. A
- * diagnosis is made where it would be. */
+/* Each with a sandbox of its own: only what speaks to the cloud has a network, and only an enrolment that needs them
+ * has credentials. A diagnosis is made where enrolments would be. */
 static const char *socket_name(const struct job_request *request) {
-    if (request->verb != VERB_ENROLL && request->verb != VERB_DIAGNOSE)
-        return LAUNCH_CHECK;
-    return request->credentials ? LAUNCH_CLAIM : LAUNCH_WORKER;
+    switch (request->verb) {
+    case VERB_ENROLL:
+    case VERB_DIAGNOSE:
+        return request->credentials ? LAUNCH_CLAIM : LAUNCH_WORKER;
+    case VERB_RENEW:
+    case VERB_PROVE:
+    case VERB_RETIRE:
+        return LAUNCH_WORKER;
+    case VERB_CHECK:
+    case VERB_REQUEST:
+    case VERB_IMPORT:
+    case VERB_PLUGINS:
+        break;
+    }
+    return LAUNCH_CHECK;
 }
 
 static int start(sd_event *event, const struct launch *launch, struct job *job, int files[FILE_ROLE_COUNT],

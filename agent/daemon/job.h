@@ -17,18 +17,29 @@
 
 struct job;
 
-enum job_verb { VERB_CHECK, VERB_ENROLL, VERB_REQUEST, VERB_IMPORT, VERB_PLUGINS, VERB_DIAGNOSE };
+enum job_verb {
+    VERB_CHECK,
+    VERB_ENROLL,
+    VERB_RENEW,
+    VERB_PROVE,
+    VERB_RETIRE,
+    VERB_REQUEST,
+    VERB_IMPORT,
+    VERB_PLUGINS,
+    VERB_DIAGNOSE,
+};
 
-/* "check", "enroll", "request", "import", "plugins", "diagnose" */
+/* "check", "enroll", "renew", "prove", "retire", "request", "import", "plugins", "diagnose" */
 const char *job_verb_name(enum job_verb verb);
 
 struct job_request {
     enum job_verb verb;
     uint32_t generation;
-    const char *method;     /* enroll: by which one; else NULL */
+    const char *method;     /* enroll, renew: by which one; else NULL */
     bool synchronised;      /* somebody has set the clock */
     bool credentials;       /* enroll, diagnose: the settings of the methods name systemd credentials */
-    uint32_t waited_s;      /* enroll: since it was first told "not yet" */
+    uint32_t waited_s;      /* enroll, renew: since it was first told "not yet" */
+    const char *old;        /* retire: ids of certificates, with a blank between two of them */
     const char *methods;    /* diagnose: whose inputs are looked at */
     bool device;            /* diagnose: also the device and its way to the cloud */
     const char *subject;    /* request: in place of the configured one, or NULL */
@@ -36,25 +47,31 @@ struct job_request {
     uint64_t grace_usec;    /* between SIGTERM and SIGKILL */
 };
 
-/* The deadlines of the product; tests have shorter ones. That of an enrolment comes on top of its two proofs. */
+/* The deadlines of the product; tests have shorter ones. That of an enrolment or renewal comes on top of its two
+ * proofs. */
 #define JOB_CHECK_DEADLINE_USEC (120 * 1000000ULL)
 #define JOB_TASK_DEADLINE_USEC (300 * 1000000ULL) /* request, import: a TPM may need a minute for a key */
 #define JOB_LIST_DEADLINE_USEC (30 * 1000000ULL)  /* plugins */
 #define JOB_DIAGNOSE_DEADLINE_USEC (180 * 1000000ULL)
 #define JOB_ENROLL_DEADLINE_USEC (600 * 1000000ULL)
+#define JOB_PROVE_DEADLINE_USEC (180 * 1000000ULL)
+#define JOB_RETIRE_DEADLINE_USEC (300 * 1000000ULL)
 #define JOB_GRACE_USEC (5 * 1000000ULL)
 
 struct job_outcome {
     bool done;
-    bool resume;                /* enroll not done: to go on from the checkpoint with another worker; not a failure */
-    bool canceled;              /* not done: by job_cancel() */
-    bool lost;                  /* check not done: this identity can never work again here */
-    bool elsewhere;             /* the same, but its key is in another TPM */
+    bool resume;    /* enroll, renew not done: to go on from the checkpoint with another worker; not a failure */
+    bool canceled;  /* not done: by job_cancel() */
+    bool lost;      /* check not done: this identity can never work again here */
+    bool elsewhere; /* the same, but its key is in another TPM */
+    bool refused;   /* prove not done: the cloud itself has refused the identity, beyond doubt */
     struct failure failure;     /* not done */
-    int files[FILE_ROLE_COUNT]; /* enroll done: certificate, private key, root CA, identity; request: request; plugins:
-                                 * plugins; diagnose: diagnosis; sealed */
-    struct identity identity;   /* check done; import done: its certificate id alone; request
-                                 * done: the serial number alone */
+    int files[FILE_ROLE_COUNT]; /* enroll, renew done: certificate, private key, root CA, identity; check done: root CA
+                                 * if that of the configuration is another one now; request: request; plugins: plugins;
+                                 * diagnose: diagnosis; sealed */
+    struct identity identity;   /* check done; check not done: method and certificate id alone, "" if it could not read
+                                 * them; import done: its certificate id alone; request done: the serial number alone
+                                 */
 };
 
 struct job_handler {

@@ -40,6 +40,14 @@ static const char *message_id(enum log_event event) {
         return "0bf8dc2759054e08a7a5a5fe92c6a8ea";
     case LOG_EVENT_FORGOTTEN:
         return "c1c5bd9216624a7f952fb0b9ba369197";
+    case LOG_EVENT_RENEWAL_FAILED:
+        return "d5779f6a26ca412eb50a56422de299dd";
+    case LOG_EVENT_EXPIRES:
+        return "216fad5a0fa945a781056f834cce7ea2";
+    case LOG_EVENT_REFUSED:
+        return "fbec7a67b83947de8ac84905ff55a432";
+    case LOG_EVENT_NOT_RETIRED:
+        return "6e13cc6506394f10ab4b893555772099";
     }
     return NULL;
 }

@@ -17,6 +17,10 @@ enum log_event {
     LOG_EVENT_CLOCK_NOT_SET,  /* an enrolment waits until somebody sets it */
     LOG_EVENT_VOLATILE_STATE, /* what is in the state directory will be lost */
     LOG_EVENT_FORGOTTEN,      /* on request */
+    LOG_EVENT_RENEWAL_FAILED, /* repeated; the certificate stays in use */
+    LOG_EVENT_EXPIRES,        /* the certificate does soon, and nothing will renew it */
+    LOG_EVENT_REFUSED,        /* the cloud refuses the identity in use */
+    LOG_EVENT_NOT_RETIRED,    /* the cloud was not told that a certificate is replaced; repeated */
 };
 
 enum log_target { LOG_TARGET_CONSOLE, LOG_TARGET_JOURNAL };

@@ -17,6 +17,8 @@ const char *status_state_name(enum agent_state state) {
         return "failed";
     case STATE_PROVISIONED:
         return "provisioned";
+    case STATE_RENEWING:
+        return "renewing";
     }
     return "";
 }

@@ -7,6 +7,7 @@
 #include "common/volatile.h"
 #include "daemon/identity.h"
 #include "daemon/methods.h"
+#include "daemon/retired.h"
 
 enum agent_state {
     STATE_CHECKING,      /* a worker without network looks at the identity that is there */
@@ -16,6 +17,7 @@ enum agent_state {
     STATE_BACKOFF,       /* a transient failure: the next attempt comes at next_attempt_usec */
     STATE_FAILED,        /* needs an operator; attempted again all the same, slowly */
     STATE_PROVISIONED,   /* the identity in use is good */
+    STATE_RENEWING,      /* the same, and a worker gets its successor */
 };
 
 struct status_error {
@@ -36,8 +38,13 @@ struct status {
     struct status_error error;   /* the last failure until the next success */
     uint32_t generation;         /* with identity and directory: while provisioned */
     struct identity identity;
-    const char *credential_directory; /* never NULL */
-    enum volatility volatile_state;   /* whether all of it is gone after the next boot; it never changes */
+    uint64_t renew_after_usec; /* while provisioned: its successor is due then, by this rule; 0 for never */
+    char renew_rule[16];
+    char renew_hindrance[FAILURE_MESSAGE_MAX]; /* why it is never due, for people; or "" */
+    struct retired retired;                    /* certificates that were replaced, and may still be active */
+    uint64_t refused_since_usec;               /* the cloud refuses the identity in use; 0: not that it is known */
+    const char *credential_directory;          /* never NULL */
+    enum volatility volatile_state;            /* whether all of it is gone after the next boot; it never changes */
 };
 
 /* "checking" ... */

@@ -1,4 +1,4 @@
-#include "daemon/store.h"
+#include "daemon/store-private.h"
 
 #include "common/cleanup.h"
 #include "common/memfd.h"
@@ -16,15 +16,6 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
-#define NAME_MAX_SIZE 32 /* of "generations/4294967295.forgotten" */
-
-struct store {
-    int directory;
-    int generations;
-    uint32_t current;
-    uint32_t highest; /* number that was ever there */
-};
-
 /* A configuration is never stored here. */
 static const char *const file_names[FILE_ROLE_COUNT] = {
     [FILE_CERTIFICATE] = "certificate.pem",
@@ -33,15 +24,15 @@ static const char *const file_names[FILE_ROLE_COUNT] = {
     [FILE_IDENTITY] = "identity.json",
 };
 
-static int store_failure(struct failure *failure, const char *what, int error) {
+#define ROOT_CA_NEW "root-ca.pem.new"
+
+int store_failure(struct failure *failure, const char *what, int error) {
     return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT, "%s in the state directory: %s", what, strerror(-error));
 }
 
-enum kind { WHOLE, BROKEN, FORGOTTEN };
-
-/* "7", "7.broken" or "7.forgotten"; anything else in generations/ is none of our business and stays. */
-static bool parse_name(const char *name, uint32_t *ret_number, enum kind *ret_kind) {
-    static const char *const suffixes[] = {[WHOLE] = "", [BROKEN] = ".broken", [FORGOTTEN] = ".forgotten"};
+bool store_parse_name(const char *name, uint32_t *ret_number, enum store_kind *ret_kind) {
+    static const char *const suffixes[] = {
+        [STORE_WHOLE] = "", [STORE_BROKEN] = ".broken", [STORE_FORGOTTEN] = ".forgotten"};
     char digits[11];
     uint64_t number;
     size_t length = strspn(name, "0123456789");
@@ -51,7 +42,7 @@ static bool parse_name(const char *name, uint32_t *ret_number, enum kind *ret_ki
     digits[length] = '\0';
     if (text_to_u64(digits, &number) < 0 || number > UINT32_MAX)
         return false;
-    for (enum kind kind = WHOLE; kind <= FORGOTTEN; kind++)
+    for (enum store_kind kind = STORE_WHOLE; kind <= STORE_FORGOTTEN; kind++)
         if (strcmp(name + length, suffixes[kind]) == 0) {
             *ret_number = (uint32_t)number;
             *ret_kind = kind;
@@ -96,37 +87,60 @@ static int open_files(int parent, const char *name, int files[FILE_ROLE_COUNT]) 
 
 /* --- opening and recovery --- */
 
+struct generation {
+    uint32_t number;
+    enum store_kind kind;
+};
+
 struct survey {
     uint32_t current;
     uint32_t highest;
-    uint32_t kept; /* the newest of those that were in use before */
-    bool kept_broken;
+    uint32_t keep;
+    struct generation kept[STORE_GENERATIONS_MAX]; /* the newest of those that were in use before, the newest first */
     int generations;
 };
 
 /* Committed before: a number below the current one, or a broken one. */
+static bool was_in_use(const struct survey *survey, const struct generation *generation) {
+    return generation->kind == STORE_BROKEN ||
+           (generation->kind == STORE_WHOLE && generation->number < survey->current);
+}
+
 static int survey_entry(const char *name, void *data) {
     struct survey *survey = data;
-    uint32_t number;
-    enum kind kind;
-    if (!parse_name(name, &number, &kind))
+    struct generation found;
+    if (!store_parse_name(name, &found.number, &found.kind))
         return 0;
-    if (number > survey->highest)
-        survey->highest = number;
-    if ((kind == BROKEN || (kind == WHOLE && number < survey->current)) && number > survey->kept) {
-        survey->kept = number;
-        survey->kept_broken = kind == BROKEN;
-    }
+    if (found.number > survey->highest)
+        survey->highest = found.number;
+    if (!was_in_use(survey, &found))
+        return 0;
+    for (size_t i = 0; i < survey->keep && i < STORE_GENERATIONS_MAX; i++)
+        if (found.number > survey->kept[i].number) {
+            struct generation next = survey->kept[i];
+            survey->kept[i] = found;
+            found = next;
+        }
     return 0;
+}
+
+static bool is_needed(const struct survey *survey, const struct generation *generation) {
+    if (generation->kind == STORE_FORGOTTEN)
+        return generation->number >= survey->current;
+    if (generation->kind == STORE_WHOLE && generation->number == survey->current)
+        return true;
+    if (survey->keep == STORE_KEEP_ALL)
+        return was_in_use(survey, generation);
+    for (size_t i = 0; i < STORE_GENERATIONS_MAX; i++)
+        if (survey->kept[i].number == generation->number && survey->kept[i].kind == generation->kind)
+            return true;
+    return false;
 }
 
 static int prune_entry(const char *name, void *data) {
     const struct survey *survey = data;
-    uint32_t number;
-    enum kind kind;
-    if (!parse_name(name, &number, &kind) || (kind == WHOLE && number == survey->current) ||
-        (kind != FORGOTTEN && number == survey->kept && (kind == BROKEN) == survey->kept_broken) ||
-        (kind == FORGOTTEN && number >= survey->current))
+    struct generation generation;
+    if (!store_parse_name(name, &generation.number, &generation.kind) || is_needed(survey, &generation))
         return 0;
     int r = directory_remove(survey->generations, name);
     if (r < 0)
@@ -134,9 +148,13 @@ static int prune_entry(const char *name, void *data) {
     return 0;
 }
 
-/* Finds the highest number; removes all generations but the one in use and one predecessor. */
+/* Finds the highest number; removes all generations but the one in use and its predecessors. Of those that are broken
+ * the newest stays in any case until another identity is in use. */
 static int survey_and_prune(struct store *store) {
-    struct survey survey = {.current = store->current, .highest = store->highest, .generations = store->generations};
+    struct survey survey = {.current = store->current,
+                            .highest = store->highest,
+                            .keep = store->keep == 0 && store->current == 0 ? 1 : store->keep,
+                            .generations = store->generations};
     int r = directory_walk(store->generations, survey_entry, &survey);
     if (r < 0)
         return r;
@@ -147,12 +165,12 @@ static int survey_and_prune(struct store *store) {
 /* Reads the link. 0 if there is none, 1 with its number, -EBADMSG for anything that this program did not make. */
 static int read_current(const struct store *store, uint32_t *ret) {
     char target[64];
-    enum kind kind;
+    enum store_kind kind;
     ssize_t n = readlinkat(store->directory, "current", target, sizeof target - 1);
     if (n < 0)
         return errno == ENOENT ? 0 : errno == EINVAL ? -EBADMSG : -errno;
     target[n] = '\0';
-    if (strncmp(target, "generations/", 12) != 0 || !parse_name(target + 12, ret, &kind) || kind != WHOLE)
+    if (strncmp(target, "generations/", 12) != 0 || !store_parse_name(target + 12, ret, &kind) || kind != STORE_WHOLE)
         return -EBADMSG;
     return 1;
 }
@@ -160,7 +178,7 @@ static int read_current(const struct store *store, uint32_t *ret) {
 /* The generation is set aside first: were the link removed first, a power cut between would make it look like one that
  * was never committed. */
 static int set_broken_aside(struct store *store, uint32_t number) {
-    char name[NAME_MAX_SIZE], aside[NAME_MAX_SIZE];
+    char name[STORE_NUMBER_NAME_MAX], aside[STORE_NUMBER_NAME_MAX];
     snprintf(name, sizeof name, "%u", number);
     snprintf(aside, sizeof aside, "%u.broken", number);
     log_message(
@@ -179,7 +197,7 @@ static int set_broken_aside(struct store *store, uint32_t number) {
 /* Somebody else made `current`: which generation was in use is not known, so the newest is kept like a broken one. */
 static int set_foreign_aside(struct store *store) {
     struct survey survey = {0};
-    char name[NAME_MAX_SIZE], aside[NAME_MAX_SIZE];
+    char name[STORE_NUMBER_NAME_MAX], aside[STORE_NUMBER_NAME_MAX];
     log_message(LOG_ERR, "`current` in the state directory is not a link to a generation: renamed to current.broken");
     int r = directory_walk(store->generations, survey_entry, &survey);
     if (r < 0)
@@ -195,7 +213,7 @@ static int set_foreign_aside(struct store *store) {
 }
 
 static int recover_current(struct store *store) {
-    char name[NAME_MAX_SIZE];
+    char name[STORE_NUMBER_NAME_MAX];
     int files[FILE_ROLE_COUNT];
     uint32_t number = 0;
     int r = read_current(store, &number);
@@ -215,20 +233,29 @@ static int recover_current(struct store *store) {
     return 0;
 }
 
-/* Half-written files, and an identity that was never committed. */
-static bool is_leftover(const char *name) {
+bool store_is_leftover(const char *name) {
     size_t length = strlen(name);
     return strcmp(name, "incoming") == 0 || (length >= 4 && strcmp(name + length - 4, ".new") == 0);
 }
 
 static int remove_leftover(const char *name, void *data) {
     struct store *store = data;
-    if (!is_leftover(name))
+    if (!store_is_leftover(name))
         return 0;
     int r = directory_remove(store->directory, name);
     if (r < 0)
         log_message(LOG_WARNING, "cannot remove %s in the state directory: %s", name, strerror(-r));
     return 0;
+}
+
+/* Of store_replace_root_ca(). */
+static int remove_half_root_ca(const struct store *store) {
+    char name[STORE_NUMBER_NAME_MAX];
+    if (store->current == 0)
+        return 0;
+    snprintf(name, sizeof name, "%u", store->current);
+    AUTO_CLOSE int directory = directory_open(store->generations, name);
+    return directory < 0 ? directory : directory_remove(directory, ROOT_CA_NEW);
 }
 
 static int open_directories(struct store *store, const char *path, struct failure *failure) {
@@ -257,6 +284,7 @@ int store_open(const char *path, struct store **ret, struct failure *failure) {
     if (store == NULL)
         return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT, "out of memory");
     store->directory = store->generations = -1;
+    store->keep = STORE_KEEP_ALL;
     if (open_directories(store, path, failure) < 0)
         return -1;
     int r = directory_walk(store->directory, remove_leftover, store);
@@ -264,8 +292,11 @@ int store_open(const char *path, struct store **ret, struct failure *failure) {
         r = recover_current(store);
     if (r == 0)
         r = survey_and_prune(store);
+    if (r == 0)
+        r = remove_half_root_ca(store);
     if (r < 0)
         return store_failure(failure, "cannot recover `current` or `generations`", r);
+
     *ret = TAKE_POINTER(store);
     return 0;
 }
@@ -304,7 +335,7 @@ int store_space(const struct store *store, struct store_space *ret) {
 }
 
 int store_open_current(const struct store *store, int files[FILE_ROLE_COUNT], struct failure *failure) {
-    char name[NAME_MAX_SIZE];
+    char name[STORE_NUMBER_NAME_MAX];
     snprintf(name, sizeof name, "%u", store->current);
     int r = open_files(store->generations, name, files);
     return r < 0 ? store_failure(failure, "cannot read the identity", r) : 0;
@@ -373,7 +404,7 @@ static int publish_generation(struct store *store, const char *name) {
 }
 
 static int swing_current(struct store *store, uint32_t number) {
-    char target[NAME_MAX_SIZE];
+    char target[STORE_NUMBER_NAME_MAX];
     snprintf(target, sizeof target, "generations/%u", number);
     int r = directory_remove(store->directory, "current.new");
     if (r < 0)
@@ -385,7 +416,7 @@ static int swing_current(struct store *store, uint32_t number) {
 }
 
 int store_commit(struct store *store, struct failure *failure) {
-    char name[NAME_MAX_SIZE];
+    char name[STORE_NUMBER_NAME_MAX];
     uint32_t number = store_next(store);
     int files[FILE_ROLE_COUNT];
     int r = open_files(store->directory, "incoming", files);
@@ -412,180 +443,35 @@ int store_commit(struct store *store, struct failure *failure) {
     return 0;
 }
 
+void store_keep_generations(struct store *store, unsigned keep) {
+    store->keep = keep;
+    int r = survey_and_prune(store);
+    if (r < 0)
+        log_message(LOG_WARNING, "cannot remove old generations: %s", strerror(-r));
+}
+
+static int replace_root_ca(const struct store *store, int file) {
+    char name[STORE_NUMBER_NAME_MAX];
+    snprintf(name, sizeof name, "%u", store->current);
+    AUTO_CLOSE int directory = directory_open(store->generations, name);
+    int r = directory < 0 ? directory : directory_remove(directory, ROOT_CA_NEW);
+    if (r < 0)
+        return r;
+    r = stage_file(directory, ROOT_CA_NEW, file);
+    if (r == 0 && renameat(directory, ROOT_CA_NEW, directory, file_names[FILE_ROOT_CA]) < 0)
+        r = -errno;
+    if (r < 0)
+        directory_remove(directory, ROOT_CA_NEW);
+    return r < 0 ? r : directory_sync(directory);
+}
+
+int store_replace_root_ca(struct store *store, int file, struct failure *failure) {
+    int r = store->current != 0 ? replace_root_ca(store, file) : -ENOENT;
+    return r < 0 ? store_failure(failure, "cannot replace root-ca.pem of the identity in use", r) : 0;
+}
+
 void store_discard(struct store *store) {
     int r = directory_remove(store->directory, "incoming");
     if (r < 0)
         log_message(LOG_WARNING, "cannot remove incoming/ in the state directory: %s", strerror(-r));
-}
-
-/* --- what is kept for workers --- */
-
-static void kept_name(const char *name, const char *suffix, char text[STORE_KEPT_NAME_MAX]) {
-    snprintf(text, STORE_KEPT_NAME_MAX, "%s%s", name, suffix);
-}
-
-int store_keep(struct store *store, const char *name, int file, struct failure *failure) {
-    char temporary[STORE_KEPT_NAME_MAX];
-    AUTO_FREE char *data = NULL;
-    size_t size = 0;
-    int r = memfd_read(file, &data, &size);
-    kept_name(name, ".new", temporary);
-    if (r == 0) {
-        r = directory_replace(store->directory, name, temporary, data, size);
-        explicit_bzero(data, size);
-    }
-    if (r < 0)
-        return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT,
-                           "cannot write the file `%s` in the state directory: %s", name, strerror(-r));
-    return 0;
-}
-
-int store_open_kept(struct store *store, const char *name, int *ret_file, struct failure *failure) {
-    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    AUTO_CLOSE int file = openat(store->directory, name, flags);
-    struct stat status;
-    *ret_file = -1;
-    if (file < 0 && errno == ENOENT)
-        return 0;
-    if ((file < 0 && errno != ELOOP) || (file >= 0 && fstat(file, &status) < 0))
-        return failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT,
-                           "cannot open the file `%s` in the state directory: %s", name, strerror(errno));
-    if (file >= 0 && S_ISREG(status.st_mode) && status.st_size <= MEMFD_SIZE_MAX) {
-        *ret_file = take_fd(&file);
-        return 0;
-    }
-    log_message(LOG_WARNING, "`%s` in the state directory is no file of at most 64 KiB, and is removed", name);
-    store_drop_kept(store, name);
-    return 0;
-}
-
-/* Not durable on purpose, as with the record of attempts below. */
-void store_drop_kept(struct store *store, const char *name) {
-    int r = directory_remove(store->directory, name);
-    if (r < 0)
-        log_message(LOG_WARNING, "cannot remove the file `%s` in the state directory: %s", name, strerror(-r));
-}
-
-static bool is_kept(const char *name) {
-    return strcmp(name, STORE_STAGED) == 0 ||
-           strncmp(name, STORE_CHECKPOINT_PREFIX, sizeof STORE_CHECKPOINT_PREFIX - 1) == 0;
-}
-
-static int drop_entry(const char *name, void *data) {
-    if (is_kept(name))
-        store_drop_kept(data, name);
-    return 0;
-}
-
-void store_drop_all_kept(struct store *store) {
-    int r = directory_walk(store->directory, drop_entry, store);
-    if (r < 0)
-        log_message(LOG_WARNING, "cannot look through the state directory: %s", strerror(-r));
-}
-
-/* --- the newest certificate --- */
-
-uint64_t store_newest_certificate(const struct store *store) {
-    struct stat status;
-    bool found = fstatat(store->directory, "clock", &status, AT_SYMLINK_NOFOLLOW) == 0 && status.st_mtim.tv_sec > 0;
-    return found ? (uint64_t)status.st_mtim.tv_sec * 1000000 : 0;
-}
-
-/* Not durable on purpose: each check of the identity notes it again. Only in seconds, as a certificate says it. */
-void store_note_certificate(struct store *store, uint64_t not_before_usec) {
-    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = (time_t)(not_before_usec / 1000000)}};
-    int flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    if (store_newest_certificate(store) >= not_before_usec)
-        return;
-    AUTO_CLOSE int file = openat(store->directory, "clock", flags, 0600);
-    if (file < 0 || futimens(file, times) < 0)
-        log_message(LOG_WARNING, "cannot write the file `clock` in the state directory: %s", strerror(errno));
-}
-
-/* --- forgetting --- */
-
-/* All but the identity in use; what the clock is worth is no matter of it. */
-static int forget_entry(const char *name, void *data) {
-    const struct store *store = data;
-    if (is_kept(name) || strcmp(name, "retry") == 0 || strcmp(name, "current.broken") == 0)
-        return directory_remove(store->directory, name);
-    return is_leftover(name) ? directory_remove(store->directory, name) : 0;
-}
-
-static int forget_generation(const char *name, void *data) {
-    const struct store *store = data;
-    uint32_t number;
-    enum kind kind;
-    if (!parse_name(name, &number, &kind) || (kind == WHOLE && number == store->current) ||
-        (kind == FORGOTTEN && number == store->highest))
-        return 0;
-    return directory_remove(store->generations, name);
-}
-
-/* Without it the numbers would begin anew at the next start. */
-static int mark_highest(const struct store *store) {
-    char name[NAME_MAX_SIZE];
-    if (store->highest == 0)
-        return 0;
-    snprintf(name, sizeof name, "%u.forgotten", store->highest);
-    AUTO_CLOSE int directory = directory_make(store->generations, name, 0700);
-    return directory < 0 ? directory : 0;
-}
-
-/* What is left of a way to another identity goes first, and durably: should it outlive the one in use, the next attempt
- * would go on with a key and a certificate of before. */
-static int forget_all_but_current(struct store *store) {
-    int r = directory_walk(store->directory, forget_entry, store);
-    if (r == 0)
-        r = directory_sync(store->directory);
-    if (r == 0)
-        r = mark_highest(store);
-    if (r == 0)
-        r = directory_walk(store->generations, forget_generation, store);
-    return r < 0 ? r : directory_sync(store->generations);
-}
-
-int store_forget(struct store *store, struct failure *failure) {
-    char name[NAME_MAX_SIZE];
-    int r = forget_all_but_current(store);
-    if (r < 0)
-        return store_failure(failure, "cannot remove what belongs to no identity in use", r);
-    if (store->current == 0)
-        return 0;
-    if (unlinkat(store->directory, "current", 0) < 0 && errno != ENOENT)
-        return store_failure(failure, "cannot remove `current`", -errno);
-    snprintf(name, sizeof name, "%u", store->current);
-    store->current = 0; /* from here on */
-    r = directory_sync(store->directory);
-    if (r == 0)
-        r = directory_remove(store->generations, name);
-    if (r == 0)
-        r = directory_sync(store->generations);
-    return r < 0 ? store_failure(failure, "cannot remove all files of the identity, which is not in use any more,", r)
-                 : 0;
-}
-
-/* --- the record of attempts --- */
-
-void store_load_retry(const struct store *store, struct retry *ret) {
-    char text[RETRY_TEXT_MAX];
-    *ret = (struct retry){0};
-    int r = directory_read(store->directory, "retry", text, sizeof text);
-    if (r == 0)
-        r = retry_parse(text, ret);
-    if (r < 0 && r != -ENOENT)
-        log_message(LOG_WARNING, "the file `retry` in the state directory is ignored: %s", strerror(-r));
-}
-
-int store_save_retry(struct store *store, const struct retry *retry, struct failure *failure) {
-    char text[RETRY_TEXT_MAX];
-    retry_format(retry, text);
-    int r = directory_replace(store->directory, "retry", "retry.new", text, strlen(text));
-    return r < 0 ? store_failure(failure, "cannot write the file `retry`", r) : 0;
-}
-
-/* Not durable on purpose: should a power cut bring the record back, an identity that is good removes it again. */
-void store_clear_retry(struct store *store) {
-    if (unlinkat(store->directory, "retry", 0) < 0 && errno != ENOENT)
-        log_message(LOG_WARNING, "cannot remove the file `retry` in the state directory: %s", strerror(errno));
 }

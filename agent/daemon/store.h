@@ -3,7 +3,7 @@
  *     current -> generations/7        the identity in use; applications resolve it once, then open files below it
  *     generations/7/                  0750, files 0640, group enrolld-identity: certificate.pem, private.pem,
  *                                     root-ca.pem, identity.json
- *     generations/6/                  its predecessor, one is kept
+ *     generations/6/                  its predecessor: as many of them are kept as KeepGenerations= says
  *     generations/5.broken/           was current, but found without all its files at start; kept until a predecessor
  *                                     that is whole takes its place, because a key in it may be irreplaceable
  *     generations/7.forgotten/        empty, while there is no higher number: was the highest when store_forget() was
@@ -12,22 +12,30 @@
  *     checkpoint-METHOD               0600: how far an enrolment by that method has come, in the worker's words
  *     staged                          0600: the key of a request, an imported certificate, in the worker's words; both
  *                                     only while there is no identity in use
- *     retry                           retry.h
+ *     staged.7, renewal-METHOD.7      0600: the same for a successor to the identity of that number
+ *     retry, retry-renewal            retry.h: the attempts to enrol, and those to renew
+ *     retire                          retired.h: certificates that were replaced, and that the cloud is not told of yet
+ *     refused                         refusal.h: the cloud refuses the identity in use
  *     clock                           0600, empty: its modification time is the notBefore of the newest certificate
- * that was in use here, and no clock that is earlier can be right
+ *                                     that was in use here, and no clock that is earlier can be right
  *
  * Commit: each file of incoming/ and itself are fsynced, it is renamed to generations/N, generations/ is fsynced, a
  * new symbolic link is renamed over `current`, the top directory is fsynced. The rename of the link is the only commit
- * point: at any instant `current` names a whole identity or is absent. Numbers grow and are never used twice. */
+ * point: at any instant `current` names a whole identity or is absent. Numbers grow and are never used twice. Of a
+ * generation that is in use only root-ca.pem is ever replaced, as a whole. */
 #pragma once
 
 #include "common/channel.h"
 #include "common/failure.h"
 #include "common/volatile.h"
+#include "daemon/refusal.h"
+#include "daemon/retired.h"
 #include "daemon/retry.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+
+#define STORE_GENERATIONS_MAX 8
 
 struct store;
 
@@ -61,9 +69,17 @@ int store_open_staged(const struct store *store, int files[FILE_ROLE_COUNT], str
 /* Copies the four files (sealed memfds, borrowed) durably into a fresh incoming/. */
 int store_stage(struct store *store, const int files[FILE_ROLE_COUNT], struct failure *failure);
 
-/* Makes incoming/ the identity in use, then removes all but one predecessor. If this fails, store_current() says which
+/* How many predecessors of the identity in use (at most STORE_GENERATIONS_MAX) stay from now on: the others are removed
+ * now and after each commit; before the first call none is. */
+void store_keep_generations(struct store *store, unsigned keep);
+
+/* Makes incoming/ the identity in use, then removes predecessors. If this fails, store_current() says which
  * identity is in use all the same. Warns if the group enrolld-identity is there and may not be given the files. */
 int store_commit(struct store *store, struct failure *failure);
+
+/* Replaces root-ca.pem of the identity in use, durably: whenever power fails, the old file is there or the new one.
+ * `file` is a sealed memfd, borrowed. */
+int store_replace_root_ca(struct store *store, int file, struct failure *failure);
 
 /* Removes incoming/. */
 void store_discard(struct store *store);
@@ -75,10 +91,12 @@ void store_discard(struct store *store);
  * promises nothing. */
 int store_forget(struct store *store, struct failure *failure);
 
-/* Files that are kept for workers, unread. */
-#define STORE_STAGED "staged"
+/* Files that are kept for workers, unread: of an enrolment, of a renewal, and what is staged. The last two are those of
+ * the identity in use, and no other one ever sees them: store_commit() leaves all of them behind. */
 #define STORE_CHECKPOINT_PREFIX "checkpoint-"
-#define STORE_KEPT_NAME_MAX 96 /* of "checkpoint-METHOD.new" */
+#define STORE_RENEWAL_PREFIX "renewal-"
+#define STORE_STAGED "staged"
+#define STORE_KEPT_NAME_MAX 96 /* of "checkpoint-METHOD.4294967295.new" */
 
 /* Replaces one as a whole, and durably before this returns. `file` is a sealed memfd, borrowed. */
 int store_keep(struct store *store, const char *name, int file, struct failure *failure);
@@ -86,6 +104,7 @@ int store_keep(struct store *store, const char *name, int file, struct failure *
  * just cannot be opened now (class `internal`) stays. */
 int store_open_kept(struct store *store, const char *name, int *ret_file, struct failure *failure);
 void store_drop_kept(struct store *store, const char *name);
+/* Removes what has led to the identity in use, or to one before: what is kept for its successor stays. */
 void store_drop_all_kept(struct store *store);
 
 /* From when the newest certificate is valid that was in use here, in microseconds since the epoch; 0: there was none.
@@ -93,7 +112,24 @@ void store_drop_all_kept(struct store *store);
 uint64_t store_newest_certificate(const struct store *store);
 void store_note_certificate(struct store *store, uint64_t not_before_usec);
 
-/* The record of attempts: no file, or one that is not understood (logged), is a record of none. */
-void store_load_retry(const struct store *store, struct retry *ret);
-int store_save_retry(struct store *store, const struct retry *retry, struct failure *failure);
-void store_clear_retry(struct store *store);
+/* Records of the daemon: no file, or one that is not understood (logged), is a record of nothing. Saved durably. */
+#define STORE_RETRY "retry"
+#define STORE_RETRY_RENEWAL "retry-renewal"
+#define STORE_RETIRED "retire"
+#define STORE_REFUSAL "refused"
+
+/* name: one of the first two. */
+void store_load_retry(const struct store *store, const char *name, struct retry *ret);
+int store_save_retry(struct store *store, const char *name, const struct retry *retry, struct failure *failure);
+
+void store_load_retired(const struct store *store, struct retired *ret);
+/* Adds one, and says so if another one had to go. What is no id of a certificate is left out. */
+int store_retire(struct store *store, const char *certificate_id, struct failure *failure);
+int store_save_retired(struct store *store, const struct retired *retired, struct failure *failure);
+
+/* Only that of the identity in use. */
+void store_load_refusal(const struct store *store, struct refusal *ret);
+int store_save_refusal(struct store *store, const struct refusal *refusal, struct failure *failure);
+
+/* Any of the names. */
+void store_clear_record(struct store *store, const char *name);

@@ -42,6 +42,9 @@ static void append_option(char text[TEXT_MAX], const struct enrolld_plugin *plug
     append(text, "%s  ", option->type == ENROLLD_OPTION_PREFIX ? "NAME=" : "=");
     append_words(text, option->help);
     bool enrolls = plugin_option_serves(plugin, option, ENROLLD_USE_ENROLL);
+    /* By this enrollctl discard-claim knows what is of no use any more once there is an identity. */
+    if (option->type == ENROLLD_OPTION_FILE && !plugin_option_serves(plugin, option, ENROLLD_USE_RENEW))
+        append(text, " (file)");
     if (option->required)
         append(text, enrolls ? " (required)" : " (required for renewals)");
     else if (!enrolls)

@@ -61,6 +61,12 @@ enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct fai
     return answer_if_allowed(failure);
 }
 
+enum agent_answer agent_renew(struct agent *agent, uint32_t *ret_id, struct failure *failure) {
+    (void)agent;
+    *ret_id = 12;
+    return answer_if_allowed(failure);
+}
+
 enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
     (void)agent, (void)id;
     return answer_if_allowed(NULL);

@@ -86,7 +86,9 @@ static void check_facts(const struct message *message) {
     }
     REQUIRE(identity.method[0] != '\0' && identity.endpoint[0] != '\0');
     REQUIRE(is_printable(identity.method) && is_printable(identity.thing_name) && is_printable(identity.endpoint));
+    REQUIRE(is_printable(identity.renew_method) && is_printable(identity.hindrance));
     REQUIRE(identity.not_after_usec <= 253402300799ULL * 1000000);
+    REQUIRE(identity.issued_at_usec <= 253402300799ULL * 1000000);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -5,7 +5,8 @@
  * Into the directory go, per call: `calls` (the method's name, a line each), `subject`, `chain`, `key` (what the
  * descriptors hold, if they are sealed). From there come: `result` and `detail` of JobRemoved (else "done" and nothing;
  * "none": it ends without a word, "later": the job does not end), `error` and `message` of calls (else they are
- * accepted), `request`. Stands ready when it has printed a line. */
+ * accepted), `request`; of Renew and Check `steps`, a word for each that they tell; `settings` of GetConfiguration, a
+ * line "SECTION KEY VALUE" each; and the properties below, by their names. Stands ready when it has printed a line. */
 #include "common/cleanup.h"
 #include "common/memfd.h"
 
@@ -20,6 +21,7 @@
 #define TEXT_MAX 1024
 
 static uint32_t job = 6;
+static char step[TEXT_MAX];
 
 /* Reads a file of the directory without the end of its last line; the default if there is none. */
 static const char *read_text(const char *name, const char *otherwise, char text[static TEXT_MAX]) {
@@ -102,6 +104,51 @@ static int on_import(sd_bus_message *call, void *data, sd_bus_error *error) {
     return r < 0 ? r : answer(call, "import", error);
 }
 
+/* Tells its steps, then answers. */
+static int on_use(sd_bus_message *call, void *data, sd_bus_error *error) {
+    char text[TEXT_MAX], *rest = text;
+    const char *steps = read_text("steps", "", text);
+    bool renews = strcmp(sd_bus_message_get_member(call), "Renew") == 0;
+    int r = 0;
+    (void)data;
+    keep_call(call);
+    for (char *word; r >= 0 && steps[0] != '\0' && (word = strsep(&rest, " ")) != NULL;) {
+        snprintf(step, sizeof step, "%s", word);
+        r = sd_bus_emit_properties_changed(sd_bus_message_get_bus(call), PATH, INTERFACE, "Step", NULL);
+    }
+    return r < 0 ? r : answer(call, renews ? "renew" : "check", error);
+}
+
+static int on_diagnose(sd_bus_message *call, void *data, sd_bus_error *error) {
+    (void)data;
+    return answer(call, "diagnose", error);
+}
+
+static int on_get_diagnosis(sd_bus_message *call, void *data, sd_bus_error *error) {
+    (void)data, (void)error;
+    return sd_bus_reply_method_return(call, "a(ssss)", 0);
+}
+
+static int on_get_configuration(sd_bus_message *call, void *data, sd_bus_error *error) {
+    char text[TEXT_MAX], *rest = text, *line;
+    sd_bus_message *reply = NULL;
+    const char *settings = read_text("settings", "", text);
+    (void)data, (void)error;
+    int r = sd_bus_message_new_method_return(call, &reply);
+    if (r >= 0)
+        r = sd_bus_message_open_container(reply, 'a', "(ssssu)");
+    while (r >= 0 && settings[0] != '\0' && (line = strsep(&rest, "\n")) != NULL) {
+        const char *section = strsep(&line, " "), *key = strsep(&line, " ");
+        r = sd_bus_message_append(reply, "(ssssu)", section, key, line != NULL ? line : "", "enrolld.conf", 1);
+    }
+    if (r >= 0)
+        r = sd_bus_message_close_container(reply);
+    if (r >= 0)
+        r = sd_bus_send(NULL, reply, NULL);
+    sd_bus_message_unref(reply);
+    return r < 0 ? r : 1;
+}
+
 static int on_list_plugins(sd_bus_message *call, void *data, sd_bus_error *error) {
     (void)data, (void)error;
     keep_call(call);
@@ -118,9 +165,58 @@ static int get_methods(sd_bus *bus, const char *path, const char *interface, con
     return sd_bus_message_append(reply, "a(sss)", 2, "jitp", outcome, "said \"no\"", "fleet-claim", "", "");
 }
 
+static int get_step(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+                    void *data, sd_bus_error *error) {
+    (void)bus, (void)path, (void)interface, (void)property, (void)data, (void)error;
+    return sd_bus_message_append(reply, "s", step);
+}
+
+static int get_text(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+                    void *data, sd_bus_error *error) {
+    char text[TEXT_MAX];
+    (void)bus, (void)path, (void)interface, (void)data, (void)error;
+    return sd_bus_message_append(reply, "s", read_text(property, "", text));
+}
+
+static int get_time(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+                    void *data, sd_bus_error *error) {
+    char text[TEXT_MAX];
+    (void)bus, (void)path, (void)interface, (void)data, (void)error;
+    return sd_bus_message_append(reply, "t", (uint64_t)strtoull(read_text(property, "0", text), NULL, 10));
+}
+
+/* Words. */
+static int get_list(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+                    void *data, sd_bus_error *error) {
+    char text[TEXT_MAX], *rest = text;
+    const char *words = read_text(property, "", text);
+    (void)bus, (void)path, (void)interface, (void)data, (void)error;
+    int r = sd_bus_message_open_container(reply, 'a', "s");
+    for (char *word; r >= 0 && words[0] != '\0' && (word = strsep(&rest, " ")) != NULL;)
+        r = sd_bus_message_append(reply, "s", word);
+    return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
 static const sd_bus_vtable vtable[] = {
     SD_BUS_VTABLE_START(0),
     SD_BUS_PROPERTY("Methods", "a(sss)", get_methods, 0, 0),
+    SD_BUS_PROPERTY("Step", "s", get_step, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+    SD_BUS_PROPERTY("State", "s", get_text, 0, 0),
+    SD_BUS_PROPERTY("ThingName", "s", get_text, 0, 0),
+    SD_BUS_PROPERTY("CertificateId", "s", get_text, 0, 0),
+    SD_BUS_PROPERTY("RenewRule", "s", get_text, 0, 0),
+    SD_BUS_PROPERTY("RenewMethod", "s", get_text, 0, 0),
+    SD_BUS_PROPERTY("RenewHindrance", "s", get_text, 0, 0),
+    SD_BUS_PROPERTY("NextAttempt", "t", get_time, 0, 0),
+    SD_BUS_PROPERTY("NotAfter", "t", get_time, 0, 0),
+    SD_BUS_PROPERTY("RenewAfter", "t", get_time, 0, 0),
+    SD_BUS_PROPERTY("RefusedSince", "t", get_time, 0, 0),
+    SD_BUS_PROPERTY("RetirePending", "as", get_list, 0, 0),
+    SD_BUS_METHOD("Renew", "", "u", on_use, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("Check", "", "u", on_use, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("Diagnose", "", "u", on_diagnose, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("GetDiagnosis", "", "a(ssss)", on_get_diagnosis, SD_BUS_VTABLE_UNPRIVILEGED),
+    SD_BUS_METHOD("GetConfiguration", "", "a(ssssu)", on_get_configuration, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD("CreateRequest", "s", "u", on_create_request, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD("GetRequest", "", "s", on_get_request, SD_BUS_VTABLE_UNPRIVILEGED),
     SD_BUS_METHOD("Import", "hh", "u", on_import, SD_BUS_VTABLE_UNPRIVILEGED),

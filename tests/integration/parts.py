@@ -189,6 +189,7 @@ class Cloud:
         test.show_on_failure("mosquitto", self.directory / "mosquitto.log")
         test.show_on_failure("mosquitto's output", self.directory / "output")
         test.show_on_failure("the front's output", self.directory / "front.log")
+        test.show_on_failure("what functions have said", self.state / "functions.log")
         test.show_on_failure("events in the cloud", self.state / "events")
         test.addCleanup(self.stop)
         self.start()
@@ -303,6 +304,10 @@ class Cloud:
     def hook(self, *rules):
         """The pre-provisioning hook from now on: rules like {"serialPrefix": "GW", "result": "deny"}."""
         self.write("hook.json", list(rules))
+
+    def set_function(self, name, file, **members):
+        """A Lambda function: its `policy` (a path) and `environment`, see tests/iotcore/function.h."""
+        self.edit(function=name, file=str(file), **members)
 
     def edit(self, **edit):
         """What an operator does: see tests/iotcore/edit.h. Returns when it is done."""

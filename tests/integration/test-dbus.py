@@ -34,6 +34,11 @@ PROPERTIES = {
     "NotBefore": "t",
     "NotAfter": "t",
     "RenewAfter": "t",
+    "RenewRule": "s",
+    "RenewMethod": "s",
+    "RenewHindrance": "s",
+    "RetirePending": "as",
+    "RefusedSince": "t",
     "Endpoints": "as",
     "CredentialDirectory": "s",
     "VolatileState": "s",
@@ -41,6 +46,8 @@ PROPERTIES = {
 # Names and types of the arguments that go in, and of those that come out.
 METHODS = {
     "Enroll": ([], ["u"]),
+    "Renew": ([], ["u"]),
+    "Check": ([], ["u"]),
     "CreateRequest": (["s"], ["u"]),
     "GetRequest": ([], ["s"]),
     "GetCertificate": ([], ["s"]),

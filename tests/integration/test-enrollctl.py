@@ -168,7 +168,7 @@ class Activation(harness.TestCase):
     def test_looking(self):
         for line, status in (
             ("status", 5), ("config", 5), ("plugins", 5), ("export", 5), ("export --json", 5), ("cancel", 5),
-            ("reload", 5), ("forget --yes", 5), ("doctor", 1), ("wait --timeout=0", 4),
+            ("reload", 5), ("forget --yes", 5), ("renew", 5), ("check", 5), ("doctor", 1), ("wait --timeout=0", 4),
         ):  # fmt: skip
             with self.subTest(line=line):
                 done = self.gateway.enrollctl(*line.split())
@@ -318,14 +318,14 @@ class Completion(unittest.TestCase):
         """Those of --help, and no others."""
         text = subprocess.run([harness.built("enrollctl"), "--help"], capture_output=True, text=True).stdout
         verbs, listed = {}, text[text.index("Verbs:") : text.index("Options:")]
-        for verb, words in re.findall(r"^  ([a-z]+)((?: \S+)*)", listed, re.MULTILINE):
+        for verb, words in re.findall(r"^  ([a-z-]+)((?: \S+)*)", listed, re.MULTILINE):
             verbs[verb] = sorted(re.findall(r"--[a-z-]+=?", words))
         self.assertEqual(self.complete(""), sorted([*verbs, "--help", "--version"]))
         for verb, options in verbs.items():
             self.assertEqual(self.complete(verb, "--"), options, verb)
 
     def test_beginnings(self):
-        self.assertEqual(self.complete("c"), ["cancel", "config"])
+        self.assertEqual(self.complete("c"), ["cancel", "check", "config"])
         self.assertEqual(self.complete("status", "--j"), ["--json"])
         self.assertEqual(self.complete("--json", "st"), ["status"])
 

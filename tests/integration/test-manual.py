@@ -204,7 +204,7 @@ class Test(harness.TestCase):
         self.assertSameHelp(page, text)
         self.assertVariables(page, "agent/ctl")
         listed = text[text.index("Verbs:") : text.index("Options:")]
-        verbs = {verb: options_in(words) for verb, words in re.findall(r"^  ([a-z]+)((?: \S+)*)", listed, re.MULTILINE)}
+        verbs = {verb: options_in(words) for verb, words in re.findall(r"^  ([a-z-]+)((?: \S+)*)", listed, re.MULTILINE)}
         self.assertEqual({item.word("Cm"): option_names(item) for item in page.items("VERBS")}, verbs)
         codes = dict(re.findall(r"EXIT_CODE_(\w+) = (\d)", source("agent/ctl/bus.h")))
         self.assertEqual([item.tag[0] for item in page.items("EXIT STATUS")], list(codes.values()))
@@ -239,6 +239,8 @@ class Test(harness.TestCase):
         wanted["fleet-claim"]["ClientId"] = "%s-enroll"
         del wanted["fleet-claim"]["Parameter.NAME"]
         wanted["fleet-claim"]["Parameter.SerialNumber"] = "%s"
+        del wanted["fleet-claim"]["RenewParameter.NAME"]
+        wanted["fleet-claim"]["RenewParameter.ThingName"] = "%t"
         wanted["jitp"]["Patience"], wanted["jitr"]["Patience"] = "30min", "2h"
         for name, keys in wanted.items():
             for key, default in keys.items():

@@ -144,7 +144,7 @@ class EndToEnd(Scene):
         self.assertNotIn(TOKEN, self.gateway.log.read_text())
         listed = self.gateway.enrollctl("plugins").stdout
         self.assertRegex(listed, "(?m)^https-json +asks an HTTPS service, which registers the certificate by itself$")
-        self.assertIn("  Token=  the bearer token: /PATH or credential:ID (required)\n",
+        self.assertIn("  Token=  the bearer token: /PATH or credential:ID (file) (required)\n",
                       self.gateway.enrollctl("plugins", "https-json").stdout)  # fmt: skip
 
     def test_built_with_the_first_header(self):
@@ -622,7 +622,7 @@ class Loader(harness.TestCase):
         wrong = self.worker("check-config", self.configure("test abi"), check=False)
         self.assertIn(f"Text= is missing in section [abi] of {self.directory / 'enrolld.conf'}", wrong.stderr)
         self.assertIn("abi: does nothing\n  Text=  a text (required) (one of: one two)\n  Other=  another text"
-                      " (default: three)\n  Span=  a time (default: 90s)\n  File=  a file\n  Family.NAME=  a family\n"
+                      " (default: three)\n  Span=  a time (default: 90s)\n  File=  a file (file)\n  Family.NAME=  a family\n"
                       "  Renewing=  a text for renewals (required for renewals)\n"
                       "  Later.NAME=  a family for renewals (for renewals)\n",
                       self.worker("plugins").stdout)  # fmt: skip

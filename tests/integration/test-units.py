@@ -28,6 +28,7 @@ EXPOSURE = {
     "enrolld-claim@.service": 11,
     "enrolld-wait.service": 2,
     "enrolld-lost.service": 2,
+    "enrolld-discard-claim.service": 5,
 }
 WORKERS = ("enrolld-check@.service", "enrolld-worker@.service", "enrolld-claim@.service")
 CATALOG = SOURCE_DIR / "systemd/enrolld.catalog"
@@ -123,12 +124,12 @@ class Units(harness.TestCase):
             self.assertEqual("StateDirectory" in service, name == "enrolld.service", name)
             self.assertEqual(service["ProtectSystem"], ["strict"], name)
             self.assertNotIn("chown", " ".join(service["SystemCallFilter"]), name)  # files have the unit's own group
-            self.assertEqual(service["User"], ["enrolld" if name in ("enrolld.service", "enrolld-lost.service")
-                                               else "enrolld-worker"])
+            users = {"enrolld.service": "enrolld", "enrolld-lost.service": "enrolld", "enrolld-discard-claim.service": "root"}
+            self.assertEqual(service["User"], [users.get(name, "enrolld-worker")])
 
     def test_nothing_gives_up(self):
         """A unit that was started too often would need a person."""
-        for name in ("enrolld.service", "enrolld-wait.service", "enrolld-lost.service"):
+        for name in ("enrolld.service", "enrolld-wait.service", "enrolld-lost.service", "enrolld-discard-claim.service"):
             self.assertEqual(settings(name, "Unit")["StartLimitIntervalSec"], ["0"], name)
         for path in unit_directory().glob("*.path"):
             self.assertIn("StartLimitIntervalSec=0", path.read_text(), path)
@@ -140,6 +141,20 @@ class Units(harness.TestCase):
             self.assertNotIn("\nBefore=", path.read_text(), path)
             wanted = re.findall(r"^(?:WantedBy|RequiredBy)=(.*)", path.read_text(), re.M)
             self.assertEqual(wanted, ["multi-user.target"] if path.name == "enrolld.service" else [], path)
+
+    def test_flags(self):
+        """What the path units wait for is what the daemon makes; and it brings all of them."""
+        source = (SOURCE_DIR / "agent/daemon/runtime.c").read_text()
+        for path in unit_directory().glob("*.path"):
+            (flag,) = re.findall(r"^PathExists=/run/enrolld/([\w-]+)$", path.read_text(), re.M)
+            self.assertIn(f'"{flag}"', source, path)
+            self.assertIn(path.name, " ".join(settings("enrolld.service", "Unit")["Wants"]))
+
+    def test_claim_is_destroyed_once(self):
+        """However that ends the flag goes, or the unit would be started without end; and it can write to no more than it must."""
+        service = settings("enrolld-discard-claim.service", "Service")
+        self.assertEqual(service["ExecStopPost"], ["+rm -f /run/enrolld/discard-claim"])
+        self.assertEqual((service["ReadWritePaths"], service["CapabilityBoundingSet"]), (["/etc"], [""]))
 
     def test_sockets(self):
         """Where the daemon looks for them; for the daemon alone."""
@@ -210,8 +225,9 @@ class Machine(harness.TestCase):
         users, groups = self.numbers("passwd"), self.numbers("group")
         for name in EXPOSURE:
             service = settings(name, "Service")
-            self.assertLessEqual(set(service["User"]), set(users), name)
-            self.assertLessEqual({*service["Group"], *service.get("SupplementaryGroups", [])}, set(groups), name)
+            self.assertLessEqual(set(service["User"]) - {"root"}, set(users), name)
+            wanted = {*service["Group"], *service.get("SupplementaryGroups", [])}
+            self.assertLessEqual(wanted - {"root"}, set(groups), name)
         policy = Installation.find("system.d/org.enrolld1.conf").read_text()
         self.assertLessEqual(set(re.findall(r'policy group="(.*?)"', policy)), set(groups))
         source = (SOURCE_DIR / "agent/daemon/group.h").read_text()

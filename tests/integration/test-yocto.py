@@ -38,7 +38,7 @@ NEEDS = {
 NOTHING = """AmbientCapabilities CapabilityBoundingSet LimitCORE LoadCredential NoNewPrivileges PrivateMounts ProcSubset
     ProtectControlGroups ProtectHome ProtectKernelTunables ProtectProc ProtectSystem ReadWritePaths RemoveIPC UMask
     RuntimeDirectory RuntimeDirectoryMode RuntimeDirectoryPreserve StateDirectory StateDirectoryMode SupplementaryGroups
-    User Group BusName ExecStart ExecReload RemainAfterExit Restart RestartSec RuntimeMaxSec Sockets SuccessExitStatus
+    User Group BusName ExecStart ExecStopPost ExecReload RemainAfterExit Restart RestartSec RuntimeMaxSec Sockets SuccessExitStatus
     TimeoutStartSec TimeoutStopSec Type WatchdogSec Environment""".split()
 
 

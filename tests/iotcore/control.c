@@ -1,10 +1,12 @@
 #include "control.h"
 
+#include "broker.h"
 #include "common/cleanup.h"
 #include "common/text.h"
 #include "control_dispatch.h"
 #include "event.h"
 #include "json_read.h"
+#include "rule.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +16,20 @@
 struct control {
     struct standin *standin;
     struct control_server *server;
+    uint16_t port;
 };
+
+/* While a function runs, which asks one thing after the other. */
+#define BUSY_MILLISECONDS 10
+
+/* What an operator or a function publishes meets rules, too; "principal()" then is an identity of IAM. */
+static bool publish(void *userdata, const char *topic, const void *payload, size_t size, int qos) {
+    const struct rule_input input = {topic, "", "AIDAEXAMPLE:stand-in", payload, size};
+    if (mosquitto_broker_publish_copy(NULL, topic, (int)size, payload, qos, false, NULL) != 0)
+        return false;
+    rule_message(userdata, &input);
+    return true;
+}
 
 static void tell(const struct standin *standin, enum control_operation operation, const struct control_call *call,
                  const struct control_response *response) {
@@ -34,7 +49,9 @@ static void answer(void *userdata, const struct control_request *request, struct
     struct rejection rejection = {0};
     struct control_uri uri;
     AUTO_JSON struct json_object *reply = json_object_new_object();
-    struct control_call call = {.registry = control->standin->provisioning.registry,
+    const struct control_publisher publisher = {publish, control->standin};
+    struct control_call call = {.publisher = &publisher,
+                                .registry = control->standin->provisioning.registry,
                                 .endpoint = control->standin->host,
                                 .reply = reply,
                                 .rejection = &rejection};
@@ -70,17 +87,23 @@ struct control *control_start(struct standin *standin, const char *state, uint16
     if (control == NULL)
         return NULL;
     control->standin = standin;
-    if ((control->server = control_server_start(port, &bound)) != NULL && write_port(state, bound) == 0)
+    if ((control->server = control_server_start(port, &bound)) != NULL && write_port(state, bound) == 0) {
+        control->port = bound;
         return control;
+    }
     int error = errno;
     control_stop(control);
     errno = error;
     return NULL;
 }
 
-void control_tick(struct control *control) {
+uint16_t control_port(const struct control *control) {
+    return control != NULL ? control->port : 0;
+}
+
+void control_tick(struct control *control, bool busy) {
     if (control != NULL)
-        control_server_tick(control->server, answer, control);
+        control_server_tick(control->server, answer, control, busy ? BUSY_MILLISECONDS : 0);
 }
 
 struct control *control_stop(struct control *control) {

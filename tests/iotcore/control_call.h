@@ -12,13 +12,22 @@
 
 struct registry;
 
+/* Who hands on a message of the data plane; false if it can't. */
+struct control_publisher {
+    bool (*publish)(void *userdata, const char *topic, const void *payload, size_t size, int qos);
+    void *userdata;
+};
+
 struct control_call {
     struct registry *registry;
     const char *endpoint; /* the name of the data endpoint */
     const struct control_uri *uri;
     const char *name;         /* what the path names: a certificate id, a thing, a policy; or NULL */
     const char *principal;    /* header x-amzn-principal, or NULL */
-    struct json_object *body; /* an object, empty if there was none */
+    struct json_object *body; /* an object, empty if there was none or it is no JSON */
+    const void *bytes;        /* the body as it came */
+    size_t size;
+    const struct control_publisher *publisher; /* NULL: nobody can publish */
     struct json_object *reply;
     struct rejection *rejection;
 };

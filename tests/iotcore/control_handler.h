@@ -11,6 +11,8 @@ int control_get_registration_code(const struct control_call *call);
 int control_delete_registration_code(const struct control_call *call);
 int control_create_provisioning_template(const struct control_call *call);
 int control_describe_provisioning_template(const struct control_call *call);
+int control_update_provisioning_template(const struct control_call *call);
+int control_delete_provisioning_template(const struct control_call *call);
 int control_describe_endpoint(const struct control_call *call);
 
 /* control_authority.c */
@@ -39,9 +41,22 @@ int control_get_policy(const struct control_call *call);
 /* control_thing.c */
 int control_create_thing(const struct control_call *call);
 int control_describe_thing(const struct control_call *call);
+int control_update_thing(const struct control_call *call);
 int control_delete_thing(const struct control_call *call);
 int control_list_things(const struct control_call *call);
 int control_attach_thing_principal(const struct control_call *call);
 int control_detach_thing_principal(const struct control_call *call);
 int control_list_thing_principals(const struct control_call *call);
 int control_list_principal_things(const struct control_call *call);
+
+/* control_rule.c */
+int control_create_topic_rule(const struct control_call *call);
+int control_replace_topic_rule(const struct control_call *call);
+int control_enable_topic_rule(const struct control_call *call);
+int control_disable_topic_rule(const struct control_call *call);
+int control_get_topic_rule(const struct control_call *call);
+int control_list_topic_rules(const struct control_call *call);
+int control_delete_topic_rule(const struct control_call *call);
+
+/* control_publish.c */
+int control_publish(const struct control_call *call);

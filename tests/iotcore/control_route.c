@@ -33,6 +33,7 @@ static const struct route {
     [CONTROL_GET_POLICY] = {"GetPolicy", "GET", {"policies", "*"}},
     [CONTROL_CREATE_THING] = {"CreateThing", "POST", {"things", "*"}},
     [CONTROL_DESCRIBE_THING] = {"DescribeThing", "GET", {"things", "*"}},
+    [CONTROL_UPDATE_THING] = {"UpdateThing", "PATCH", {"things", "*"}},
     [CONTROL_DELETE_THING] = {"DeleteThing", "DELETE", {"things", "*"}},
     [CONTROL_LIST_THINGS] = {"ListThings", "GET", {"things"}},
     [CONTROL_ATTACH_THING_PRINCIPAL] = {"AttachThingPrincipal", "PUT", {"things", "*", "principals"}},
@@ -41,7 +42,17 @@ static const struct route {
     [CONTROL_LIST_PRINCIPAL_THINGS] = {"ListPrincipalThings", "GET", {"principals", "things"}},
     [CONTROL_CREATE_PROVISIONING_TEMPLATE] = {"CreateProvisioningTemplate", "POST", {"provisioning-templates"}},
     [CONTROL_DESCRIBE_PROVISIONING_TEMPLATE] = {"DescribeProvisioningTemplate", "GET", {"provisioning-templates", "*"}},
+    [CONTROL_UPDATE_PROVISIONING_TEMPLATE] = {"UpdateProvisioningTemplate", "PATCH", {"provisioning-templates", "*"}},
+    [CONTROL_DELETE_PROVISIONING_TEMPLATE] = {"DeleteProvisioningTemplate", "DELETE", {"provisioning-templates", "*"}},
     [CONTROL_DESCRIBE_ENDPOINT] = {"DescribeEndpoint", "GET", {"endpoint"}},
+    [CONTROL_CREATE_TOPIC_RULE] = {"CreateTopicRule", "POST", {"rules", "*"}},
+    [CONTROL_REPLACE_TOPIC_RULE] = {"ReplaceTopicRule", "PATCH", {"rules", "*"}},
+    [CONTROL_ENABLE_TOPIC_RULE] = {"EnableTopicRule", "POST", {"rules", "*", "enable"}},
+    [CONTROL_DISABLE_TOPIC_RULE] = {"DisableTopicRule", "POST", {"rules", "*", "disable"}},
+    [CONTROL_GET_TOPIC_RULE] = {"GetTopicRule", "GET", {"rules", "*"}},
+    [CONTROL_LIST_TOPIC_RULES] = {"ListTopicRules", "GET", {"rules"}},
+    [CONTROL_DELETE_TOPIC_RULE] = {"DeleteTopicRule", "DELETE", {"rules", "*"}},
+    [CONTROL_PUBLISH] = {"Publish", "POST", {"topics", "*"}},
 };
 
 static bool matches(const struct route *route, const struct control_uri *uri, const char **ret_name) {

@@ -8,16 +8,19 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Bytes of a request's line and headers. */
 #define HEADER_LIMIT (32 * 1024)
 #define CONNECTION_LIMIT 32
 #define CONNECTION_SECONDS 30
+/* The broker has more to do than this. */
+#define REQUESTS_PER_TICK 100
 
 struct control_server {
     struct MHD_Daemon *daemon;
     pthread_mutex_t mutex;
-    pthread_cond_t answered;
+    pthread_cond_t answered, asked;
     const struct control_request *request; /* that waits for its answer, or NULL */
     struct control_response *response;
     bool stopping;
@@ -99,6 +102,7 @@ static void exchange(struct control_server *server, const struct control_request
     pthread_mutex_lock(&server->mutex);
     server->request = request;
     server->response = response;
+    pthread_cond_signal(&server->asked);
     while (server->request != NULL && !server->stopping)
         pthread_cond_wait(&server->answered, &server->mutex);
     bool answered = server->request == NULL;
@@ -168,6 +172,7 @@ struct control_server *control_server_start(uint16_t port, uint16_t *ret_port) {
         return NULL;
     pthread_mutex_init(&server->mutex, NULL);
     pthread_cond_init(&server->answered, NULL);
+    pthread_cond_init(&server->asked, NULL);
     errno = 0;
     server->daemon = start_daemon(server, port);
     const union MHD_DaemonInfo *info =
@@ -182,9 +187,22 @@ struct control_server *control_server_start(uint16_t port, uint16_t *ret_port) {
     return server;
 }
 
-void control_server_tick(struct control_server *server, control_answer answer, void *userdata) {
+/* Whether there is a request within that time. */
+static bool wait_for_request(struct control_server *server, unsigned milliseconds) {
+    struct timespec end;
+    clock_gettime(CLOCK_REALTIME, &end);
+    end.tv_nsec += (long)milliseconds * 1000000;
+    end.tv_sec += end.tv_nsec / 1000000000;
+    end.tv_nsec %= 1000000000;
+    while (server->request == NULL && milliseconds > 0 &&
+           pthread_cond_timedwait(&server->asked, &server->mutex, &end) == 0)
+        ;
+    return server->request != NULL;
+}
+
+void control_server_tick(struct control_server *server, control_answer answer, void *userdata, unsigned milliseconds) {
     pthread_mutex_lock(&server->mutex);
-    if (server->request != NULL) {
+    for (unsigned i = 0; i < REQUESTS_PER_TICK && wait_for_request(server, milliseconds); i++) {
         answer(userdata, server->request, server->response);
         server->request = NULL;
         pthread_cond_signal(&server->answered);
@@ -202,6 +220,7 @@ struct control_server *control_server_stop(struct control_server *server) {
     if (server->daemon != NULL)
         MHD_stop_daemon(server->daemon);
     pthread_cond_destroy(&server->answered);
+    pthread_cond_destroy(&server->asked);
     pthread_mutex_destroy(&server->mutex);
     free(server);
     return NULL;

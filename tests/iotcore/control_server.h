@@ -33,8 +33,9 @@ struct control_server;
 /* Listens on that port of 127.0.0.1, 0 for any free one. NULL with errno. */
 struct control_server *control_server_start(uint16_t port, uint16_t *ret_port);
 
-/* Has the request answered that waits, if there is one. */
-void control_server_tick(struct control_server *server, control_answer answer, void *userdata);
+/* Has the request answered that waits, if there is one; and each that comes within so many milliseconds after another,
+ * or after the beginning. */
+void control_server_tick(struct control_server *server, control_answer answer, void *userdata, unsigned milliseconds);
 
 /* A request that waits is answered with 503. */
 struct control_server *control_server_stop(struct control_server *server);

@@ -96,6 +96,48 @@ int control_describe_thing(const struct control_call *call) {
     return 0;
 }
 
+/* "AttributePayload": without merge the attributes are replaced; with it those that are empty are taken away. */
+static struct json_object *merge_attributes(struct json_object *before, struct json_object *given, bool merge) {
+    struct json_object *merged = json_object_new_object();
+    if (merge && before != NULL) {
+        json_object_object_foreach(before, name, value) {
+            json_object_object_add(merged, name, json_object_get(value));
+        }
+    }
+    json_object_object_foreach(given, name, value) {
+        if (json_object_get_string_len(value) > 0)
+            json_object_object_add(merged, name, json_object_get(value));
+        else
+            json_object_object_del(merged, name);
+    }
+    return merged;
+}
+
+int control_update_thing(const struct control_call *call) {
+    AUTO_JSON struct json_object *given = NULL;
+    struct json_object *thing, *payload;
+    const char *type;
+    bool remove_type;
+    if (find_thing(call, &thing) < 0 || control_text(call, call->body, "thingTypeName", NAME_LIMIT, &type) < 0 ||
+        control_boolean(call, "removeThingType", &remove_type) < 0 ||
+        control_object(call, "attributePayload", &payload) < 0 || read_attributes(call, &given) < 0)
+        return -1;
+    bool merge = json_object_get_boolean(json_member(payload, "merge", json_type_boolean));
+    struct json_object *before = json_member(thing, "attributes", json_type_object);
+    AUTO_JSON struct json_object *attributes =
+        payload != NULL ? merge_attributes(before, given, merge) : json_object_get(before);
+    if (type == NULL && !remove_type)
+        type = json_text(thing, "thingTypeName");
+    if (check(call, attributes, type) < 0)
+        return -1;
+    json_object_object_add(thing, "attributes", json_object_get(attributes));
+    if (remove_type)
+        json_object_object_del(thing, "thingTypeName");
+    else if (type != json_text(thing, "thingTypeName"))
+        control_set(thing, "thingTypeName", type);
+    return 0;
+}
+
 /* The ARNs of the certificates that the thing has. */
 static struct json_object *principals_of(const struct control_call *call) {
     struct json_object *entries = json_object_new_array();

@@ -39,6 +39,16 @@ static int set_template(struct registry *registry, const char *name, struct json
                                  enabled == NULL || json_object_get_boolean(enabled));
 }
 
+static int set_function(struct registry *registry, const char *name, struct json_object *edit) {
+    static const char *const members[] = {"file", "policy", "environment"};
+    struct json_object *function = json_object_new_object(), *value;
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        if (json_object_object_get_ex(edit, members[i], &value))
+            json_object_object_add(function, members[i], json_object_get(value));
+    json_object_object_add(registry_section(registry, "functions"), name, function);
+    return 0;
+}
+
 static bool choice_valid(const char *value, const char *one, const char *other) {
     return value == NULL || strcmp(value, one) == 0 || strcmp(value, other) == 0;
 }
@@ -101,7 +111,7 @@ static int apply(struct standin *standin, struct json_object *edit) {
     struct registry *registry = standin->provisioning.registry;
     const char *certificate = json_text(edit, "certificate"), *thing = json_text(edit, "deleteThing");
     const char *template = json_text(edit, "template"), *policy = json_text(edit, "policy");
-    const char *faults = json_text(edit, "faults");
+    const char *faults = json_text(edit, "faults"), *function = json_text(edit, "function");
     struct json_object *options = json_member(edit, "options", json_type_object);
     struct json_object *offset = json_member(edit, "clockOffset", json_type_int);
     struct json_object *fault = json_member(edit, "fault", json_type_object);
@@ -117,6 +127,8 @@ static int apply(struct standin *standin, struct json_object *edit) {
         return set_options(standin, options);
     if (template != NULL)
         return set_template(registry, template, edit);
+    if (function != NULL && json_text(edit, "file") != NULL)
+        return set_function(registry, function, edit);
     if (policy != NULL)
         return registry_policy_set(registry, policy, json_member(edit, "document", json_type_object));
     if (offset == NULL)

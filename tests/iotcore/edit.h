@@ -8,6 +8,8 @@
  *   {"options": {NAME: VALUE}}    see option.h; as long as the broker runs
  *   {"template": NAME, "body": {...} or its text, "enabled": BOOLEAN, "type": "FLEET_PROVISIONING" or "JITP"}
  *                                 body, enabled and type may be absent
+ *   {"function": NAME, "file": PATH, "policy": PATH, "environment": {NAME: TEXT}}
+ *                                 see function.h; policy and environment may be absent
  *   {"policy": NAME, "document": {...}}
  *   {"registerAuthority": PEM, "status": "ACTIVE" or "INACTIVE", "autoRegistrationStatus": "ENABLE" or "DISABLE",
  *    "certificateMode": "DEFAULT" or "SNI_ONLY", "registrationConfig": {"templateBody": TEXT} or {"templateName":

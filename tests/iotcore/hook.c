@@ -25,13 +25,25 @@ static void override(struct json_object *parameters, struct json_object *overrid
     }
 }
 
-static int obey(struct json_object *rule, struct json_object *parameters, unsigned *ret_delay,
-                struct rejection *rejection) {
+static int follow(struct json_object *rule, struct json_object *parameters, unsigned *ret_delay,
+                  struct rejection *rejection) {
     const char *result = json_text(rule, "result");
     struct json_object *overrides = json_member(rule, "parameterOverrides", json_type_object);
     if (result != NULL && strcmp(result, "timeout") == 0)
         *ret_delay = HOOK_TIMEOUT_MILLISECONDS;
     if (result == NULL || strcmp(result, "allow") != 0)
+        return denied(rejection, "the pre-provisioning hook did not allow it");
+    if (overrides != NULL)
+        override(parameters, overrides);
+    return 0;
+}
+
+int hook_obey(struct json_object *answer, struct json_object *parameters, struct rejection *rejection) {
+    struct json_object *allowed = json_member(answer, "allowProvisioning", json_type_boolean);
+    struct json_object *overrides = json_member(answer, "parameterOverrides", json_type_object);
+    if (answer == NULL)
+        return denied(rejection, "the pre-provisioning hook failed or did not answer in time");
+    if (allowed == NULL || !json_object_get_boolean(allowed))
         return denied(rejection, "the pre-provisioning hook did not allow it");
     if (overrides != NULL)
         override(parameters, overrides);
@@ -46,5 +58,5 @@ int hook_ask(const char *path, struct json_object *parameters, unsigned *ret_del
     if (!json_object_is_type(rules, json_type_array))
         return denied(rejection, "the rules of the pre-provisioning hook are no list");
     struct json_object *rule = find_rule(rules, serial != NULL ? serial : "");
-    return rule == NULL ? 0 : obey(rule, parameters, ret_delay, rejection);
+    return rule == NULL ? 0 : follow(rule, parameters, ret_delay, rejection);
 }

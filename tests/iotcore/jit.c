@@ -4,6 +4,7 @@
 #include "json_read.h"
 #include "registry_authority.h"
 #include "reply.h"
+#include "rule.h"
 #include "subject.h"
 #include "template.h"
 
@@ -88,6 +89,8 @@ static void publish(struct standin *standin, const char *certificate_id, const c
          connection = connection->next)
         if (connection->client != NULL && connection_subscribed(connection, topic) >= 0)
             reply_send(standin, &connection->identity, topic, text, 0);
+    const struct rule_input input = {topic, "", certificate_id, text, strlen(text)};
+    rule_message(standin, &input);
 }
 
 /* The second time too, and each time after: as long as the certificate is PENDING_ACTIVATION. */

@@ -5,6 +5,7 @@
  *   history           off or on: each version of the registry is kept
  *   host              the endpoint's name
  *   front             off or on: all connections come from the front, see arrival.h
+ *   function_program  iotcore-function, see function.h; absent: there are no functions
  *   control_port      the control plane listens there, on 127.0.0.1; 0: on any free port, absent: nowhere
  * and those of option.h. */
 #include "access.h"
@@ -12,10 +13,12 @@
 #include "broker.h"
 #include "control.h"
 #include "edit.h"
+#include "function.h"
 #include "jit.h"
 #include "json_read.h"
 #include "reply.h"
 #include "request.h"
+#include "rule.h"
 #include "standin.h"
 #include "topic.h"
 
@@ -107,6 +110,9 @@ static int on_message(int event, void *event_data, void *userdata) {
     if (topic_classify(message->topic, &request) == TOPIC_REQUEST)
         return request_handle(standin, connection, &request, message);
     tell_message(standin, connection, message);
+    const struct rule_input input = {message->topic, connection->identity.client_id,
+                                     connection->identity.certificate_id, message->payload, message->payloadlen};
+    rule_message(standin, &input);
     return MOSQ_ERR_SUCCESS;
 }
 
@@ -149,7 +155,8 @@ static int on_tick(int event, void *event_data, void *userdata) {
     (void)event;
     (void)event_data;
     edit_tick(standin);
-    control_tick(standin->control);
+    function_tick(standin);
+    control_tick(standin->control, function_busy(standin));
     end_refused_connections(standin);
     jit_tick(standin);
     reply_tick(standin);
@@ -182,7 +189,8 @@ static bool read_issuer(struct issuer *issuer, const char *value) {
 struct start_options {
     const char *state;
     const char *host;
-    const char *control_port; /* NULL: no control plane */
+    const char *control_port;     /* NULL: no control plane */
+    const char *function_program; /* NULL: no functions */
     bool history;
     bool front;
 };
@@ -196,6 +204,8 @@ static bool read_option(struct standin *standin, const struct mosquitto_opt *opt
         start->front = strcmp(option->value, "on") == 0;
     else if (strcmp(option->key, "control_port") == 0)
         start->control_port = option->value;
+    else if (strcmp(option->key, "function_program") == 0)
+        start->function_program = option->value;
     else if (strcmp(option->key, "issuer") == 0)
         return read_issuer(&standin->provisioning.issuer, option->value);
     else if (strcmp(option->key, "history") == 0)
@@ -250,8 +260,10 @@ static int open_state(struct standin *standin, const struct start_options *start
     standin->provisioning.keys_path = state_path(state, "keys");
     standin->edits_path = state_path(state, "edits");
     standin->host = strdup(start->host);
-    if (standin->host == NULL || registry == NULL || events == NULL || key == NULL || certificate == NULL ||
-        standin->provisioning.hook_path == NULL || standin->provisioning.keys_path == NULL ||
+    standin->functions_log = state_path(state, "functions.log");
+    standin->function_program = start->function_program != NULL ? strdup(start->function_program) : NULL;
+    if (standin->host == NULL || standin->functions_log == NULL || registry == NULL || events == NULL || key == NULL ||
+        certificate == NULL || standin->provisioning.hook_path == NULL || standin->provisioning.keys_path == NULL ||
         standin->edits_path == NULL)
         return fail("out of memory for", state);
     if ((standin->provisioning.registry = registry_open(registry)) == NULL)
@@ -268,6 +280,7 @@ static int open_state(struct standin *standin, const struct start_options *start
 }
 
 static struct standin *standin_free(struct standin *standin) {
+    function_clear(standin);
     control_stop(standin->control);
     reply_clear(standin);
     jit_clear(standin);
@@ -281,6 +294,8 @@ static struct standin *standin_free(struct standin *standin) {
     free(standin->edits_path);
     free(standin->front_path);
     free(standin->host);
+    free(standin->function_program);
+    free(standin->functions_log);
     free(standin);
     return NULL;
 }

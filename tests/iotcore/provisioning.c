@@ -211,54 +211,114 @@ static int repeat(struct provisioning *provisioning, struct json_object *token, 
     return 0;
 }
 
-/* Template, token, hook, parameters, resources: in this order, and the token is used up by success only. */
+/* What RegisterThing needs before it does anything. */
+struct registration {
+    struct json_object *template, *token, *parameters; /* template and parameters are owned by it */
+    const char *token_text;
+};
+
+static void registration_clear(struct registration *registration) {
+    json_object_put(registration->template);
+    json_object_put(registration->parameters);
+}
+
+#define AUTO_REGISTRATION __attribute__((cleanup(registration_clear)))
+
+/* Template, token, parameters: in this order. */
+static int read_registration(struct provisioning *provisioning, const struct registry_requester *requester,
+                             const char *template_name, struct json_object *payload, struct registration *ret,
+                             struct rejection *rejection) {
+    ret->template = registry_template(provisioning->registry, template_name, REGISTRY_TEMPLATE_FLEET);
+    ret->token_text = json_text(payload, "certificateOwnershipToken");
+    if (ret->template == NULL)
+        return rejection_set(rejection, 404, "ResourceNotFound", "Provisioning template %s not found", template_name);
+    ret->token = find_token(provisioning, requester, ret->token_text, rejection);
+    return ret->token != NULL ? read_parameters(payload, &ret->parameters, rejection) : -1;
+}
+
+/* Then the hook and the resources; the token is used up by success only. */
 static int register_thing(struct provisioning *provisioning, const struct registry_requester *requester,
-                          const char *template_name, struct json_object *payload, struct provisioning_reply *reply) {
-    AUTO_JSON struct json_object *parameters = NULL;
-    AUTO_JSON struct json_object *template =
-        registry_template(provisioning->registry, template_name, REGISTRY_TEMPLATE_FLEET);
-    const char *text = json_text(payload, "certificateOwnershipToken");
-    if (template == NULL)
-        return rejection_set(&reply->rejection, 404, "ResourceNotFound", "Provisioning template %s not found",
-                             template_name);
-    struct json_object *token = find_token(provisioning, requester, text, &reply->rejection);
-    if (token == NULL)
-        return -1;
-    snprintf(reply->certificate_id, sizeof reply->certificate_id, "%s", json_text(token, "certificateId"));
-    if (json_member(token, "reply", json_type_object) != NULL)
-        return repeat(provisioning, token, template_name, reply);
-    if (!certificate_is(provisioning, token, "PENDING_ACTIVATION"))
+                          const char *template_name, struct json_object *payload, struct json_object *hook_answer,
+                          struct provisioning_reply *reply) {
+    AUTO_REGISTRATION struct registration registration = {0};
+    int error = read_registration(provisioning, requester, template_name, payload, &registration, &reply->rejection);
+    if (registration.token != NULL)
+        snprintf(reply->certificate_id, sizeof reply->certificate_id, "%s",
+                 json_text(registration.token, "certificateId"));
+    if (registration.token != NULL && json_member(registration.token, "reply", json_type_object) != NULL)
+        return repeat(provisioning, registration.token, template_name, reply);
+    if (registration.token != NULL && !certificate_is(provisioning, registration.token, "PENDING_ACTIVATION"))
         return refuse_token(&reply->rejection, "is not valid");
-    if (read_parameters(payload, &parameters, &reply->rejection) < 0 ||
-        hook_ask(provisioning->hook_path, parameters, &reply->delay_milliseconds, &reply->rejection) < 0 ||
-        apply_template(provisioning, template, parameters, reply) < 0)
+    if (error < 0 ||
+        (registry_template_hook(provisioning->registry, template_name) != NULL &&
+         hook_obey(hook_answer, registration.parameters, &reply->rejection) < 0) ||
+        hook_ask(provisioning->hook_path, registration.parameters, &reply->delay_milliseconds, &reply->rejection) < 0 ||
+        apply_template(provisioning, registration.template, registration.parameters, reply) < 0)
         return -1;
-    registry_token_use(provisioning->registry, text, template_name, reply->payload);
+    registry_token_use(provisioning->registry, registration.token_text, template_name, reply->payload);
     return 0;
 }
 
+static void add_text(struct json_object *object, const char *name, const char *text) {
+    json_object_object_add(object, name, text != NULL ? json_object_new_string(text) : NULL);
+}
+
+/* "Pre-provisioning hooks": what the function is told. */
+static struct json_object *make_hook_event(const struct provisioning *provisioning,
+                                           const struct registry_requester *requester, const char *template_name,
+                                           const struct registration *registration) {
+    const char *id = json_text(registration->token, "certificateId");
+    struct json_object *certificates = registry_section(provisioning->registry, "certificates");
+    struct json_object *event = json_object_new_object();
+    AUTO_FREE char *arn = registry_arn(provisioning->registry, "provisioningtemplate", template_name);
+    add_text(event, "claimCertificateId", requester->certificate_id);
+    add_text(event, "certificateId", id);
+    add_text(event, "certificatePem", json_text(json_member(certificates, id, json_type_object), "pem"));
+    add_text(event, "templateArn", arn);
+    add_text(event, "clientId", requester->client_id);
+    json_object_object_add(event, "parameters", json_object_get(registration->parameters));
+    return event;
+}
+
+struct json_object *provisioning_hook_event(struct provisioning *provisioning,
+                                            const struct registry_requester *requester,
+                                            const struct topic_request *request, const void *payload, size_t size,
+                                            char **ret_arn) {
+    AUTO_REGISTRATION struct registration registration = {0};
+    struct rejection rejection;
+    AUTO_JSON struct json_object *object = size > 0 ? json_parse(payload, size) : NULL;
+    const char *arn = registry_template_hook(provisioning->registry, request->template_name);
+    if (request->operation != TOPIC_REGISTER_THING || arn == NULL ||
+        read_registration(provisioning, requester, request->template_name, object, &registration, &rejection) < 0 ||
+        !certificate_is(provisioning, registration.token, "PENDING_ACTIVATION"))
+        return NULL;
+    *ret_arn = strdup(arn);
+    return *ret_arn != NULL ? make_hook_event(provisioning, requester, request->template_name, &registration) : NULL;
+}
+
 static int perform(struct provisioning *provisioning, const struct registry_requester *requester,
-                   const struct topic_request *request, struct json_object *payload, struct provisioning_reply *reply) {
+                   const struct topic_request *request, struct json_object *payload, struct json_object *hook_answer,
+                   struct provisioning_reply *reply) {
     switch (request->operation) {
     case TOPIC_CREATE_KEYS:
         return create_keys(provisioning, requester, reply);
     case TOPIC_CREATE_FROM_CSR:
         return create_from_csr(provisioning, requester, payload, reply);
     case TOPIC_REGISTER_THING:
-        return register_thing(provisioning, requester, request->template_name, payload, reply);
+        return register_thing(provisioning, requester, request->template_name, payload, hook_answer, reply);
     }
     return internal_error(&reply->rejection);
 }
 
 void provisioning_handle(struct provisioning *provisioning, const struct registry_requester *requester,
                          const struct topic_request *request, const void *payload, size_t size,
-                         struct provisioning_reply *ret) {
+                         struct json_object *hook_answer, struct provisioning_reply *ret) {
     struct provisioning_reply reply = {.payload = json_object_new_object()};
     AUTO_JSON struct json_object *object = size > 0 ? json_parse(payload, size) : json_object_new_object();
     if (!json_object_is_type(object, json_type_object))
         rejection_set(&reply.rejection, 400, "InvalidPayload", "The payload is not a JSON object");
     else
-        reply.accepted = perform(provisioning, requester, request, object, &reply) == 0;
+        reply.accepted = perform(provisioning, requester, request, object, hook_answer, &reply) == 0;
     if (!reply.accepted) {
         json_object_put(reply.payload);
         reply.payload = provisioning_rejected(&reply.rejection);

@@ -31,10 +31,19 @@ struct provisioning_reply {
 
 void provisioning_reply_clear(struct provisioning_reply *reply);
 
-/* Does what the request asks for; the registry is changed but not saved. Always gives a reply. */
+/* Does what the request asks for; the registry is changed but not saved. Always gives a reply. hook_answer: what the
+ * template's hook has said; NULL: nothing, which is a no for a template that has one. */
 void provisioning_handle(struct provisioning *provisioning, const struct registry_requester *requester,
                          const struct topic_request *request, const void *payload, size_t size,
-                         struct provisioning_reply *ret);
+                         struct json_object *hook_answer, struct provisioning_reply *ret);
+
+/* The event that the template's pre-provisioning hook has to be called with before that, owned by the caller, and the
+ * ARN of the hook from malloc(). NULL if there is nobody to ask: another request, a template without a hook, or what is
+ * to be rejected anyway. */
+struct json_object *provisioning_hook_event(struct provisioning *provisioning,
+                                            const struct registry_requester *requester,
+                                            const struct topic_request *request, const void *payload, size_t size,
+                                            char **ret_arn);
 
 /* The payload of a rejected reply. */
 struct json_object *provisioning_rejected(const struct rejection *rejection);

@@ -25,7 +25,8 @@ struct registry {
     struct json_object *root;
 };
 
-static const char *const sections[] = {"certificates", "things", "policies", "templates", "tokens", "authorities"};
+static const char *const sections[] = {"certificates", "things",      "policies", "templates",
+                                       "tokens",       "authorities", "rules",    "functions"};
 
 struct json_object *registry_root(const struct registry *registry) {
     return registry->root;
@@ -231,6 +232,11 @@ struct json_object *registry_template(const struct registry *registry, const cha
         (enabled != NULL && !json_object_get_boolean(enabled)))
         return NULL;
     return json_parse(body, strlen(body));
+}
+
+const char *registry_template_hook(const struct registry *registry, const char *name) {
+    return json_text(json_member(entry(registry, "templates", name), "preProvisioningHook", json_type_object),
+                     "targetArn");
 }
 
 int registry_template_set(struct registry *registry, const char *name, const char *type, const char *body,

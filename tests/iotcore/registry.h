@@ -10,10 +10,12 @@
  *   things.NAME       attributes, thingTypeName, thingGroups
  *   policies.NAME     a policy document
  *   templates.NAME    templateBody (text, as CreateProvisioningTemplate takes it), enabled,
- *                     type (FLEET_PROVISIONING or JITP)
+ *                     type (FLEET_PROVISIONING or JITP), preProvisioningHook (targetArn)
  *   tokens.TOKEN      certificateId, createdAt, principal and connection (that asked for it);
  *                     of one that has been used: template and reply (the payload of its success)
  *   authorities.ID    see registry_authority.h
+ *   rules.NAME        see rule.h
+ *   functions.NAME    see function.h
  *   clockOffset       seconds to add to the clock where AWS's rules depend on time
  *
  * What a function gives back as const stays valid until the next change. */
@@ -97,6 +99,9 @@ int registry_thing_delete(struct registry *registry, const char *thing_name);
 /* The template's body, parsed and owned by the caller, or NULL if there is none of that name and type or it is
  * disabled. */
 struct json_object *registry_template(const struct registry *registry, const char *name, const char *type);
+
+/* The ARN of the template's pre-provisioning hook, or NULL. */
+const char *registry_template_hook(const struct registry *registry, const char *name);
 
 /* Replaces or makes the template (its body as text, NULL to keep it; type NULL: the one it has, or that of fleet
  * provisioning). Returns 0, -ENOENT for one that is neither there nor given a body, or -EINVAL for a body that is not

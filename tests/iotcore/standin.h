@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 struct control;
+struct function_work;
 struct jit_work;
 struct reply;
 
@@ -27,6 +28,9 @@ struct standin {
     char *front_path;        /* the folder in which the front notes who comes, NULL without a front */
     char *host;              /* the endpoint's name */
     struct control *control; /* NULL: there is no control plane */
+    struct function_work *function_works;
+    char *function_program; /* iotcore-function, NULL: there are no functions */
+    char *functions_log;
     int64_t next_expiry;     /* milliseconds of the monotonic clock */
 };
 

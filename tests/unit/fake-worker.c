@@ -45,6 +45,12 @@ static void send_unusable(void) {
     send_message(&message);
 }
 
+/* Of a check that has failed: the identity it has looked at. */
+static void add_known(struct message *message) {
+    message_add(message, JOB_KEY_METHOD, "fleet-claim");
+    message_add(message, JOB_KEY_CERTIFICATE_ID, fake_certificate_id(1));
+}
+
 static void send_failed(const char *class, const char *text, const char *lost) {
     struct message message;
     message_init(&message, MESSAGE_RESULT);
@@ -53,7 +59,18 @@ static void send_failed(const char *class, const char *text, const char *lost) {
     message_add(&message, JOB_KEY_STEP, "key");
     message_add(&message, JOB_KEY_MESSAGE, text);
     if (lost != NULL)
-        message_add(&message, JOB_KEY_LOST, lost);
+        message_add(&message, JOB_KEY_LOST, lost), add_known(&message);
+    send_message(&message);
+}
+
+static void send_refused(void) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "failed");
+    message_add(&message, JOB_KEY_CLASS, "denied");
+    message_add(&message, JOB_KEY_STEP, "prove");
+    message_add(&message, JOB_KEY_MESSAGE, "the cloud refuses this identity");
+    message_add(&message, JOB_KEY_REFUSED, "yes");
     send_message(&message);
 }
 
@@ -68,19 +85,38 @@ static void send_enrolled(unsigned count) {
     send_message(&message);
 }
 
-static void send_checked(const char *certificate_id, const char *not_after) {
+const char *fake_certificate_id(unsigned generation) {
+    static char id[65];
+    snprintf(id, sizeof id, "%064x", generation);
+    return id;
+}
+
+/* What the test says (fake-worker.h), or else this. */
+static void add_fact(struct message *message, const char *key, const char *otherwise) {
+    char variable[64];
+    snprintf(variable, sizeof variable, FAKE_FACT_PREFIX "%s", key);
+    const char *value = getenv(variable);
+    message_add(message, key, value != NULL ? value : otherwise);
+}
+
+static void send_checked(const char *certificate_id, const char *not_after, bool with_root_ca) {
     struct message message;
     message_init(&message, MESSAGE_RESULT);
     message_add(&message, JOB_KEY_RESULT, "done");
-    message_add(&message, JOB_KEY_METHOD, "fleet-claim");
+    add_fact(&message, JOB_KEY_METHOD, "fleet-claim");
     message_add(&message, JOB_KEY_THING_NAME, "gateway-1");
     message_add(&message, JOB_KEY_CERTIFICATE_ID, certificate_id);
     message_add(&message, JOB_KEY_KEY_BACKEND, "tpm2");
     message_add(&message, JOB_KEY_KEY_ALGORITHM, "ecdsa-p256");
     message_add(&message, JOB_KEY_KEY_ORIGIN, "tpm");
-    message_add(&message, JOB_KEY_NOT_BEFORE, "1700000000");
-    message_add(&message, JOB_KEY_NOT_AFTER, not_after);
+    add_fact(&message, JOB_KEY_NOT_BEFORE, "1700000000");
+    add_fact(&message, JOB_KEY_NOT_AFTER, not_after);
     message_add(&message, JOB_KEY_ENDPOINT, "example-ats.iot.eu-west-1.amazonaws.com");
+    add_fact(&message, JOB_KEY_ISSUED_AT, "1700000060");
+    add_fact(&message, JOB_KEY_RENEW_METHOD, "fleet-claim");
+    add_fact(&message, JOB_KEY_HINDRANCE, "");
+    if (with_root_ca)
+        message_attach(&message, FILE_ROOT_CA, memfd_create_sealed("root-ca", "other authorities", 17));
     send_message(&message);
 }
 
@@ -100,10 +136,21 @@ static void send_receipt(void) {
     send_message(&message);
 }
 
+static void send_bare(void) {
+    struct message message;
+    message_init(&message, MESSAGE_RESULT);
+    message_add(&message, JOB_KEY_RESULT, "done");
+    send_message(&message);
+}
+
+static unsigned generation; /* of the job */
+
 static void send_done(const char *verb) {
     static const char list[] = "fleet-claim\0by a claim", rows[] = "dns\0ok\0it answers\0";
-    if (strcmp(verb, JOB_ENROLL) == 0)
+    if (strcmp(verb, JOB_ENROLL) == 0 || strcmp(verb, JOB_RENEW) == 0)
         send_enrolled(4);
+    else if (strcmp(verb, JOB_PROVE) == 0 || strcmp(verb, JOB_RETIRE) == 0)
+        send_bare();
     else if (strcmp(verb, JOB_REQUEST) == 0)
         send_one_file(FILE_REQUEST, "the request", 11);
     else if (strcmp(verb, JOB_IMPORT) == 0)
@@ -113,7 +160,7 @@ static void send_done(const char *verb) {
     else if (strcmp(verb, JOB_DIAGNOSE) == 0)
         send_one_file(FILE_DIAGNOSIS, rows, sizeof rows);
     else
-        send_checked("0123456789abcdef", "2524607999");
+        send_checked(fake_certificate_id(generation), "2524607999", false);
 }
 
 /* A result with one file that the daemon must refuse. */
@@ -296,9 +343,16 @@ static int misbehave(const char *behaviour, const char *verb) {
     else if (strcmp(behaviour, "missing") == 0)
         send_enrolled(3);
     else if (strcmp(behaviour, "no-facts") == 0)
-        send_checked("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0", "2524607999");
+        send_checked("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0", "2524607999", false);
     else if (strcmp(behaviour, "far-future") == 0)
-        send_checked("0123", "18446744073709551615");
+        send_checked("0123", "18446744073709551615", false);
+    else if (strcmp(behaviour, "riddle") == 0) {
+        setenv(FAKE_FACT_PREFIX JOB_KEY_RENEW_METHOD, "", 1);
+        send_checked("0123", "2524607999", false);
+    } else if (strcmp(behaviour, "root-ca") == 0)
+        send_checked(fake_certificate_id(generation), "2524607999", true);
+    else if (strcmp(behaviour, "empty-root-ca") == 0)
+        send_one_file(FILE_ROOT_CA, "", 0);
     else if (strcmp(behaviour, "bad-rows") == 0)
         send_one_file(FILE_DIAGNOSIS, bad_rows, sizeof bad_rows);
     else if (strcmp(behaviour, "unknown-class") == 0)
@@ -349,6 +403,8 @@ static int behave(const char *behaviour, const char *verb) {
         wait_for_ever();
     } else if (strcmp(behaviour, "unusable") == 0)
         send_unusable();
+    else if (strcmp(behaviour, "refused") == 0)
+        send_refused();
     else if (strcmp(behaviour, "staged") == 0) {
         if (!send_kept(FILE_STAGED, "what waits"))
             return 97;
@@ -386,12 +442,12 @@ static bool find_behaviour(const char *name, char *ret, size_t size) {
     return found != NULL;
 }
 
-static void record(const char *verb) {
+static void record(const char *verb, const char *old) {
     const char *path = getenv(FAKE_RECORD_VARIABLE);
     FILE *stream = path != NULL ? fopen(path, "a") : NULL;
     if (stream == NULL)
         return;
-    fprintf(stream, "%s\n", verb);
+    fprintf(stream, "%s%s%s\n", verb, old != NULL ? " " : "", old != NULL ? old : "");
     fclose(stream);
 }
 
@@ -406,8 +462,11 @@ int fake_worker_run(void) {
     snprintf(verb, sizeof verb, "%s", message_get(&job, JOB_KEY_VERB));
     if (message_get(&job, JOB_KEY_METHOD) != NULL)
         snprintf(method, sizeof method, "%s", message_get(&job, JOB_KEY_METHOD));
+    uint64_t number = 0;
+    message_get_number(&job, JOB_KEY_GENERATION, &number);
+    generation = (unsigned)number;
+    record(verb, message_get(&job, JOB_KEY_OLD));
     message_clear(&job);
-    record(verb);
     find_behaviour(method[0] != '\0' && find_behaviour(method, NULL, 0) ? method : verb, behaviour, sizeof behaviour);
     return behave(behaviour, verb);
 }

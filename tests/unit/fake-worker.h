@@ -10,8 +10,15 @@
 /* The class of "failed" and "lost", "network" without it. */
 #define FAKE_CLASS_VARIABLE "FAKE_CLASS"
 
-/* A file that gets one line with the verb for each run. */
+/* A file that gets one line with the verb for each run; of "retire" with the ids behind it. */
 #define FAKE_RECORD_VARIABLE "FAKE_RECORD"
+
+/* With the key of a fact behind it: what a check tells of METHOD, NOT_BEFORE, NOT_AFTER, ISSUED_AT, RENEW_METHOD,
+ * HINDRANCE. */
+#define FAKE_FACT_PREFIX "FAKE_FACT_"
+
+/* What it tells of the certificate of a generation. */
+const char *fake_certificate_id(unsigned generation);
 
 /* Does one job on CHANNEL_WORKER_FD; returns the exit code. */
 int fake_worker_run(void);

@@ -499,6 +499,7 @@ static void test_network(void) {
     run_for_a_moment();
     CU_ASSERT(waiting_s() <= 5);
     expect_state(is_provisioned, STATE_PROVISIONED);
+    run_for_a_moment();
     tell(RTM_NEWADDR); /* nobody is woken */
     ASSERT_NUMBER(sd_event_run(world.event, 0), 0);
     end_late();

@@ -53,7 +53,7 @@ static void answer(void *userdata, const struct control_request *request, struct
 static int tick_until_answered(struct control_server *server, int fd, char *seen) {
     time_t end = time(NULL) + DEADLINE;
     while (!readable(fd, 1) && time(NULL) < end)
-        control_server_tick(server, answer, seen);
+        control_server_tick(server, answer, seen, 0);
     return status_of(fd);
 }
 
@@ -69,7 +69,7 @@ static void test_what_was_asked(void) {
     ASSERT_TEXT(seen, "GET /a%2Fb?c=%20 nobody []");
     send_text(fd, "PUT /x HTTP/1.1\r\nHost: x\r\nx-amzn-principal: me\r\nAuthorization: AWS4-HMAC-SHA256 x\r\n"
                   "Content-Length: 5\r\n\r\nhe");
-    control_server_tick(server, answer, seen);
+    control_server_tick(server, answer, seen, 0);
     send_text(fd, "llo");
     ASSERT_NUMBER(tick_until_answered(server, fd, seen), 201);
     ASSERT_TEXT(seen, "PUT /x me signed [hello]");

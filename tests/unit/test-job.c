@@ -1,3 +1,4 @@
+#include "common/cleanup.h"
 #include "common/memfd.h"
 #include "common/step.h"
 #include "daemon/job.h"
@@ -27,6 +28,7 @@ struct run {
     const char *cancel_at; /* step at which the job is canceled */
     struct job_outcome outcome;
     char *certificate;
+    char root_ca[32];
     char *checkpoint;
     unsigned checkpoint_count;
     bool disk_is_full;
@@ -73,6 +75,8 @@ static void on_ended(const struct job_outcome *outcome, void *data) {
     run->outcome = *outcome;
     if (outcome->files[FILE_CERTIFICATE] >= 0)
         memfd_read(outcome->files[FILE_CERTIFICATE], &run->certificate, &size);
+    if (outcome->files[FILE_ROOT_CA] >= 0)
+        (void)!pread(outcome->files[FILE_ROOT_CA], run->root_ca, sizeof run->root_ca - 1, 0);
     run->job = job_free(run->job);
     sd_event_exit(run->event, 0);
 }
@@ -84,7 +88,11 @@ static void no_files(int files[FILE_ROLE_COUNT]) {
 
 static int start_job(struct run *run, const struct launch *launch, enum job_verb verb, uint64_t deadline_usec,
                      struct failure *failure) {
-    struct job_request request = {.verb = verb, .generation = 7, .deadline_usec = deadline_usec, .grace_usec = 50000};
+    struct job_request request = {.verb = verb,
+                                  .generation = 7,
+                                  .old = verb == VERB_RETIRE ? "one two" : NULL,
+                                  .deadline_usec = deadline_usec,
+                                  .grace_usec = 50000};
     struct job_handler handler = {.progress = on_progress, .checkpoint = on_checkpoint, .ended = on_ended, .data = run};
     int files[FILE_ROLE_COUNT];
     no_files(files);
@@ -149,13 +157,69 @@ static void test_check_done(void) {
     ASSERT_NUMBER(run.outcome.done, 1);
     ASSERT_TEXT(run.outcome.identity.method, "fleet-claim");
     ASSERT_TEXT(run.outcome.identity.thing_name, "gateway-1");
-    ASSERT_TEXT(run.outcome.identity.certificate_id, "0123456789abcdef");
+    ASSERT_TEXT(run.outcome.identity.certificate_id, fake_certificate_id(7));
     ASSERT_TEXT(run.outcome.identity.key_backend, "tpm2");
     ASSERT_TEXT(run.outcome.identity.key_algorithm, "ecdsa-p256");
     ASSERT_TEXT(run.outcome.identity.key_origin, "tpm");
     ASSERT_NUMBER(run.outcome.identity.not_before_usec, 1700000000000000LL);
     ASSERT_NUMBER(run.outcome.identity.not_after_usec, 2524607999000000LL);
     ASSERT_TEXT(run.outcome.identity.endpoint, "example-ats.iot.eu-west-1.amazonaws.com");
+    ASSERT_NUMBER(run.outcome.identity.issued_at_usec, 1700000060000000LL);
+    ASSERT_TEXT(run.outcome.identity.renew_method, "fleet-claim");
+    ASSERT_TEXT(run.outcome.identity.hindrance, "");
+    ASSERT_TEXT(run.root_ca, "");
+}
+
+static void test_check_root_ca(void) {
+    struct run run = run_job(VERB_CHECK, "check=root-ca", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.done, 1);
+    ASSERT_TEXT(run.root_ca, "other authorities");
+    expect_failure(VERB_CHECK, "check=empty-root-ca", "is empty");
+}
+
+static void test_renew(void) {
+    struct run run = run_job(VERB_RENEW, "renew=checkpoint", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.done, 1);
+    ASSERT_TEXT(run.certificate, "certificate");
+    ASSERT_TEXT(run.checkpoint, "as far as this");
+    free(run.certificate);
+    free(run.checkpoint);
+    run = run_job(VERB_RENEW, "renew=resume", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.resume, 1);
+    free(run.checkpoint);
+    run = run_job(VERB_RENEW, "renew=unusable", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.failure.unusable, 1);
+    expect_failure(VERB_RENEW, "renew=missing", "is missing");
+}
+
+static void test_prove(void) {
+    struct run run = run_job(VERB_PROVE, "prove=done", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.done, 1);
+    run = run_job(VERB_PROVE, "prove=failed-denied", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.refused, 0);
+    run = run_job(VERB_PROVE, "prove=refused", PATIENCE_USEC, NULL);
+    ASSERT_NUMBER(run.outcome.done, 0);
+    ASSERT_NUMBER(run.outcome.refused, 1);
+    ASSERT_TEXT(run.outcome.failure.message, "the cloud refuses this identity");
+    expect_failure(VERB_PROVE, "prove=checkpoint", "a checkpoint of a job that has none");
+    expect_failure(VERB_PROVE, "prove=unusable", "no usable UNUSABLE");
+    expect_failure(VERB_PROVE, "prove=missing", "does not belong to it");
+    expect_failure(VERB_CHECK, "check=refused", "no usable REFUSED");
+    expect_failure(VERB_RENEW, "renew=refused", "no usable REFUSED");
+}
+
+static void test_retire(void) {
+    char path[] = "/tmp/test-job-XXXXXX", text[256] = "";
+    AUTO_CLOSE int file = mkstemp(path);
+    setenv(FAKE_RECORD_VARIABLE, path, 1);
+    struct run run = run_job(VERB_RETIRE, "retire=done", PATIENCE_USEC, NULL);
+    unsetenv(FAKE_RECORD_VARIABLE);
+    unlink(path);
+    ASSERT_NUMBER(run.outcome.done, 1);
+    CU_ASSERT(read(file, text, sizeof text - 1) > 0);
+    ASSERT_TEXT(text, "retire one two\n");
+    expect_failure(VERB_RETIRE, "retire=resume-bare", "only an enroll or a renew");
+    expect_failure(VERB_RETIRE, "retire=missing", "does not belong to it");
 }
 
 static void test_failed(void) {
@@ -175,6 +239,8 @@ static void test_lost(void) {
     ASSERT_NUMBER(run.outcome.lost, 1);
     ASSERT_NUMBER(run.outcome.elsewhere, 0);
     ASSERT_TEXT(run.outcome.failure.message, "the key is lost");
+    ASSERT_TEXT(run.outcome.identity.method, "fleet-claim");
+    ASSERT_TEXT(run.outcome.identity.certificate_id, fake_certificate_id(1));
     run = run_job(VERB_CHECK, "check=elsewhere", PATIENCE_USEC, NULL);
     ASSERT_NUMBER(run.outcome.lost, 1);
     ASSERT_NUMBER(run.outcome.elsewhere, 1);
@@ -215,6 +281,7 @@ static void test_wrong_files(void) {
 static void test_wrong_facts(void) {
     expect_failure(VERB_CHECK, "check=no-facts", "no usable CERTIFICATE_ID");
     expect_failure(VERB_CHECK, "check=far-future", "no usable NOT_AFTER");
+    expect_failure(VERB_CHECK, "check=riddle", "no usable HINDRANCE");
 }
 
 /* --- ends --- */
@@ -299,6 +366,9 @@ static void test_no_worker(void) {
     expect_no_start(&(struct launch){.program = "/dev/null"}, VERB_CHECK, "Permission denied");
     expect_no_start(&(struct launch){.sockets = "/nonexistent"}, VERB_CHECK, "enrolld-check.socket");
     expect_no_start(&(struct launch){.sockets = "/nonexistent"}, VERB_ENROLL, "enrolld-worker.socket");
+    expect_no_start(&(struct launch){.sockets = "/nonexistent"}, VERB_RENEW, "enrolld-worker.socket");
+    expect_no_start(&(struct launch){.sockets = "/nonexistent"}, VERB_PROVE, "enrolld-worker.socket");
+    expect_no_start(&(struct launch){.sockets = "/nonexistent"}, VERB_RETIRE, "enrolld-worker.socket");
 }
 
 /* What systemd does with Accept=yes, in a child. */
@@ -400,6 +470,10 @@ int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
         {"enroll: progress, result, files", test_enroll_done},
         {"check: the facts of the identity", test_check_done},
+        {"check: other authorities", test_check_root_ca},
+        {"renew: as enroll", test_renew},
+        {"prove: refused or not proven", test_prove},
+        {"retire: the ids", test_retire},
         {"a failure keeps class, step and message", test_failed},
         {"a lost identity", test_lost},
         {"much progress, and too much", test_much_progress},

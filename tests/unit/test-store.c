@@ -150,6 +150,7 @@ static void test_commit(void) {
 static void test_one_predecessor(void) {
     set_up();
     struct store *store = open_store();
+    store_keep_generations(store, 1);
     commit(store, "first");
     commit(store, "second");
     ASSERT_NUMBER(is_there("generations/1"), 1);
@@ -159,8 +160,59 @@ static void test_one_predecessor(void) {
     ASSERT_TEXT(read_link("current"), "generations/3");
     store_close(store);
     store = open_store();
+    store_keep_generations(store, 1);
     ASSERT_NUMBER(store_current(store), 3);
     ASSERT_NUMBER(is_there("generations/2"), 1);
+    tear_down(store);
+}
+
+static unsigned count_generations(void) {
+    char name[32];
+    unsigned count = 0;
+    for (unsigned number = 1; number < 20; number++) {
+        snprintf(name, sizeof name, "generations/%u", number);
+        count += is_there(name);
+    }
+    return count;
+}
+
+/* A start that cannot read its configuration yet removes none. */
+static void test_predecessors(void) {
+    set_up();
+    struct store *store = open_store();
+    for (unsigned i = 0; i < 12; i++)
+        commit(store, "next");
+    store_close(store);
+    store = open_store();
+    ASSERT_NUMBER(count_generations(), 12);
+    store_keep_generations(store, STORE_GENERATIONS_MAX);
+    ASSERT_NUMBER(count_generations(), 9);
+    ASSERT_NUMBER(is_there("generations/4"), 1);
+    commit(store, "next");
+    ASSERT_NUMBER(count_generations(), 9);
+    store_keep_generations(store, 2);
+    ASSERT_NUMBER(count_generations(), 3);
+    ASSERT_NUMBER(is_there("generations/11"), 1);
+    ASSERT_NUMBER(is_there("generations/12"), 1);
+    store_keep_generations(store, 0);
+    ASSERT_NUMBER(count_generations(), 1);
+    commit(store, "last");
+    ASSERT_NUMBER(count_generations(), 1);
+    ASSERT_TEXT(read_file("current/private.pem"), "last");
+    tear_down(store);
+}
+
+/* The key in it may be the only one that the cloud knows. */
+static void test_broken_is_kept(void) {
+    set_up();
+    make_generation("generations/7");
+    link_current("generations/7");
+    unlinkat(top_fd, "generations/7/root-ca.pem", 0);
+    struct store *store = open_store();
+    store_keep_generations(store, 0);
+    ASSERT_NUMBER(is_there("generations/7.broken"), 1);
+    commit(store, "new");
+    ASSERT_NUMBER(is_there("generations/7.broken"), 0);
     tear_down(store);
 }
 
@@ -271,6 +323,8 @@ static void test_cut_before_pruning(void) {
     link_current("generations/10");
     struct store *store = open_store();
     ASSERT_NUMBER(store_current(store), 10);
+    ASSERT_NUMBER(is_there("generations/2"), 1); /* until it is known how many */
+    store_keep_generations(store, 1);
     ASSERT_NUMBER(is_there("generations/2"), 0);
     ASSERT_NUMBER(is_there("generations/3"), 1);
     tear_down(store);
@@ -295,6 +349,7 @@ static void check_broken(const char *file, const char *text) {
     ASSERT_NUMBER(store_next(store), 8);
     store_close(store);
     store = open_store(); /* and it stays like that */
+    store_keep_generations(store, 1);
     ASSERT_NUMBER(is_there("generations/7.broken"), 1);
     ASSERT_NUMBER(store_next(store), 8);
     commit(store, "new");
@@ -488,7 +543,7 @@ static int fill_up(void) {
         return 2;
     if (is_there("incoming/certificate.pem") || strcmp(read_link("current"), "generations/1") != 0)
         return 3;
-    if (store_save_retry(store, &retry, &failure) < 0)
+    if (store_save_retry(store, STORE_RETRY, &retry, &failure) < 0)
         return 4;
     commit(store, "second"); /* there is room again */
     if (store_current(store) != 2)
@@ -516,17 +571,17 @@ static void test_retry(void) {
     struct store *store = open_store();
     struct failure failure = {0};
     struct retry retry = {.attempts = 3, .begun = true, .class = FAILURE_TPM, .next_usec = 12345}, again;
-    store_load_retry(store, &again);
+    store_load_retry(store, STORE_RETRY, &again);
     ASSERT_NUMBER(again.attempts, 0);
-    ASSERT_NUMBER(store_save_retry(store, &retry, &failure), 0);
+    ASSERT_NUMBER(store_save_retry(store, STORE_RETRY, &retry, &failure), 0);
     ASSERT_NUMBER(mode_of("retry"), 0600);
     ASSERT_NUMBER(is_there("retry.new"), 0);
-    store_load_retry(store, &again);
+    store_load_retry(store, STORE_RETRY, &again);
     ASSERT_NUMBER(again.attempts, 3);
     ASSERT_NUMBER(again.begun, 1);
     ASSERT_NUMBER(again.class, FAILURE_TPM);
-    store_clear_retry(store);
-    store_clear_retry(store);
+    store_clear_record(store, STORE_RETRY);
+    store_clear_record(store, STORE_RETRY);
     ASSERT_NUMBER(is_there("retry"), 0);
     tear_down(store);
 }
@@ -593,26 +648,28 @@ static void test_bad_retry(void) {
     memset(large, '\n', sizeof large);
     large[sizeof large - 1] = '\0';
     write_file("retry", "garbage");
-    store_load_retry(store, &retry);
+    store_load_retry(store, STORE_RETRY, &retry);
     ASSERT_NUMBER(retry.attempts, 0);
     write_file("retry", large);
-    store_load_retry(store, &retry);
+    store_load_retry(store, STORE_RETRY, &retry);
     ASSERT_NUMBER(retry.attempts, 0);
     unlinkat(top_fd, "retry", 0);
     write_file("elsewhere", "attempts=9\nbegun=no\nclass=tpm\nnext=5\n");
     ASSERT_NUMBER(symlinkat("elsewhere", top_fd, "retry"), 0);
-    store_load_retry(store, &retry);
+    store_load_retry(store, STORE_RETRY, &retry);
     ASSERT_NUMBER(retry.attempts, 0);
     unlinkat(top_fd, "retry", 0);
     ASSERT_NUMBER(mkfifoat(top_fd, "retry", 0600), 0);
-    store_load_retry(store, &retry);
+    store_load_retry(store, STORE_RETRY, &retry);
     ASSERT_NUMBER(retry.attempts, 0);
     tear_down(store);
 }
 
 /* All of it by the store itself, durably; nobody is asked to clear anything before. */
 static void test_forget(void) {
-    static const char *const names[] = {"retry", "staged", "checkpoint-jitp", "current.broken", "retry.new"};
+    static const char *const names[] = {"retry",     "retry-renewal", "retire",          "refused",
+                                        "staged",    "staged.1",      "checkpoint-jitp", "current.broken",
+                                        "retry.new", "renewal-x.1",   "renewal-x.2",     "renewal-x.1.new"};
     struct failure failure = {0};
     set_up();
     struct store *store = open_store();
@@ -636,6 +693,8 @@ int main(int argc, char **argv) {
         {"an empty directory", test_empty},
         {"commit: link, modes, content", test_commit},
         {"one predecessor is kept", test_one_predecessor},
+        {"as many predecessors as are wanted are kept", test_predecessors},
+        {"a broken one stays until there is another", test_broken_is_kept},
         {"the files of the identity are opened read-only", test_open_files},
         {"two daemons cannot share it", test_lock},
         {"the directory is made", test_path_is_made},

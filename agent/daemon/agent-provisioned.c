@@ -1,0 +1,229 @@
+/* What is done while an identity is in use: its successor in time, and a look at it when there is a reason. One job at
+ * a time, as always; the state stays `provisioned`, or is `renewing`. */
+#include "daemon/agent-private.h"
+
+#include "common/step.h"
+#include "daemon/log.h"
+#include "daemon/runtime.h"
+
+#include <string.h>
+
+/* Where nothing tells when it is over: between looks at a clock or an identity that may have changed. */
+#define LOOK_AGAIN_USEC 60000000ULL
+#define ACCURACY_USEC 1000000ULL /* of a timer for weeks from now */
+
+/* --- into use, and out of it --- */
+
+/* A commit whose last fsync failed has changed the identity all the same, and is told by the check that comes next. */
+static void announce_identity(struct agent *agent) {
+    if (agent->status.generation == agent->known_generation)
+        return;
+    agent->known_generation = agent->status.generation;
+    bus_identity_changed(agent->bus, agent->known_generation);
+}
+
+/* What failed before this start, if that is not made good yet. */
+static void show_renewal_before(struct agent *agent) {
+    const struct retry *retry = &agent->renewals.retry;
+    struct failure failure;
+    if (retry->attempts == 0)
+        return;
+    failure_record(&failure, retry->class, STEP_WORKER, "attempt %u to renew, before this start of enrolld, failed",
+                   retry->attempts);
+    agent_set_error(agent, &failure);
+}
+
+static void show_identity(struct agent *agent, const struct identity *identity) {
+    struct status *status = &agent->status;
+    status->identity = *identity;
+    memcpy(status->method, identity->method, sizeof status->method);
+    status->generation = store_current(agent->environment.store);
+    status->credential_directory = agent->environment.credential_directory;
+}
+
+/* One that was in use already, and still is. */
+static void keep_identity(struct agent *agent, const struct identity *identity) {
+    agent->attempts.local = 0;
+    show_identity(agent, identity);
+    agent_end_operation(agent, "done", "");
+    agent_arm_timer(agent, 0);
+}
+
+void agent_succeed(struct agent *agent, const struct identity *identity) {
+    struct status *status = &agent->status;
+    uint32_t generation = store_current(agent->environment.store);
+    if (status->state == STATE_PROVISIONED && status->generation == generation) {
+        keep_identity(agent, identity);
+        return;
+    }
+    attempts_forget(&agent->attempts);
+    store_drop_all_kept(agent->environment.store);
+    methods_done(&agent->methods, identity->method);
+    store_note_certificate(agent->environment.store, identity->not_before_usec);
+    memset(&status->error, 0, sizeof status->error);
+    show_renewal_before(agent);
+    show_identity(agent, identity);
+    status->attempt = agent->renewals.retry.attempts;
+    log_event(LOG_EVENT_PROVISIONED, NULL, LOG_NOTICE, "provisioned: thing \"%s\", certificate %s, generation %u",
+              identity->thing_name, identity->certificate_id, generation);
+    runtime_set_provisioned(agent->environment.runtime, generation);
+    agent_set_state(agent, STATE_PROVISIONED);
+    announce_identity(agent);
+    agent_end_operation(agent, "done", "");
+    agent_arm_timer(agent, 0);
+}
+
+void agent_hide_identity(struct agent *agent) {
+    struct status *status = &agent->status;
+    memset(&status->identity, 0, sizeof status->identity);
+    if (agent->configuration != NULL)
+        status_set_text(status->identity.endpoint, sizeof status->identity.endpoint, agent->settings.endpoint);
+    status->generation = 0;
+    status->credential_directory = "";
+    status->renew_after_usec = 0;
+    status_set_text(status->renew_rule, sizeof status->renew_rule, "");
+    status_set_text(status->renew_hindrance, sizeof status->renew_hindrance, "");
+    agent->date_timer = sd_event_source_disable_unref(agent->date_timer);
+    agent->warned_days = 0;
+}
+
+/* --- when --- */
+
+/* The name that no other device has. */
+static const char *device_of(const struct identity *identity) {
+    return identity->serial_number[0] != '\0' ? identity->serial_number : identity->certificate_id;
+}
+
+static void make_plan(struct agent *agent) {
+    struct status *status = &agent->status;
+    const struct identity *identity = &status->identity;
+    const struct renewal_dates dates = {identity->not_before_usec, identity->not_after_usec, identity->issued_at_usec};
+    struct renewal_plan plan = renewal_make_plan(&agent->settings, &dates, device_of(identity));
+    if (plan.rule == RENEWAL_NEVER)
+        status_set_text(status->renew_hindrance, sizeof status->renew_hindrance,
+                        "the certificate has no end that is near, and MaxAge= in [Renewal] is not set");
+    else
+        status_set_text(status->renew_hindrance, sizeof status->renew_hindrance, identity->hindrance);
+    if (identity->hindrance[0] != '\0')
+        plan = (struct renewal_plan){RENEWAL_NEVER, 0};
+    status->renew_after_usec = plan.after_usec;
+    status->next_attempt_usec = agent->renewals.retry.attempts > 0 ? agent->renewals.retry.next_usec : 0;
+    status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
+}
+
+/* A certificate that was imported while another one is in use is to take its place. */
+static bool is_due(const struct agent *agent) {
+    const struct status *status = &agent->status;
+    if (status->identity.hindrance[0] != '\0')
+        return false;
+    return agent_has_staged(agent) || (status->renew_after_usec != 0 && agent_now_usec() >= status->renew_after_usec);
+}
+
+static bool seems_expired(const struct agent *agent) {
+    return agent_now_usec() > agent->status.identity.not_after_usec;
+}
+
+/* --- duties: when each is due (CLOCK_BOOTTIME, UINT64_MAX: not foreseen), and what it does --- */
+
+static uint64_t look_due_usec(struct agent *agent) {
+    return agent->look || seems_expired(agent) ? agent->look_after_usec : UINT64_MAX;
+}
+
+/* What has changed outside, or inside of the certificate's dates, a check tells; a clock that nobody has set tells no
+ * end, and may be believed a minute later. */
+static void look(struct agent *agent) {
+    agent->look = false;
+    agent->look_after_usec = agent_boottime_usec() + LOOK_AGAIN_USEC;
+    agent->operation = agent_next_id(agent);
+    agent->verb = VERB_CHECK;
+    attempt_check(agent);
+}
+
+void provisioned_look(struct agent *agent, uint64_t delay_usec) {
+    agent->look = true;
+    agent->look_after_usec = agent_boottime_usec() + delay_usec;
+    if (agent->status.state == STATE_PROVISIONED && agent->operation == 0)
+        agent_arm_timer(agent, 0);
+}
+
+static uint64_t renew_due_usec(struct agent *agent) {
+    uint64_t now = agent_boottime_usec();
+    if (!is_due(agent) || seems_expired(agent))
+        return UINT64_MAX;
+    if (agent->next_boottime_usec > now)
+        return agent->next_boottime_usec;
+    uint64_t wait = agent_clock_wait_usec(agent);
+    return now + (wait < LOOK_AGAIN_USEC ? wait : LOOK_AGAIN_USEC);
+}
+
+static const struct {
+    uint64_t (*due_usec)(struct agent *agent);
+    void (*run)(struct agent *agent);
+} duties[] = {
+    {look_due_usec, look},
+    {renew_due_usec, renew_begin},
+};
+
+/* --- the wall clock --- */
+
+static void warn_of_end(struct agent *agent) {
+    const struct status *status = &agent->status;
+    unsigned days = renewal_warning_days(status->identity.not_after_usec, agent_now_usec());
+    bool told = agent->warned_days != 0 && agent->warned_days <= days;
+    if (days == 0 || status->renew_after_usec != 0 || told || !agent_clock_is_synchronised(agent))
+        return;
+    agent->warned_days = days;
+    log_event(LOG_EVENT_EXPIRES, NULL, LOG_WARNING,
+              "certificate %s expires in less than %u day%s, and nothing will renew it: %s",
+              status->identity.certificate_id, days, days == 1 ? "" : "s", status->renew_hindrance);
+}
+
+static uint64_t earlier_but_later_than(uint64_t now, uint64_t a, uint64_t b) {
+    return a <= now || (b > now && b < a) ? b : a;
+}
+
+static int on_date(sd_event_source *source, uint64_t usec, void *data) {
+    (void)source, (void)usec;
+    provisioned_turn(data);
+    return 0;
+}
+
+/* CLOCK_REALTIME: it comes at its hour, also after the system has slept, or the clock was set past it. */
+static void arm_date(struct agent *agent) {
+    const struct status *status = &agent->status;
+    uint64_t now = agent_now_usec(), end = status->identity.not_after_usec + 1;
+    uint64_t next = earlier_but_later_than(now, status->renew_after_usec, end);
+    next = earlier_but_later_than(now, next, renewal_next_warning_usec(status->identity.not_after_usec, now));
+    agent->date_timer = sd_event_source_disable_unref(agent->date_timer);
+    if (next <= now)
+        return;
+    int r = sd_event_add_time(agent->environment.event, &agent->date_timer, CLOCK_REALTIME, next, ACCURACY_USEC,
+                              on_date, agent);
+    if (r < 0)
+        log_message(LOG_ERR, "cannot set a timer: %s", strerror(-r));
+}
+
+void provisioned_turn(struct agent *agent) {
+    uint64_t next = UINT64_MAX, now = agent_boottime_usec();
+    if (agent->status.state != STATE_PROVISIONED || agent->stopping || agent->job != NULL || agent->operation != 0)
+        return;
+    make_plan(agent);
+    bus_publish(agent->bus, &agent->status);
+    warn_of_end(agent);
+    arm_date(agent);
+    if (task_waits(agent)) {
+        task_run(agent);
+        return;
+    }
+    for (size_t i = 0; i < sizeof duties / sizeof *duties; i++) {
+        uint64_t due = duties[i].due_usec(agent);
+        if (due <= now) {
+            duties[i].run(agent);
+            return;
+        }
+        next = due < next ? due : next;
+    }
+    agent->timer = sd_event_source_disable_unref(agent->timer);
+    if (next != UINT64_MAX)
+        agent_arm_timer(agent, next - now);
+}

@@ -1,0 +1,452 @@
+/* The state machine while an identity is in use: its successor in time, and what happens when there is none. */
+#include "agent-world.h"
+
+#include "common/cleanup.h"
+#include "fake-worker.h"
+#include "harness.h"
+
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#define DAY 86400LL
+
+/* The wall clock of the code under test is so far ahead of this machine's, which no test may set (ld(1), --wrap). */
+static int64_t ahead_s;
+int __real_clock_gettime(clockid_t clock, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret);
+
+int __wrap_clock_gettime(clockid_t clock, struct timespec *ret) {
+    int r = __real_clock_gettime(clock, ret);
+    if (r == 0 && clock == CLOCK_REALTIME)
+        ret->tv_sec += (time_t)ahead_s;
+    return r;
+}
+
+static int kernel = -1; /* the other end of what tells that the clock was set */
+
+static void set_fact(const char *key, const char *value) {
+    char name[64];
+    snprintf(name, sizeof name, FAKE_FACT_PREFIX "%s", key);
+    setenv(name, value, 1);
+}
+
+static void set_date(const char *key, int64_t days) {
+    char text[32];
+    snprintf(text, sizeof text, "%lld", (long long)(time(NULL) + days * DAY));
+    set_fact(key, text);
+}
+
+/* The certificate's dates, as every check tells them from now on. */
+static void set_dates(int64_t begin_days, int64_t end_days) {
+    set_date("NOT_BEFORE", begin_days);
+    set_date("ISSUED_AT", begin_days);
+    set_date("NOT_AFTER", end_days);
+}
+
+static void watch_clock(void) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+        exit(99);
+    world.clock = ends[0];
+    cleanup_close(&kernel);
+    kernel = ends[1];
+}
+
+static void set_clock(int64_t days) {
+    ahead_s = days * DAY;
+    ASSERT_NUMBER(write(kernel, "12345678", 8), 8);
+}
+
+/* An identity that is valid for the coming year is in use. */
+static void begin(const char *configuration) {
+    set_up(configuration);
+    set_fact("RENEW_METHOD", "fleet-claim");
+    set_fact("HINDRANCE", "");
+    set_dates(-1, 364);
+    watch_clock();
+    start("enroll=done check=done");
+    expect_state(is_provisioned, STATE_PROVISIONED);
+}
+
+static void restart(const char *workers) {
+    stop();
+    unlinkat(world.top_fd, "record", 0);
+    watch_clock();
+    start(workers);
+}
+
+static void end(void) {
+    tear_down();
+    cleanup_close(&kernel);
+    kernel = -1;
+    ahead_s = 0;
+}
+
+static bool is_second(const struct status *status) {
+    return status->state == STATE_PROVISIONED && status->generation == 2;
+}
+
+static bool is_third(const struct status *status) {
+    return status->state == STATE_PROVISIONED && status->generation == 3;
+}
+
+static bool has_failed(const struct status *status) {
+    return status->state == STATE_PROVISIONED && status->error.class[0] != '\0';
+}
+
+static bool has_failed_twice(const struct status *status) {
+    return has_failed(status) && status->attempt == 2;
+}
+
+static bool is_renewing(const struct status *status) {
+    return status->state == STATE_RENEWING;
+}
+
+static bool is_holding(const struct status *status) {
+    return (status->state == STATE_RENEWING || status->state == STATE_ENROLLING) && strcmp(status->step, "claim") == 0;
+}
+
+static bool is_quiet(const struct status *status) {
+    return status->state == STATE_PROVISIONED && status->renew_rule[0] != '\0' && status->step[0] == '\0';
+}
+
+static void run_for_a_moment(void) {
+    for (int i = 0; i < 20; i++)
+        sd_event_run(world.event, 10000);
+}
+
+/* --- when --- */
+
+static void test_not_yet(void) {
+    begin(good_configuration);
+    expect_state(is_quiet, STATE_PROVISIONED);
+    const struct status *status = agent_status(world.agent);
+    uint64_t latest = status->identity.not_before_usec + 365ULL * DAY * 1000000 / 100 * 66;
+    ASSERT_TEXT(status->renew_rule, "lifetime");
+    CU_ASSERT(status->renew_after_usec <= latest);
+    CU_ASSERT(status->renew_after_usec >= latest - 365ULL * DAY * 1000000 / 10);
+    run_for_a_moment();
+    ASSERT_TEXT(read_file("record"), "enroll\ncheck\n");
+    end();
+}
+
+static void test_due(void) {
+    begin(good_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    set_clock(300);
+    CU_ASSERT(wait_for(is_second));
+    const struct status *status = agent_status(world.agent);
+    ASSERT_TEXT(read_file("record"), "enroll\ncheck\nrenew\ncheck\n");
+    ASSERT_TEXT(status->identity.certificate_id, fake_certificate_id(2));
+    ASSERT_TEXT(status->error.class, "");
+    ASSERT_NUMBER(status->attempt, 0);
+    ASSERT_NUMBER(status->next_attempt_usec, 0);
+    ASSERT_TEXT(read_file("run/generation"), "2\n");
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    ASSERT_NUMBER(is_there("state/retry-renewal"), 0);
+    ASSERT_NUMBER(is_there("state/generations/1"), 1);
+    run_for_a_moment(); /* by its dates the successor is due, too: no loop */
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 2);
+    end();
+}
+
+/* Switched off when its time came, and on again before the end. */
+static void test_missed(void) {
+    begin(good_configuration);
+    ahead_s = 300 * DAY;
+    restart("check=done renew=hold");
+    expect_state(is_renewing, STATE_RENEWING);
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1); /* which is in use */
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    end();
+}
+
+/* AWS IoT's own certificates have no end: only MaxAge= renews them. */
+static void test_never(void) {
+    begin(good_configuration);
+    set_fact("NOT_AFTER", "2524607999");
+    restart("check=done renew=done");
+    expect_state(is_quiet, STATE_PROVISIONED);
+    ASSERT_TEXT(agent_status(world.agent)->renew_rule, "never");
+    ASSERT_NUMBER(agent_status(world.agent)->renew_after_usec, 0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(agent_status(world.agent)->renew_hindrance, "MaxAge="));
+    set_clock(3000);
+    run_for_a_moment();
+    ASSERT_TEXT(read_file("record"), "check\n");
+    end();
+}
+
+/* What keeps it from being renewed is told to who asks; it may be gone when the configuration is read again. */
+static void test_hindered(void) {
+    uint32_t id = 0;
+    struct failure failure = {0};
+    begin(good_configuration);
+    set_fact("HINDRANCE", "RenewTemplate= is not set");
+    ahead_s = 300 * DAY;
+    restart("check=done renew=done");
+    expect_state(is_quiet, STATE_PROVISIONED);
+    ASSERT_TEXT(agent_status(world.agent)->renew_hindrance, "RenewTemplate= is not set");
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_NOT_RENEWABLE);
+    ASSERT_TEXT(failure.message, "RenewTemplate= is not set");
+    set_fact("HINDRANCE", "");
+    set_dates(299, 600);
+    set_date("NOT_BEFORE", -1);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_quiet));
+    time_t deadline = time(NULL) + PATIENCE_S;
+    while (agent_status(world.agent)->renew_hindrance[0] != '\0' && time(NULL) < deadline)
+        sd_event_run(world.event, 10000);
+    ASSERT_TEXT(agent_status(world.agent)->renew_hindrance, "");
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_second));
+    end();
+}
+
+/* --- failures --- */
+
+static void test_failure_keeps_the_old(void) {
+    begin(slow_configuration);
+    ahead_s = 300 * DAY;
+    restart("check=done renew=failed");
+    CU_ASSERT(wait_for(has_failed));
+    const struct status *status = agent_status(world.agent);
+    ASSERT_NUMBER(status->generation, 1);
+    ASSERT_TEXT(status->error.class, "network");
+    ASSERT_NUMBER(status->attempt, 1);
+    CU_ASSERT(status->next_attempt_usec > (uint64_t)(time(NULL) + ahead_s) * 1000000);
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    ASSERT_NUMBER(is_there("run/lost"), 0);
+    ASSERT_NUMBER(is_there("state/incoming"), 0);
+    run_for_a_moment();
+    ASSERT_TEXT(read_file("record"), "check\nrenew\n");
+    end();
+}
+
+static void test_failure_is_tried_again(void) {
+    begin(good_configuration);
+    ahead_s = 300 * DAY;
+    restart("check=done renew=failed");
+    CU_ASSERT(wait_for(has_failed_twice));
+    set_dates(299, 600);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    CU_ASSERT(wait_for(is_second));
+    ASSERT_TEXT(agent_status(world.agent)->error.class, "");
+    ASSERT_NUMBER(is_there("state/retry-renewal"), 0);
+    end();
+}
+
+/* The schedule survives a restart, and an attempt that was cut off counts. */
+static void test_schedule_survives(void) {
+    begin(slow_configuration);
+    ahead_s = 300 * DAY;
+    restart("check=done renew=hold");
+    CU_ASSERT(wait_for(is_holding));
+    restart("check=done renew=done");
+    CU_ASSERT(wait_for(has_failed));
+    const struct status *status = agent_status(world.agent);
+    ASSERT_TEXT(status->error.class, "internal");
+    run_for_a_moment();
+    CU_ASSERT(status->next_attempt_usec > (uint64_t)(time(NULL) + ahead_s) * 1000000);
+    run_for_a_moment();
+    ASSERT_TEXT(read_file("record"), "check\n");
+    end();
+}
+
+static void test_files_not_verified(void) {
+    begin(slow_configuration);
+    ahead_s = 300 * DAY;
+    restart("check=done renew=hold");
+    CU_ASSERT(wait_for(is_holding));
+    stop();
+    unlinkat(world.top_fd, "state/retry-renewal", 0);
+    watch_clock();
+    start("check=done renew=done");
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    setenv(FAKE_WORKER_VARIABLE, "check=lost renew=done", 1);
+    CU_ASSERT(wait_for(has_failed));
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
+    ASSERT_TEXT(read_file("state/current/certificate.pem"), "certificate");
+    ASSERT_NUMBER(is_there("state/incoming"), 0);
+    end();
+}
+
+/* A checkpoint of a renewal outlives restarts and checks, and goes with success. */
+static void test_checkpoint(void) {
+    begin(slow_configuration);
+    ahead_s = 300 * DAY;
+    restart("check=done renew=checkpoint-hold");
+    CU_ASSERT(wait_for(is_holding));
+    write_file("go", "");
+    time_t deadline = time(NULL) + PATIENCE_S;
+    while (!is_there("state/renewal-fleet-claim.1") && time(NULL) < deadline)
+        sd_event_run(world.event, 10000);
+    ASSERT_NUMBER(is_there("state/renewal-fleet-claim.1"), 1);
+    ASSERT_NUMBER(is_there("state/checkpoint-fleet-claim"), 0);
+    stop();
+    unlinkat(world.top_fd, "state/retry-renewal", 0);
+    watch_clock();
+    start("check=done renew=done");
+    CU_ASSERT(wait_for(is_second));
+    ASSERT_NUMBER(is_there("state/renewal-fleet-claim.1"), 0);
+    end();
+}
+
+/* --- the end --- */
+
+static void test_expired(void) {
+    begin(good_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=lost enroll=hold", 1);
+    set_clock(400);
+    CU_ASSERT(wait_for(is_holding));
+    const struct status *status = agent_status(world.agent);
+    ASSERT_NUMBER(status->state, STATE_ENROLLING);
+    ASSERT_NUMBER(status->generation, 0);
+    ASSERT_NUMBER(status->renew_after_usec, 0);
+    ASSERT_TEXT(status->credential_directory, "");
+    ASSERT_NUMBER(is_there("run/provisioned"), 0);
+    ASSERT_NUMBER(is_there("run/lost"), 1);
+    end();
+}
+
+/* By a clock that nobody has set it only seems so. */
+static void test_expired_by_a_doubtful_clock(void) {
+    begin(good_configuration);
+    ASSERT_NUMBER(unlinkat(world.top_fd, "clock/synchronized", 0), 0);
+    set_clock(400);
+    run_for_a_moment();
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
+    CU_ASSERT_PTR_NULL(strstr(read_file("record"), "renew"));
+    end();
+}
+
+/* A clock that was years ahead for a while: the identity is as good as before. */
+static void test_clock_comes_back(void) {
+    begin(slow_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=lost enroll=failed", 1);
+    set_clock(4000);
+    CU_ASSERT(wait_for(is_waiting));
+    setenv(FAKE_WORKER_VARIABLE, "check=done enroll=failed", 1);
+    set_clock(0);
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    end();
+}
+
+/* --- who asks --- */
+
+static void test_asked(void) {
+    uint32_t id = 0, same = 0;
+    struct failure failure;
+    begin(good_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=hold", 1);
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(id != 0);
+    ASSERT_NUMBER(agent_renew(world.agent, &same, &failure), ANSWER_YES);
+    ASSERT_NUMBER(same, id);
+    CU_ASSERT(wait_for(is_holding));
+    ASSERT_NUMBER(agent_enroll(world.agent, &same, &failure), ANSWER_ALREADY_PROVISIONED);
+    ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_YES);
+    CU_ASSERT(wait_for(has_failed));
+    expect_error("internal", "canceled on request");
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
+    end();
+}
+
+static void test_asked_in_vain(void) {
+    uint32_t id = 0;
+    struct failure failure;
+    set_up(slow_configuration);
+    start("enroll=failed");
+    expect_state(is_waiting, STATE_BACKOFF);
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_NO_IDENTITY);
+    end();
+    begin(good_configuration);
+    restart("check=hold");
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_BUSY);
+    end();
+}
+
+/* One after the other: numbers grow, one predecessor stays. */
+static void test_again_and_again(void) {
+    uint32_t id = 0;
+    struct failure failure;
+    begin(good_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_second));
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_third));
+    ASSERT_NUMBER(is_there("state/generations/1"), 0);
+    ASSERT_NUMBER(is_there("state/generations/2"), 1);
+    end();
+}
+
+/* --- retirement --- */
+
+static const char retiring_configuration[] =
+    "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
+    "[Renewal]\nRetireTopic=retire/%t\n[Retry]\nNetwork=20ms 40ms\nInternal=20ms 40ms\n";
+
+/* The replaced certificate is on record before its successor is in force. */
+static void test_replaced_is_on_record(void) {
+    uint32_t id = 0;
+    struct failure failure;
+    begin(retiring_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done retire=failed", 1);
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_second));
+    CU_ASSERT_PTR_NOT_NULL(strstr(read_file("state/retire"), fake_certificate_id(1)));
+    end();
+}
+
+/* --- the network --- */
+
+static void test_network(void) {
+    int ends[2];
+    begin(slow_configuration);
+    ahead_s = 300 * DAY;
+    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+        exit(99);
+    world.route = ends[0];
+    restart("check=done renew=failed");
+    CU_ASSERT(wait_for(has_failed));
+    set_dates(299, 600);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    const struct nlmsghdr message = {.nlmsg_len = sizeof message, .nlmsg_type = RTM_NEWROUTE};
+    ASSERT_NUMBER(write(ends[1], &message, sizeof message), sizeof message);
+    CU_ASSERT(wait_for(is_second));
+    end();
+    close(ends[1]);
+}
+
+int main(int argc, char **argv) {
+    static const struct unit_test tests[] = {
+        {"a certificate that is young", test_not_yet},
+        {"its time has come", test_due},
+        {"its time came while the device was switched off", test_missed},
+        {"a certificate without an end", test_never},
+        {"what keeps it from being renewed", test_hindered},
+        {"a failure leaves the old identity in use", test_failure_keeps_the_old},
+        {"a failure is tried again", test_failure_is_tried_again},
+        {"the schedule survives a restart", test_schedule_survives},
+        {"files that are not verified are not committed", test_files_not_verified},
+        {"the checkpoint of a renewal", test_checkpoint},
+        {"an identity that has expired", test_expired},
+        {"a doubtful clock lets none expire", test_expired_by_a_doubtful_clock},
+        {"a clock that was ahead for a while", test_clock_comes_back},
+        {"somebody asks for it", test_asked},
+        {"somebody asks where it cannot be", test_asked_in_vain},
+        {"one after the other", test_again_and_again},
+        {"what is replaced is on record", test_replaced_is_on_record},
+        {"a new network brings it forward", test_network},
+        {NULL, NULL},
+    };
+    return fake_worker_unit_run("renew", tests, argc, argv);
+}
