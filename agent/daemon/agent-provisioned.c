@@ -56,6 +56,8 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
         keep_identity(agent, identity);
         return;
     }
+    if (generation != agent->known_generation) /* those on record were to renew another one */
+        attempts_forget(&agent->renewals);
     attempts_forget(&agent->attempts);
     store_drop_all_kept(agent->environment.store);
     methods_done(&agent->methods, identity->method);
