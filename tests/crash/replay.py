@@ -34,8 +34,8 @@ class Recorded:
     def __init__(self, scene):
         self.scene = scene
         log = scene.directory / "calls"
-        begin = scene.cloud.history()[-1][0]
         with scene.new_device():
+            begin = scene.cloud.history()[-1][0]
             self.begin = disk_model.read(scene.gateway.state)
             scene.gateway.start(before=["strace", "-o", log, *recording.OPTIONS])
             scene.wait_settled()
