@@ -45,9 +45,8 @@ static void add_renewal(const struct in_force *settings, const struct properties
         findings_add(findings, "renewal", "ok", "never: the certificate has no end, and MaxAge= is not set", "");
 }
 
-static void add_pending(const struct in_force *settings, const char *id, struct findings *findings) {
+static void add_pending(const char *id, bool is_told, struct findings *findings) {
     char text[TEXT_MAX], advice[TEXT_MAX];
-    bool is_told = in_force_value(settings, "Renewal", "RetireTopic")[0] != '\0';
     snprintf(text, sizeof text, "the old certificate %s is still active in the cloud", id);
     snprintf(advice, sizeof advice, "%s; by hand: " COMMAND "INACTIVE",
              is_told ? "enrolld goes on telling; does the rule of RetireTopic= work? `journalctl -u enrolld`"
@@ -58,11 +57,14 @@ static void add_pending(const struct in_force *settings, const char *id, struct 
 
 static void add_retirement(const struct in_force *settings, const struct properties *properties,
                            struct findings *findings) {
-    char *const *id = properties->values[PROPERTY_RETIRE_PENDING].list;
-    for (; id != NULL && *id != NULL; id++)
-        add_pending(settings, *id, findings);
-    if (in_force_value(settings, "Renewal", "RetireTopic")[0] != '\0' &&
-        strcmp(in_force_value(settings, "Renewal", "RetireAcknowledged"), "yes") != 0)
+    char *const *ids = properties->values[PROPERTY_RETIRE_PENDING].list;
+    bool is_told = in_force_value(settings, "Renewal", "RetireTopic")[0] != '\0';
+    for (char *const *id = ids; id != NULL && *id != NULL; id++)
+        add_pending(*id, is_told, findings);
+    if (!is_told && (ids == NULL || *ids == NULL) && properties->values[PROPERTY_RENEW_AFTER].time > 0)
+        findings_add(findings, "retirement", "warning", "each renewal leaves another certificate active in the cloud",
+                     "set RetireTopic= in [Renewal], see docs/renewal.md");
+    if (is_told && strcmp(in_force_value(settings, "Renewal", "RetireAcknowledged"), "yes") != 0)
         findings_add(findings, "retirement", "warning",
                      "nobody answers on RetireTopic=: an old certificate that stays active would not be seen",
                      "have the rule answer, as that of etc/aws does, and set RetireAcknowledged=yes");

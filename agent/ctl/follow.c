@@ -10,6 +10,9 @@
 #include <string.h>
 #include <time.h>
 
+#define BUSY_PATIENCE_USEC (60 * UINT64_C(1000000))
+#define BUSY_AGAIN_USEC UINT64_C(1000000)
+
 static enum exit_code complain_about_wait(const struct watch *watch) {
     const struct property_error *error = &watch->properties.values[PROPERTY_LAST_ERROR].error;
     if (!watch->present) {
@@ -108,6 +111,23 @@ enum exit_code follow_enroll(sd_bus *bus) {
     return code == EXIT_CODE_DONE ? print_identity(&watch) : code;
 }
 
+/* Behind what the daemon does just now, as after a reload, where it looks at the identity first. */
+static int start_in_turn(struct watch *watch, const char *method, uint32_t *ret_job, sd_bus_error *error) {
+    uint64_t deadline = watch_now() + BUSY_PATIENCE_USEC;
+    for (;;) {
+        int r = bus_start_job(watch->bus, ret_job, error, method, "");
+        if (r >= 0 || !sd_bus_error_has_name(error, BUS_NAME ".Error.Busy") || watch_now() >= deadline)
+            return r;
+        sd_bus_error_free(error);
+        uint64_t again = watch_now() + BUSY_AGAIN_USEC;
+        while ((r = watch_next(watch, again, error)) > 0 && watch->event.type != WATCH_JOB_REMOVED)
+            if (watch->event.type == WATCH_VANISHED)
+                return -ENOTCONN;
+        if (r < 0)
+            return r;
+    }
+}
+
 /* What is done with an identity that is there. A daemon that does not run is not started for it: one that has just
  * begun has no identity yet that it has looked at. */
 static enum exit_code follow_use(struct watch *watch, sd_bus *bus, const char *method, const char *what) {
@@ -115,7 +135,7 @@ static enum exit_code follow_use(struct watch *watch, sd_bus *bus, const char *m
     uint32_t job = 0;
     int r = watch_init(watch, bus, WATCH_USUAL_PATIENCE, &error);
     if (r >= 0)
-        r = watch->present ? bus_start_job(bus, &job, &error, method, "") : -ENOTCONN;
+        r = watch->present ? start_in_turn(watch, method, &job, &error) : -ENOTCONN;
     if (r >= 0)
         return follow_job(watch, job, what, stdout);
     enum exit_code code = bus_complain(what, r, &error);

@@ -222,6 +222,19 @@ void attempt_enroll(struct agent *agent) {
 
 /* --- check --- */
 
+/* With another authority of the cloud comes no other certificate. True if root-ca.pem is another one now. */
+static bool follow_root_ca(struct agent *agent, int file) {
+    struct failure failure;
+    if (file < 0)
+        return false;
+    if (store_replace_root_ca(agent->environment.store, file, &failure) < 0) {
+        log_message(LOG_WARNING, "root-ca.pem does not follow RootCA=: %s", failure.message);
+        return false;
+    }
+    log_message(LOG_NOTICE, "root-ca.pem of the identity in use has followed RootCA=");
+    return true;
+}
+
 static void on_check_ended(const struct job_outcome *outcome, void *data) {
     struct agent *agent = data;
     char detail[DETAIL_MAX];
@@ -229,7 +242,10 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
     if (!agent_take_worker(agent))
         return;
     if (outcome->done) {
+        bool followed = follow_root_ca(agent, outcome->files[FILE_ROOT_CA]);
         agent_succeed(agent, &outcome->identity);
+        if (followed)
+            agent_tell_files_changed(agent);
         return;
     }
     if (!outcome->lost) {
@@ -244,26 +260,33 @@ static void on_check_ended(const struct job_outcome *outcome, void *data) {
         agent_attempt_failed(agent, &outcome->failure, FAILURE_DENIED, false);
         return;
     }
-    agent_describe(&outcome->failure, detail);
-    agent->lost_generation = store_current(agent->environment.store);
-    memcpy(agent->lost_certificate_id, outcome->identity.certificate_id, sizeof agent->lost_certificate_id);
-    agent_hide_identity(agent);
-    log_event(LOG_EVENT_LOST, &outcome->failure, LOG_ERR, "identity %u is lost: %s", agent->lost_generation, detail);
-    agent_set_error(agent, &outcome->failure);
+    /* One of another TPM may be in use there: it is not this device's to retire. */
+    agent_lose_identity(agent, &outcome->failure, outcome->elsewhere ? "" : outcome->identity.certificate_id);
     if (agent->verb == VERB_ENROLL && !agent_clock_refuses(agent, &failure)) {
         runtime_set_lost(agent->environment.runtime);
         attempt_enroll(agent);
         return;
     }
+    agent_describe(&outcome->failure, detail);
     agent_end_operation(agent, "failed", detail);
     agent_resume(agent);
 }
 
-void attempt_check(struct agent *agent) {
+/* With what may renew it. */
+static int start_check_of_current(struct agent *agent, struct failure *failure) {
     struct store *store = agent->environment.store;
     int files[FILE_ROLE_COUNT] = NO_FILES;
+    if (store_open_current(store, files, failure) < 0)
+        return -1;
+    if (store_open_kept(store, STORE_STAGED, &files[FILE_STAGED], failure) == 0)
+        return start_check(agent, store_current(store), files, on_check_ended, failure);
+    for (int role = 0; role < FILE_ROLE_COUNT; role++)
+        cleanup_close(&files[role]);
+    return -1;
+}
+
+void attempt_check(struct agent *agent) {
     struct failure failure;
-    if (store_open_current(store, files, &failure) < 0 ||
-        start_check(agent, store_current(store), files, on_check_ended, &failure) < 0)
+    if (start_check_of_current(agent, &failure) < 0)
         agent_attempt_failed(agent, &failure, failure.class, false);
 }

@@ -88,7 +88,7 @@ static void move_next_attempt(struct agent *agent) {
 /* An identity that had expired by the clock of before need not have by that of now. */
 static bool look_at_lost(struct agent *agent) {
     if (agent->lost_generation == 0 || agent->lost_generation != store_current(agent->environment.store) ||
-        task_waits(agent) || agent->job != NULL)
+        prove_gave_up(agent) || task_waits(agent) || agent->job != NULL)
         return false;
     agent->lost_generation = 0;
     agent_resume(agent);

@@ -64,15 +64,16 @@ static int append_rows(struct diagnosing *diagnosing, const char *data, size_t s
 
 /* --- what the daemon knows --- */
 
-/* Nothing renews it yet: somebody has to do something in time. */
+/* That it ends soon is as it should be where its renewal is only not due yet. */
 static void add_end(struct agent *agent) {
-    static const char advice[] = "is the clock right? Else `enrollctl forget` brings another one";
+    static const char advice[] =
+        "is the clock right? Why it is not renewed says the row renewal, and `enrollctl renew`";
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     int64_t left_s = (int64_t)(agent->status.identity.not_after_usec / 1000000) - now.tv_sec;
     if (left_s < 0)
         add(&agent->diagnosing, "certificate", DIAGNOSIS_WRONG, advice, "it has expired");
-    else if (left_s < SOON_S)
+    else if (left_s < SOON_S && (agent->status.renew_after_usec == 0 || agent->status.error.class[0] != '\0'))
         add(&agent->diagnosing, "certificate", DIAGNOSIS_WARNING, advice, "it expires in %" PRId64 " days",
             left_s / 86400);
 }
@@ -80,9 +81,10 @@ static void add_end(struct agent *agent) {
 static void add_identity(struct agent *agent) {
     const struct status *status = &agent->status;
     struct diagnosing *diagnosing = &agent->diagnosing;
-    if (status->state == STATE_PROVISIONED)
+    bool in_use = status->state == STATE_PROVISIONED || status->state == STATE_RENEWING;
+    if (in_use)
         add_end(agent);
-    if (status->state == STATE_PROVISIONED)
+    if (in_use)
         add(diagnosing, "identity", DIAGNOSIS_OK, "", "generation %" PRIu32 ", thing %s, certificate %.16s...",
             status->generation, status->identity.thing_name, status->identity.certificate_id);
     else if (status->state == STATE_WAITING_CLOCK)

@@ -16,7 +16,7 @@ static void end_what_runs(struct agent *agent) {
     if (agent->attempts.retry.begun)
         agent->enroll_ended_usec = agent_boottime_usec();
     agent->job = job_free(agent->job);
-    agent->resumed = agent->resuming = false;
+    agent->resumed = agent->resuming = agent->retiring.running = false;
     agent->timer = sd_event_source_disable_unref(agent->timer);
     failure_record(&failure, FAILURE_INTERNAL, STEP_WORKER, "canceled by Forget()");
     task_drop(agent, &failure);
@@ -33,6 +33,8 @@ static void clear_memory(struct agent *agent) {
     if (agent->configuration != NULL)
         methods_set(&agent->methods, &agent->settings);
     agent_hide_identity(agent);
+    agent->proving.refusal = (struct refusal){0};
+    memset(&status->retired, 0, sizeof status->retired);
     memset(&status->error, 0, sizeof status->error);
     agent->lost_generation = 0;
     agent->lost_certificate_id[0] = '\0';

@@ -1,5 +1,6 @@
 /* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments),
- * agent-provisioned.c (what is due while an identity is in use), agent-renew.c (its successor), agent-task.c (requests
+ * agent-provisioned.c (what is due while an identity is in use), agent-renew.c (its successor), agent-prove.c (whether
+ * the cloud accepts it), agent-retire.c (what it has replaced), agent-task.c (requests
  * and imports), agent-forget.c and agent-clock.c (the wait for the clock) share. Only agent.c
  * writes the state. */
 #pragma once
@@ -29,6 +30,27 @@ struct task {
     char *subject;              /* request: in place of the configured one, or NULL */
 };
 
+/* Whether the cloud accepts the identity in use. Times of CLOCK_BOOTTIME. */
+struct proving {
+    uint32_t id;            /* of the Check() that waits, 0: none does */
+    bool running;           /* the operation is one */
+    bool wanted;            /* there is a reason for one, and nobody waits for it */
+    uint64_t begun_usec;    /* the last one, 0: none has */
+    uint64_t again_usec;    /* while it is refused: the next one */
+    uint64_t refused_usec;  /* the last one was refused then, 0: it was not */
+    uint64_t interval_usec; /* ProveInterval= that the next one was reckoned by */
+    uint64_t routine_usec;  /* the next one by it */
+    uint32_t refusals;      /* in a row since the start */
+    struct refusal refusal; /* as on disk */
+};
+
+/* That the cloud is told of the certificates that were replaced. */
+struct retiring {
+    bool running;
+    uint32_t failures;  /* in a row since the start */
+    uint64_t next_usec; /* CLOCK_BOOTTIME */
+};
+
 /* What somebody wants to know, beside all that. */
 struct diagnosing {
     uint32_t id; /* 0: nobody does */
@@ -55,6 +77,8 @@ struct agent {
     enum job_verb verb; /* of the operation */
     struct job *job;    /* the present worker, of the operation or the task */
     struct task task;
+    struct proving proving;
+    struct retiring retiring;
     char *request_pem; /* of the last request, NULL for none */
     struct diagnosing diagnosing;
     struct job *listing;
@@ -106,6 +130,10 @@ void agent_start_soon(struct agent *agent);
 
 /* Nobody is shown an identity any more. */
 void agent_hide_identity(struct agent *agent);
+/* It can never work again here; the id of its certificate, or "". */
+void agent_lose_identity(struct agent *agent, const struct failure *failure, const char *certificate_id);
+/* A file of the identity in use was replaced. */
+void agent_tell_files_changed(struct agent *agent);
 
 /* The time of the next attempt, where it is on record. */
 void agent_move_record(struct agent *agent, uint64_t next_usec);
@@ -166,6 +194,32 @@ void renew_keep_distance(struct agent *agent);
 void renew_checkpoint_name(const struct agent *agent, char name[STORE_KEPT_NAME_MAX]);
 /* For agent_attempt_failed(). */
 void renew_failed(struct agent *agent, const struct failure *failure, enum failure_class row, bool canceled);
+
+/* --- agent-prove.c --- */
+
+/* Another identity is in use, or this program has started. */
+void prove_reset(struct agent *agent);
+/* Who waits for a proof is told that there is no identity any more. */
+void prove_drop(struct agent *agent);
+/* There is a reason for a proof, as soon as one may be. */
+void prove_soon(struct agent *agent);
+uint64_t prove_due_usec(struct agent *agent);
+void prove_begin(struct agent *agent);
+/* The identity in use was checked; true if it is proven now, as the same operation. */
+bool prove_goes_on(struct agent *agent);
+/* True if that Check() has waited, and does not any more. */
+bool prove_cancel(struct agent *agent, uint32_t id);
+/* True if the cloud has refused the identity for so long that it was given up (OnRefused=enroll). */
+bool prove_gave_up(const struct agent *agent);
+
+/* --- agent-retire.c --- */
+
+/* Another identity is in use, or this program has started. */
+void retire_reset(struct agent *agent);
+uint64_t retire_due_usec(struct agent *agent);
+void retire_run(struct agent *agent);
+/* Something else is to begin, and does not wait. */
+void retire_make_way(struct agent *agent);
 
 /* --- agent-clock.c --- */
 

@@ -6,6 +6,7 @@
 #include "daemon/log.h"
 #include "daemon/runtime.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Where nothing tells when it is over: between looks at a clock or an identity that may have changed. */
@@ -41,10 +42,18 @@ static void show_identity(struct agent *agent, const struct identity *identity) 
     status->credential_directory = agent->environment.credential_directory;
 }
 
+/* Whether it changed with its number, or only a file of it. */
+void agent_tell_files_changed(struct agent *agent) {
+    runtime_write_generation(agent->environment.runtime, agent->status.generation);
+    bus_identity_changed(agent->bus, agent->status.generation);
+}
+
 /* One that was in use already, and still is. */
 static void keep_identity(struct agent *agent, const struct identity *identity) {
     agent->attempts.local = 0;
     show_identity(agent, identity);
+    if (prove_goes_on(agent))
+        return;
     agent_end_operation(agent, "done", "");
     agent_arm_timer(agent, 0);
 }
@@ -65,10 +74,14 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
     memset(&status->error, 0, sizeof status->error);
     show_renewal_before(agent);
     show_identity(agent, identity);
+    prove_reset(agent);
+    retire_reset(agent);
     status->attempt = agent->renewals.retry.attempts;
     log_event(LOG_EVENT_PROVISIONED, NULL, LOG_NOTICE, "provisioned: thing \"%s\", certificate %s, generation %u",
               identity->thing_name, identity->certificate_id, generation);
     runtime_set_provisioned(agent->environment.runtime, generation);
+    if (!agent->settings.keep_claim) /* at each start, too: power may have failed before it was discarded */
+        runtime_set_discard_claim(agent->environment.runtime);
     agent_set_state(agent, STATE_PROVISIONED);
     announce_identity(agent);
     agent_end_operation(agent, "done", "");
@@ -82,11 +95,23 @@ void agent_hide_identity(struct agent *agent) {
         status_set_text(status->identity.endpoint, sizeof status->identity.endpoint, agent->settings.endpoint);
     status->generation = 0;
     status->credential_directory = "";
+    status->refused_since_usec = 0;
+    prove_drop(agent);
     status->renew_after_usec = 0;
     status_set_text(status->renew_rule, sizeof status->renew_rule, "");
     status_set_text(status->renew_hindrance, sizeof status->renew_hindrance, "");
     agent->date_timer = sd_event_source_disable_unref(agent->date_timer);
     agent->warned_days = 0;
+}
+
+void agent_lose_identity(struct agent *agent, const struct failure *failure, const char *certificate_id) {
+    char detail[DETAIL_MAX];
+    agent_describe(failure, detail);
+    agent->lost_generation = store_current(agent->environment.store);
+    snprintf(agent->lost_certificate_id, sizeof agent->lost_certificate_id, "%s", certificate_id);
+    agent_hide_identity(agent);
+    log_event(LOG_EVENT_LOST, failure, LOG_ERR, "identity %u is lost: %s", agent->lost_generation, detail);
+    agent_set_error(agent, failure);
 }
 
 /* --- when --- */
@@ -168,7 +193,9 @@ static const struct {
     void (*run)(struct agent *agent);
 } duties[] = {
     {look_due_usec, look},
+    {prove_due_usec, prove_begin},
     {renew_due_usec, renew_begin},
+    {retire_due_usec, retire_run},
 };
 
 /* --- the wall clock --- */

@@ -76,6 +76,8 @@ void renew_failed(struct agent *agent, const struct failure *failure, enum failu
     /* It may be the key that is lost; or the successor is in use, and only that it is durable is not known. */
     if (failure->class == FAILURE_TPM || store_current(agent->environment.store) != status->generation)
         provisioned_look(agent, 0);
+    if (failure->class == FAILURE_DENIED) /* it may be the certificate that is refused */
+        prove_soon(agent);
     agent_arm_timer(agent, 0);
 }
 
@@ -109,6 +111,7 @@ enum agent_answer agent_renew(struct agent *agent, uint32_t *ret_id, struct fail
         if (agent_clock_refuses(agent, failure))
             return ANSWER_CLOCK_NOT_SET;
         attempts_forget(&agent->renewals);
+        retire_make_way(agent);
         renew_begin(agent);
     }
     *ret_id = agent->operation;

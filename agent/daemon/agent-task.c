@@ -156,6 +156,7 @@ static enum agent_answer ask(struct agent *agent, enum job_verb verb, uint32_t *
         return ANSWER_INVALID_CONFIGURATION;
     agent->task.id = *ret_id = agent_next_id(agent);
     agent->task.verb = verb;
+    retire_make_way(agent);
     if (agent->job == NULL && !agent->resuming)
         agent_arm_timer(agent, 0);
     return ANSWER_YES;

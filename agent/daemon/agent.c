@@ -173,6 +173,7 @@ void agent_start_soon(struct agent *agent) {
 void agent_end_operation(struct agent *agent, const char *result, const char *detail) {
     uint32_t id = agent->operation;
     agent->operation = 0;
+    agent->proving.running = false;
     if (id != 0)
         bus_job_removed(agent->bus, id, job_verb_name(agent->verb), result, detail);
 }
@@ -401,11 +402,11 @@ enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
     struct failure failure;
     if (id == 0)
         id = agent->operation == 0 || agent->task.running ? agent->task.id : agent->operation;
-    if (diagnosing_cancel(agent, id))
+    if (diagnosing_cancel(agent, id) || prove_cancel(agent, id))
         return ANSWER_YES;
     if (id == 0 || (id != agent->operation && id != agent->task.id))
         return ANSWER_NO_SUCH_JOB;
-    if (agent->job != NULL && agent->task.running == (id == agent->task.id)) {
+    if (agent->job != NULL && !agent->retiring.running && agent->task.running == (id == agent->task.id)) {
         job_cancel(agent->job);
         return ANSWER_YES;
     }
@@ -531,6 +532,9 @@ void agent_start(struct agent *agent) {
     }
     if (agent->attempts.retry.attempts > 0 || agent_has_staged(agent))
         agent->enroll_ended_usec = agent_boottime_usec(); /* for all that is known */
+    store_load_refusal(agent->environment.store, &agent->proving.refusal);
+    if (r == 0 && prove_gave_up(agent)) /* a check would find it good, and have the checkpoint of its successor go */
+        agent->lost_generation = agent->known_generation;
     if (r < 0)
         agent_attempt_failed(agent, &failure, failure.class, false);
     else

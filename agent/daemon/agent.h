@@ -75,6 +75,11 @@ enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct fai
  * runs; NOT_RENEWABLE, CLOCK_NOT_SET, INVALID_CONFIGURATION with its failure. */
 enum agent_answer agent_renew(struct agent *agent, uint32_t *ret_id, struct failure *failure);
 
+/* Has a worker look at the identity in use, and another one connect with it, between the attempts to renew, and half a
+ * minute after the last time at the earliest; returns the number of the job, also of one that waits or runs.
+ * NO_IDENTITY; BUSY: whether there is one is not known yet; INVALID_CONFIGURATION with its failure. */
+enum agent_answer agent_check(struct agent *agent, uint32_t *ret_id, struct failure *failure);
+
 /* Has a worker make a key that waits, and a request for a certificate for it, when the present worker has ended;
  * subject: in place of the configured one, "" for that. JobRemoved() tells the end. ALREADY_PROVISIONED; BUSY: another
  * request or import waits; INVALID_CONFIGURATION with its failure. */

@@ -38,9 +38,18 @@ static void save(const struct attempts *attempts) {
         log_message(LOG_WARNING, "%s", failure.message);
 }
 
+uint64_t attempts_delay_ms(const struct settings *settings, enum failure_class row, uint32_t number,
+                           uint32_t retry_after_s) {
+    return schedule_delay_ms(range_of(settings, row), number, retry_after_s, random_number());
+}
+
+uint64_t attempts_random_ms(uint64_t longest_ms) {
+    return random_number() % (longest_ms + 1);
+}
+
 static struct attempt_end end_attempt(const struct settings *settings, enum failure_class row, uint32_t number,
                                       uint32_t retry_after_s) {
-    uint64_t delay_ms = schedule_delay_ms(range_of(settings, row), number, retry_after_s, random_number());
+    uint64_t delay_ms = attempts_delay_ms(settings, row, number, retry_after_s);
     return (struct attempt_end){number, delay_ms, clock_usec(CLOCK_REALTIME) + delay_ms * 1000};
 }
 

@@ -33,6 +33,12 @@ int attempts_begin(struct attempts *attempts, struct failure *failure);
 struct attempt_end attempts_fail(struct attempts *attempts, const struct settings *settings, enum failure_class row,
                                  uint32_t retry_after_s);
 
+/* How long to wait after so many failures in a row that are on no record. */
+uint64_t attempts_delay_ms(const struct settings *settings, enum failure_class row, uint32_t number,
+                           uint32_t retry_after_s);
+/* Some span up to that. */
+uint64_t attempts_random_ms(uint64_t longest_ms);
+
 /* A short wait, random, for an attempt that there is a new reason for. */
 uint64_t attempts_soon_ms(const struct settings *settings);
 

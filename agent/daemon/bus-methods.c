@@ -63,6 +63,18 @@ int bus_renew(sd_bus_message *message, void *data, sd_bus_error *error) {
     return answer_job(message, answer, id, &failure, error);
 }
 
+/* Check() -> u: AccessDenied, Busy, InvalidConfiguration, NoIdentity */
+int bus_check(sd_bus_message *message, void *data, sd_bus_error *error) {
+    struct bus *bus = data;
+    struct failure failure;
+    uint32_t id = 0;
+    int r = bus_authorize_user(message, error);
+    if (r < 0)
+        return r;
+    enum agent_answer answer = agent_check(bus->agent, &id, &failure);
+    return answer_job(message, answer, id, &failure, error);
+}
+
 /* What would not fit into a job's message, or not be one line of it; NULL: nothing is wrong. */
 static const char *judge_subject(const char *subject) {
     if (strlen(subject) > SUBJECT_MAX)

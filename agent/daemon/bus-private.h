@@ -16,6 +16,8 @@ struct bus {
 
 /* Sets AccessDenied and returns a negative number if the caller may only read. */
 int bus_authorize(sd_bus_message *message, sd_bus_error *error);
+/* The same, but whoever may use the identity may call it, too. */
+int bus_authorize_user(sd_bus_message *message, sd_bus_error *error);
 
 /* The methods of the interface; bus-methods.c has the errors of each. data: the struct bus. */
 int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error);
@@ -26,6 +28,7 @@ int bus_get_certificate(sd_bus_message *message, void *data, sd_bus_error *error
 int bus_import(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_import_certificate(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_list_plugins(sd_bus_message *message, void *data, sd_bus_error *error);
+int bus_check(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_cancel(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_diagnose(sd_bus_message *message, void *data, sd_bus_error *error);
 int bus_get_diagnosis(sd_bus_message *message, void *data, sd_bus_error *error);

@@ -52,8 +52,6 @@ int identity_from_failure(const struct message *message, struct identity *ret) {
 
 /* Cannot be renewed and no reason is told, or the other way round: a text for people must not be a riddle. */
 static int read_renewal(const struct message *message, struct identity *identity, struct failure *failure) {
-    if (message_get(message, JOB_KEY_ISSUED_AT) == NULL) /* of a worker that knows nothing of renewals */
-        return 0;
     if (read_time(message, JOB_KEY_ISSUED_AT, &identity->issued_at_usec, failure) < 0 ||
         read_text(message, JOB_KEY_RENEW_METHOD, false, identity->renew_method, sizeof identity->renew_method,
                   failure) < 0 ||

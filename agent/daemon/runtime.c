@@ -25,18 +25,30 @@ static void log_failure(const char *name, int error) {
     log_message(LOG_WARNING, "cannot change %s in the runtime directory: %s", name, strerror(-error));
 }
 
-/* In one write(2) into the file that is there, so that a reader never finds it empty; and not at all if the number is
- * the same, so that a restart of the daemon restarts no application. */
-static int write_generation(int directory, uint32_t generation) {
-    char text[16], old[16];
-    int length = snprintf(text, sizeof text, "%u\n", generation);
-    if (directory_read(directory, "generation", old, sizeof old) == 0 && strcmp(old, text) == 0)
-        return 0;
+/* In one write(2) into the file that is there, so that a reader never finds it empty. */
+static int write_generation(int directory, const char *text) {
+    ssize_t length = (ssize_t)strlen(text);
     AUTO_CLOSE int file = openat(directory, "generation", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (file < 0 || pwrite(file, text, (size_t)length, 0) != length || ftruncate(file, length) < 0 ||
         fchmod(file, 0644) < 0)
         return -errno;
     return 0;
+}
+
+/* Not if the number is the same, unless something else has changed: a restart of the daemon restarts no application. */
+static void set_generation(int directory, uint32_t generation, bool always) {
+    char text[16], old[16];
+    snprintf(text, sizeof text, "%u\n", generation);
+    if (!always && directory_read(directory, "generation", old, sizeof old) == 0 && strcmp(old, text) == 0)
+        return;
+    int r = write_generation(directory, text);
+    if (r < 0)
+        log_failure("generation", r);
+}
+
+void runtime_write_generation(int directory, uint32_t generation) {
+    if (directory >= 0)
+        set_generation(directory, generation, true);
 }
 
 static int touch(int directory, const char *name) {
@@ -47,14 +59,18 @@ static int touch(int directory, const char *name) {
 void runtime_set_provisioned(int directory, uint32_t generation) {
     if (directory < 0)
         return;
-    int r = write_generation(directory, generation);
-    if (r < 0)
-        log_failure("generation", r);
+    set_generation(directory, generation, false);
     if (unlinkat(directory, "lost", 0) < 0 && errno != ENOENT)
         log_failure("lost", -errno);
-    r = touch(directory, "provisioned");
+    int r = touch(directory, "provisioned");
     if (r < 0)
         log_failure("provisioned", r);
+}
+
+void runtime_set_discard_claim(int directory) {
+    int r = directory >= 0 ? touch(directory, "discard-claim") : 0;
+    if (r < 0)
+        log_failure("discard-claim", r);
 }
 
 /* `lost` first: cut off in between, the next start does both again, which the other way round would see nothing to do.

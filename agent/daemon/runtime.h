@@ -3,7 +3,9 @@
  *
  *     provisioned   there while an identity is usable: enrolld-provisioned.path starts the target
  *     lost          made when it stops being usable: enrolld-lost.path stops the target and removes the file
- *     generation    the number in use; written after each commit, which is what PathChanged= sees */
+ *     generation    the number in use; written after each commit and each change of a file of the identity, which is
+ *                   what PathChanged= sees
+ *     discard-claim made when an identity is in use and KeepClaim=no: enrolld-discard-claim.path has the claim wiped */
 #pragma once
 
 #include <stdint.h>
@@ -14,3 +16,6 @@ int runtime_open(const char *path);
 /* Failures are logged: the identity is good all the same. */
 void runtime_set_provisioned(int directory, uint32_t generation);
 void runtime_set_lost(int directory);
+/* Also if it is the same number. */
+void runtime_write_generation(int directory, uint32_t generation);
+void runtime_set_discard_claim(int directory);

@@ -50,10 +50,11 @@ void checkpoint_drop_key(struct checkpoint *checkpoint);
 /* Forgets the certificate and all that belongs to it; the key stays. */
 void checkpoint_drop_certificate(struct checkpoint *checkpoint);
 
-/* True when a certificate that was refused in so many attempts is to be given up. The first one at once: it may never
- * have been registered. But where another one is refused, too, the fault is elsewhere (a policy, say), and asking for
- * ever more would litter the account: each gets twice the patience of the one before. One
- * that connects, and only may not publish, is surely registered, and gets the longest at once. */
+/* True when a certificate that was refused in so many attempts is to be given up. This bounds what enrolments and
+ * renewals leave in the account (docs/reliability.md, "What a renewal may leave behind"). The first one at once: it may
+ * never have been registered. But where another one is refused, too, the fault is elsewhere (a policy, say), and asking
+ * for ever more would litter the account: each gets twice the patience of the one before. One that connects, and only
+ * may not publish, is surely registered, and gets the longest at once. */
 bool checkpoint_is_hopeless(const struct checkpoint *checkpoint, bool connects);
 
 /* True in every 144th attempt in a row whose proof had no answer, after about a day: a cloud may turn a certificate

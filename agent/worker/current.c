@@ -4,7 +4,9 @@
 #include "worker/deadline.h"
 #include "worker/jobs.h"
 
+#include <poll.h>
 #include <string.h>
+#include <time.h>
 
 /* A discrete TPM may take long to load a key while it tests itself. */
 #define LOAD_TIMEOUT_S 60
@@ -65,4 +67,13 @@ int current_load_key(struct current *current, const struct settings *settings, b
         return 0;
     *ret_lost = true;
     return failure_set(failure, FAILURE_INVALID, STEP_VERIFY, "the certificate does not belong to the key");
+}
+
+/* issuedAt is the second in which the proof has ended. */
+void current_keep_distance(const struct current *current) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t left_ms = (current->identity.issued_at + 2 - now.tv_sec) * 1000 - now.tv_nsec / 1000000;
+    if (left_ms > 0 && left_ms <= 2000)
+        poll(NULL, 0, (int)left_ms);
 }

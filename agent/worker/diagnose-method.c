@@ -88,8 +88,8 @@ static void judge_import(struct diagnosis *diagnosis, const struct diagnosis_sub
     struct staged staged = {0};
     static struct certificate certificate;
     struct failure failure;
-    if (subject->provisioned) {
-        diagnosis_add(diagnosis, row, DIAGNOSIS_SKIPPED, "", "nothing is imported while an identity is in use");
+    if (subject->staged == NULL && subject->provisioned) {
+        diagnosis_add(diagnosis, row, DIAGNOSIS_SKIPPED, "", "nothing was imported since the identity is in use");
         return;
     }
     if (subject->staged == NULL) {
@@ -143,7 +143,10 @@ void diagnose_method(struct diagnosis *diagnosis, const struct diagnosis_subject
     }
     if (options_read(subject->configuration, plugin, subject->method, ENROLLD_USE_ENROLL, &values, &options, &failure) <
         0) {
-        diagnosis_add(diagnosis, row, verdict_of(subject), options_advice(&failure), "%s", failure.message);
+        bool destroyed = failure.unusable && subject->provisioned && !subject->settings->keep_claim;
+        diagnosis_add(diagnosis, row, destroyed ? DIAGNOSIS_SKIPPED : verdict_of(subject),
+                      destroyed ? "" : options_advice(&failure), "%s%s", failure.message,
+                      destroyed ? ", as KeepClaim=no says" : "");
         return;
     }
     const struct enrolld_method *method = plugin_method(plugin, subject->method);

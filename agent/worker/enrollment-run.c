@@ -347,10 +347,13 @@ static int read_options(struct enrollment *enrollment, const struct configuratio
     const struct identity *identity = enrollment->current != NULL ? &enrollment->current->identity : NULL;
     enum enrolld_option_use use = identity != NULL ? ENROLLD_USE_RENEW : ENROLLD_USE_ENROLL;
     struct specifier_values values = {.serial_number = enrollment->serial_number};
+    char thing_name[THING_NAME_SIZE];
     if (subject_parse(enrollment->settings->subject, &values, &enrollment->subject, enrollment->failure) < 0)
         return -1;
     if (identity != NULL) {
-        values.thing_name = identity->thing_name[0] != '\0' ? identity->thing_name : NULL;
+        if (prove_known_name(enrollment, thing_name) < 0)
+            return -1;
+        values.thing_name = thing_name[0] != '\0' ? thing_name : NULL;
         values.old_certificate_id = identity->certificate_id;
     }
     return options_read(configuration, enrollment->plugin, enrollment->method, use, &values, ret, enrollment->failure);

@@ -139,6 +139,9 @@ void host_disconnect(struct enrollment *enrollment);
  * the proof would cost a certificate with each attempt. */
 int prove_check_settings(const struct enrollment *enrollment);
 
+/* The name of the thing whose identity is renewed: as the cloud has told it, else by ThingName=, else "". */
+int prove_known_name(const struct enrollment *enrollment, char ret[THING_NAME_SIZE]);
+
 /* Connects with the certificate that is held until it is accepted. A certificate, thing and policy that were just made
  * may need a while to be honoured, so whatever can pass is asked again for patience_ms; 0: each client id once. Names
  * the thing by ThingName= if the cloud has not. */

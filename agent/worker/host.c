@@ -422,6 +422,7 @@ static int host_connect_current(const struct enrolld_host *host) {
         return -1;
     if (current->key == NULL && current_load_key(current, enrollment->settings, &lost, enrollment->failure) < 0)
         return -1;
+    current_keep_distance(current);
     int r = host_connect(enrollment, client_id, current->certificate_pem, current->key, enrollment->step,
                          enrollment->failure);
     if (r < 0)

@@ -18,6 +18,15 @@ static void wait_for_others(const struct identity *identity) {
         current_connection_wait();
 }
 
+/* So AWS IoT Core may turn a certificate away, but a client id that comes too often, too, and anybody on the path that
+ * can end a connection. */
+static void doubt(struct failure *failure) {
+    if (!failure->wordless)
+        return;
+    failure->class = FAILURE_NETWORK;
+    failure_append(failure, " It may also be too busy.");
+}
+
 static int connect_as_agent(struct current_connection *connection, struct report_verdict *verdict) {
     struct failure *failure = connection->host.failure;
     if (current_connection_open(connection, STEP_PROVE) == 0)
@@ -25,7 +34,8 @@ static int connect_as_agent(struct current_connection *connection, struct report
     verdict->refused = refusal_is_beyond_doubt(failure, connection->was_accepted);
     host_explain_denial(connection->client_id, failure);
     if (failure->class == FAILURE_DENIED && !connection->was_accepted)
-        failure_append(failure, "; that id was not accepted before, so this need not be a refusal of the identity");
+        failure_append(failure, " That id was not accepted before, so this need not be a refusal of the identity.");
+    doubt(failure);
     return -1;
 }
 

@@ -18,15 +18,21 @@ struct retire {
     struct failure rejected;             /* the first rejection, class `denied` */
 };
 
-/* Basic Ingest is a way in only: the answers come on the topic behind the rule's name, which must be there. */
-static int reply_topic(const struct retire *retire, const char *topic, const char **ret) {
-    *ret = topic_without_rule(topic);
-    if (strncmp(*ret, "$aws/", 5) != 0)
-        return 0;
-    return failure_set(retire->failure, FAILURE_INVALID, STEP_CONFIGURATION,
-                       "RetireTopic= is %s, where nobody can be answered: with RetireAcknowledged=yes it needs a topic "
-                       "behind the name of the rule, like $aws/rules/NAME/retire/%%t",
-                       topic);
+/* Where to tell of the certificate that comes next. Basic Ingest is a way in only: the answers come on the topic behind
+ * the rule's name, which must be there. */
+static int make_topic(const struct retire *retire, char **ret) {
+    const struct settings *settings = &retire->connection.settings;
+    const struct specifier_values values = current_connection_values(&retire->connection, retire->id);
+    AUTO_FREE char *topic = NULL;
+    if (topic_expand(settings->retire_topic, &values, "RetireTopic", &topic, retire->failure) < 0)
+        return -1;
+    if (settings->retire_acknowledged && strncmp(topic_without_rule(topic), "$aws/", 5) == 0)
+        return failure_set(retire->failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "RetireTopic= is %s, where nobody can be answered: with RetireAcknowledged=yes it needs a "
+                           "topic behind the name of the rule, like $aws/rules/NAME/retire/%%t",
+                           topic);
+    *ret = TAKE_POINTER(topic);
+    return 0;
 }
 
 /* One SUBSCRIBE for all certificates where the topic does not depend on them. */
@@ -74,8 +80,8 @@ static int fail_unanswered(struct retire *retire, const char *topic, const char 
 static int exchange(struct retire *retire, const char *topic, const char *payload) {
     struct mqtt *mqtt = retire->connection.host.mqtt;
     struct mqtt_reply reply = {.payload = NULL};
-    const char *answers;
-    if (reply_topic(retire, topic, &answers) < 0 || subscribe(retire, answers) < 0)
+    const char *answers = topic_without_rule(topic);
+    if (subscribe(retire, answers) < 0)
         return -1;
     int64_t since_ms = tls_now_ms();
     mqtt_filter_replies(mqtt, is_our_answer, retire);
@@ -91,10 +97,9 @@ static int exchange(struct retire *retire, const char *topic, const char *payloa
 
 static int tell(struct retire *retire) {
     const struct current_connection *connection = &retire->connection;
-    const struct specifier_values values = current_connection_values(connection, retire->id);
     AUTO_FREE char *topic = NULL;
     char payload[RETIREMENT_SIZE];
-    if (topic_expand(connection->settings.retire_topic, &values, "RetireTopic", &topic, retire->failure) < 0)
+    if (make_topic(retire, &topic) < 0)
         return -1;
     retirement_print(retire->id, connection->current.certificate.id, payload);
     if (connection->settings.retire_acknowledged)
@@ -104,25 +109,34 @@ static int tell(struct retire *retire) {
     return 0;
 }
 
+/* The next certificate to retire, never the one in use. Returns as retirement_next(). */
+static int next_id(struct retire *retire, const char **list) {
+    int r = retirement_next(list, retire->id);
+    while (r > 0 && strcmp(retire->id, retire->connection.current.certificate.id) == 0)
+        r = retirement_next(list, retire->id);
+    return r;
+}
+
 /* Before anything is asked of the cloud. */
-static int judge_list(const struct retire *retire, const char *list) {
-    char id[CERTIFICATE_ID_SIZE];
-    int r;
+static int judge_job(struct retire *retire, const char *list) {
+    int r = 0, count = 0;
     if (retire->connection.settings.retire_topic[0] == '\0')
         return failure_set(retire->failure, FAILURE_INVALID, STEP_CONFIGURATION,
                            "RetireTopic= in [Renewal] is not set: there is nobody to tell");
-    while ((r = list != NULL ? retirement_next(&list, id) : -1) > 0)
-        if (strcmp(id, retire->connection.current.certificate.id) == 0)
-            r = -1;
-    if (r < 0)
+    for (; list != NULL && (r = next_id(retire, &list)) > 0; count++) {
+        AUTO_FREE char *topic = NULL;
+        if (make_topic(retire, &topic) < 0)
+            return -1;
+    }
+    if (r < 0 || count == 0)
         return failure_set(retire->failure, FAILURE_INTERNAL, STEP_WORKER,
-                           "the job does not say which certificates, other than the one in use, were replaced");
+                           "the job does not say which certificates other than the one in use were replaced");
     return 0;
 }
 
 static int retire_all(struct retire *retire, const struct message *job) {
     const char *list = message_get(job, JOB_KEY_OLD);
-    if (current_connection_prepare(&retire->connection, job, retire->failure) < 0 || judge_list(retire, list) < 0)
+    if (current_connection_prepare(&retire->connection, job, retire->failure) < 0 || judge_job(retire, list) < 0)
         return -1;
     /* The proof of the new certificate was just before this. */
     current_connection_wait();
@@ -130,7 +144,7 @@ static int retire_all(struct retire *retire, const struct message *job) {
         host_explain_denial(retire->connection.client_id, retire->failure);
         return -1;
     }
-    while (retirement_next(&list, retire->id) > 0)
+    while (next_id(retire, &list) > 0)
         if (tell(retire) < 0)
             return -1;
     if (retire->rejected.message[0] == '\0')

@@ -140,6 +140,11 @@ static int expand_thing_name(const struct enrollment *enrollment, char ret[THING
     return 0;
 }
 
+int prove_known_name(const struct enrollment *enrollment, char ret[THING_NAME_SIZE]) {
+    snprintf(ret, THING_NAME_SIZE, "%s", enrollment->current->identity.thing_name);
+    return ret[0] != '\0' || enrollment->imports ? 0 : expand_thing_name(enrollment, ret);
+}
+
 int prove_check_settings(const struct enrollment *enrollment) {
     CLEANUP(cleanup_proof) struct proof proof = {.topic = NULL};
     char name[THING_NAME_SIZE];

@@ -18,6 +18,7 @@ static int call_the_bus(sd_bus *bus, const char *destination, const char *path, 
 #include <sys/mman.h>
 
 #define ADMIN_GROUP 4242
+#define IDENTITY_GROUP 4243
 #define DEPTH_MAX 4
 #define ROUNDS_MAX 1000
 
@@ -27,6 +28,7 @@ static struct scene {
     struct input caller;      /* what the bus says of the caller */
     enum agent_answer answer; /* of the agent */
     bool may;                 /* whether that caller may, by this file's own judgement */
+    bool may_check;           /* or Check() at least */
     int file;                 /* that a caller hands over: of a right size, or empty */
     unsigned asked;           /* how often the agent was */
     unsigned answers;         /* that the client has got */
@@ -37,8 +39,9 @@ static struct scene {
 /* --- instead of the agent and the group file --- */
 
 int group_find(const char *name, gid_t *ret) {
-    REQUIRE(strcmp(name, GROUP_ADMIN) == 0);
-    *ret = ADMIN_GROUP;
+    bool is_admin = strcmp(name, GROUP_ADMIN) == 0;
+    REQUIRE(is_admin || strcmp(name, GROUP_IDENTITY) == 0);
+    *ret = is_admin ? ADMIN_GROUP : IDENTITY_GROUP;
     return 0;
 }
 
@@ -64,6 +67,14 @@ enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct fai
 enum agent_answer agent_renew(struct agent *agent, uint32_t *ret_id, struct failure *failure) {
     (void)agent;
     *ret_id = 12;
+    return answer_if_allowed(failure);
+}
+
+enum agent_answer agent_check(struct agent *agent, uint32_t *ret_id, struct failure *failure) {
+    (void)agent;
+    *ret_id = 13;
+    REQUIRE(scene.may || scene.may_check);
+    scene.may = true;
     return answer_if_allowed(failure);
 }
 
@@ -149,12 +160,18 @@ enum agent_answer agent_get_configuration(const struct agent *agent, const struc
 
 /* --- the bus: who is it? --- */
 
-static int append_groups(sd_bus_message *reply, struct input *input, bool *in_group) {
+struct groups {
+    bool admin, identity;
+};
+
+static int append_groups(sd_bus_message *reply, struct input *input, struct groups *in) {
     uint32_t groups[8];
     size_t count = input_byte(input) % 8;
     for (size_t i = 0; i < count; i++) {
-        groups[i] = input_byte(input) % 4 == 0 ? ADMIN_GROUP : (uint32_t)input_number(input, 2);
-        *in_group |= groups[i] == ADMIN_GROUP;
+        uint8_t kind = input_byte(input);
+        groups[i] = kind % 4 == 0 ? ADMIN_GROUP : kind % 4 == 1 ? IDENTITY_GROUP : (uint32_t)input_number(input, 2);
+        in->admin |= groups[i] == ADMIN_GROUP;
+        in->identity |= groups[i] == IDENTITY_GROUP;
     }
     int r = sd_bus_message_open_container(reply, 'v', "au");
     if (r >= 0)
@@ -163,7 +180,7 @@ static int append_groups(sd_bus_message *reply, struct input *input, bool *in_gr
 }
 
 /* One entry of the dictionary: right, of a wrong type, or one that is not known. */
-static int append_entry(sd_bus_message *reply, struct input *input, uint32_t *uid, bool *in_group, bool *good) {
+static int append_entry(sd_bus_message *reply, struct input *input, uint32_t *uid, struct groups *in, bool *good) {
     uint8_t kind = input_byte(input);
     const char *name = kind % 3 == 0 ? "UnixUserID" : kind % 3 == 1 ? "UnixGroupIDs" : "ProcessID";
     bool wrong_type = kind >= 224;
@@ -177,7 +194,7 @@ static int append_entry(sd_bus_message *reply, struct input *input, uint32_t *ui
         *uid = kind < 96 ? 0 : (uint32_t)input_number(input, 4);
         r = sd_bus_message_append(reply, "v", "u", *uid);
     } else if (kind % 3 == 1)
-        r = append_groups(reply, input, in_group);
+        r = append_groups(reply, input, in);
     else
         r = sd_bus_message_append(reply, "v", "(ss)", "any", "thing");
     return r < 0 ? r : sd_bus_message_close_container(reply);
@@ -185,12 +202,14 @@ static int append_entry(sd_bus_message *reply, struct input *input, uint32_t *ui
 
 static int append_credentials(sd_bus_message *reply, struct input *input) {
     uint32_t uid = UINT32_MAX;
-    bool in_group = false, good = true;
+    struct groups in = {0};
+    bool good = true;
     size_t count = input_byte(input) % 6;
     int r = sd_bus_message_open_container(reply, 'a', "{sv}");
     for (size_t i = 0; i < count && r >= 0 && good; i++)
-        r = append_entry(reply, input, &uid, &in_group, &good);
-    scene.may = good && (uid == 0 || uid == geteuid() || in_group);
+        r = append_entry(reply, input, &uid, &in, &good);
+    scene.may = good && (uid == 0 || uid == geteuid() || in.admin);
+    scene.may_check = good && in.identity;
     return r < 0 ? r : sd_bus_message_close_container(reply);
 }
 
@@ -199,7 +218,7 @@ static int call_the_bus(sd_bus *bus, const char *destination, const char *path, 
     sd_bus_message *message = NULL;
     (void)destination, (void)path, (void)interface, (void)error;
     REQUIRE(strcmp(member, "GetConnectionCredentials") == 0 && strcmp(types, "s") == 0);
-    scene.may = false;
+    scene.may = scene.may_check = false;
     uint8_t kind = input_byte(&scene.caller);
     if (kind == 1)
         return -ENOTCONN;
@@ -380,7 +399,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     scene.answer = (enum agent_answer)(input_byte(&input) % (ANSWER_FAILED + 1));
     scene.caller = input_part(&input);
-    scene.may = false;
+    scene.may = scene.may_check = false;
     scene.asked = scene.answers = 0;
     call(&input);
     return 0;

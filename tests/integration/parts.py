@@ -393,17 +393,21 @@ class Cloud:
         environment |= {key: value for key, value in os.environ.items() if key.endswith("SAN_OPTIONS")}
         return environment | {"PATH": f"{os.path.dirname(aws_program())}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
 
-    def aws(self, *arguments):
+    def aws_data(self, *arguments):
+        """The same for `aws iot-data`."""
+        return self.aws(*arguments, service="iot-data")
+
+    def aws(self, *arguments, service="iot"):
         """Runs `aws iot` on the control plane (--control-port); returns what it said, an empty object for nothing."""
         done = subprocess.run(
-            [aws_program(), "iot", "--endpoint-url", self.control_url(), "--output=json", *map(str, arguments)],
+            [aws_program(), service, "--endpoint-url", self.control_url(), "--output=json", *map(str, arguments)],
             env=self.aws_environment(),
             capture_output=True,
             text=True,
             timeout=DEADLINE,
         )
         if done.returncode != 0:
-            raise AwsError(f"aws iot {arguments[0]}: {done.stderr.strip()}")
+            raise AwsError(f"aws {service} {arguments[0]}: {done.stderr.strip()}")
         return json.loads(done.stdout or "{}")
 
     def history(self):

@@ -316,6 +316,10 @@ class Doctor(harness.TestCase):
         rows = self.doctor()
         self.assertOnlyWrong(rows)
         self.assertRow(rows, "method fleet-claim", "warning", "/nonexistent/claim.pem")
+        self.gateway.sections["Renewal"] = {"KeepClaim": "no"}
+        self.gateway.configure()
+        self.gateway.call("Reload")
+        self.assertRow(self.doctor(), "method fleet-claim", "skipped", "as KeepClaim=no says")
 
     def test_credentials(self):
         """Those are looked at by the worker that has them."""

@@ -38,11 +38,14 @@ class Fake(harness.TestCase):
             RenewAfter=usec(self.now + 100 * DAY), RenewRule="lifetime", RenewMethod="fleet-claim",
         )  # fmt: skip
 
-    def enrollctl(self, *words, status=0):
+    def environment(self):
         kept = {key: value for key, value in os.environ.items() if key == "PATH" or key.endswith("SAN_OPTIONS")}
+        return kept | {"LC_ALL": "C.UTF-8", "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address}
+
+    def enrollctl(self, *words, status=0):
         done = subprocess.run(
             [harness.built("enrollctl"), *words], capture_output=True, text=True, timeout=harness.DEADLINE,
-            env=kept | {"LC_ALL": "C.UTF-8", "DBUS_SYSTEM_BUS_ADDRESS": self.bus.address},
+            env=self.environment(),
         )  # fmt: skip
         self.assertEqual(done.returncode, status, f"{words}: {done.stdout}{done.stderr}")
         return done
@@ -66,13 +69,26 @@ class Fake(harness.TestCase):
         self.assertNotIn("done", done.stdout)
 
     def test_renew_is_refused(self):
-        for name, status in (("NotRenewable", 1), ("Busy", 1), ("NoIdentity", 3), ("ClockNotSet", 1)):
+        for name, status in (("NotRenewable", 1), ("NoIdentity", 3), ("ClockNotSet", 1)):
             with self.subTest(name=name):
                 self.agent.answer(error=f"org.enrolld1.Error.{name}", message="RenewTemplate= is not set")
                 done = self.enrollctl("renew", status=status)
                 self.assertEqual(done.stdout, "")
                 self.assertIn("enrollctl: cannot renew the identity: RenewTemplate= is not set.", done.stderr)
                 self.assertNotIn("stays in use", done.stderr)
+
+    def test_renew_waits_for_its_turn(self):
+        """While the daemon does something else."""
+        self.agent.answer(error="org.enrolld1.Error.Busy")
+        program = [harness.built("enrollctl"), "renew"]
+        process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=self.environment())
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.kill)
+        harness.wait_for("it asks", lambda: self.agent.calls())
+        (self.agent.directory / "error").unlink()
+        self.assertIn("done: thing gateway-1", process.stdout.read())
+        self.assertEqual(process.wait(harness.DEADLINE), 0)
+        self.assertLessEqual(len(self.agent.calls()), 3)
 
     def test_check(self):
         self.agent.answer(steps="key prove")
@@ -148,9 +164,10 @@ class Fake(harness.TestCase):
         self.assertIn(advice, row["Advice"], row)
 
     def test_doctor_renewal(self):
-        rows = self.rows()
+        rows = self.rows(RetireTopic="x", RetireAcknowledged="yes")
         self.assertRow(rows["renewal"], "ok", "rule lifetime, method fleet-claim")
         self.assertFalse({"retirement", "refusal"} & set(rows), rows)
+        self.assertRow(self.rows()["retirement"], "warning", "leaves another certificate active", "set RetireTopic=")
         self.agent.answer(RenewRule="never", RenewAfter="0", RenewHindrance="RenewTemplate= is not set")
         self.assertRow(self.rows()["renewal"], "warning", "RenewTemplate= is not set", "docs/renewal.md")
         self.agent.answer(NotAfter=usec(self.now + 20 * DAY))
@@ -170,6 +187,7 @@ class Fake(harness.TestCase):
         self.agent.answer(RetirePending="")
         self.assertRow(self.rows(RetireTopic="x", RetireAcknowledged="no")["retirement"], "warning", "nobody answers")
         self.assertNotIn("retirement", self.rows(RetireTopic="x", RetireAcknowledged="yes"))
+        self.agent.answer(RenewRule="never", RenewAfter="0")
         self.assertNotIn("retirement", self.rows(RetireTopic="", RetireAcknowledged="no"))
 
     def test_doctor_refusal(self):
@@ -179,6 +197,105 @@ class Fake(harness.TestCase):
     def test_doctor_without_identity(self):
         self.agent.answer(State="enrolling", RenewHindrance="x", RefusedSince="1")
         self.assertFalse({"renewal", "retirement", "refusal"} & set(self.rows()))
+
+
+class Real(harness.TestCase):
+    """The same with enrolld itself, and the files of etc/aws in the cloud."""
+
+    def setUp(self):
+        super().setUp()
+        self.cloud = Cloud(self, "--claim-key=ecdsa", "--control-port=0", "--hooks", "--retire")
+        self.gateway = Gateway(self, self.cloud, backend="file")
+        self.gateway.sections["Renewal"] = {"MaxAge": "365d"}
+        self.gateway.configure("Cloud", ProveTopic="things/%t/enrolld")
+        self.gateway.configure("fleet-claim", RenewTemplate="enrolld-renew", RenewParameter_ThingName="%t")
+
+    def start(self):
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        return self.gateway.identity()["certificateId"]
+
+    def enrollctl(self, *words, status=0):
+        done = self.gateway.enrollctl(*words)
+        self.assertEqual(done.returncode, status, f"{words}: {done.stdout}{done.stderr}")
+        return done
+
+    def status_line(self, label):
+        lines = self.enrollctl("status").stdout.splitlines()
+        return next((line[15:] for line in lines if line[:14].strip() == label), None)
+
+    def test_renew(self):
+        first = self.start()
+        self.assertRegex(self.status_line("Renewal:"), "^in [0-9]+ days, .*, by MaxAge=, method fleet-claim$")
+        done = self.enrollctl("renew")
+        steps = re.findall(r"^step (\w+): ", done.stdout, re.MULTILINE)
+        for step in ("key", "request", "certificate", "register", "prove", "verify", "commit"):
+            self.assertIn(step, steps)
+        second = self.gateway.identity()["certificateId"]
+        self.assertNotEqual(second, first)
+        self.assertIn(f"done: thing gateway-GW-0001, certificate {second}, generation 2\n", done.stdout)
+
+    def test_renew_fails(self):
+        """What is in use stays, and status says why and when again."""
+        first = self.start()
+        self.gateway.configure("fleet-claim", RenewTemplate="nowhere")
+        self.enrollctl("reload")
+        done = self.enrollctl("renew", status=1)
+        self.assertRegex(done.stderr, r"enrollctl: renew failed: (denied|invalid): ")
+        self.assertIn("The identity of before stays in use", done.stderr)
+        self.assertEqual(self.gateway.identity()["certificateId"], first)
+        self.assertEqual(self.status_line("State:"), "provisioned")
+        self.assertIsNotNone(self.status_line("Last error:"))
+
+    def test_not_renewable(self):
+        self.gateway.configure("fleet-claim", RenewTemplate=None, RenewParameter_ThingName=None)
+        self.start()
+        done = self.enrollctl("renew", status=1)
+        self.assertIn("RenewTemplate", done.stderr)
+        self.assertIn("RenewTemplate", self.status_line("Renewal:"))
+        rows = {row["What"]: row for row in json.loads(self.enrollctl("doctor", "--json").stdout)["Rows"]}
+        self.assertEqual(rows["renewal"]["Verdict"], "warning", rows["renewal"])
+        self.assertIn("RenewTemplate", rows["renewal"]["Text"])
+
+    def set_status(self, identifier, status):
+        self.cloud.aws("update-certificate", "--certificate-id", identifier, "--new-status", status)
+
+    def test_check(self):
+        """Accepted; refused, and what is said of that everywhere; accepted again, with the same certificate."""
+        first = self.start()
+        self.assertIn(f"done: thing gateway-GW-0001, certificate {first}", self.enrollctl("check").stdout)
+        self.assertIsNone(self.status_line("Refused since:"))
+        self.set_status(first, "INACTIVE")
+        done = self.enrollctl("check", status=1)
+        self.assertRegex(done.stderr, "enrollctl: check failed: denied: prove: ")
+        self.assertRegex(self.status_line("Refused since:"), r"^[0-9]+ s ago, ")
+        self.assertEqual(self.status_line("State:"), "provisioned")
+        rows = {row["What"]: row for row in json.loads(self.enrollctl("doctor", "--json", status=1).stdout)["Rows"]}
+        self.assertEqual(rows["refusal"]["Verdict"], "wrong", rows)
+        self.set_status(first, "ACTIVE")
+        self.gateway.wait_property("RefusedSince", 0)
+        self.assertIsNone(self.status_line("Refused since:"))
+        self.assertEqual(self.gateway.identity()["certificateId"], first)
+
+    def test_retirement(self):
+        """Where nobody listens the old certificate stays, and is told; then the rule takes it away."""
+        topic = "$aws/rules/nowhere/things/%t/retire"
+        self.gateway.configure("Renewal", RetireTopic=topic, RetireAcknowledged="yes")
+        first = self.start()
+        self.enrollctl("renew")
+        self.assertEqual(self.status_line("Not retired:"), f"{first[:16]}..., old certificate still active in the cloud")
+        self.assertEqual(self.cloud.registry()["certificates"][first]["status"], "ACTIVE")
+        self.gateway.configure("Renewal", RetireTopic=topic.replace("nowhere", "enrolld_retire"))
+        self.enrollctl("reload")
+        self.gateway.wait_property("RetirePending", [])
+        self.assertIsNone(self.status_line("Not retired:"))
+        self.assertEqual(self.cloud.registry()["certificates"][first]["status"], "INACTIVE")
+
+    def test_without_identity(self):
+        self.cloud.freeze()
+        self.gateway.start()
+        self.enrollctl("renew", status=3)
+        self.enrollctl("check", status=3)
 
 
 @unittest.skipUnless(os.geteuid() == 0, "is for root")

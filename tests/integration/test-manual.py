@@ -175,7 +175,7 @@ class Test(harness.TestCase):
         self.assertEqual(set(page.all("SIGNALS", "Dv")), signals)
         groups = re.findall(r'#define GROUP_\w+ "(.*?)"', source("agent/daemon/group.h"))
         self.assertEqual(set(page.all("USERS AND GROUPS", "Sy")), {"enrolld", *groups})
-        flags = re.findall(r'(?:openat|touch|unlinkat)\(directory, "(\w+)"', source("agent/daemon/runtime.c"))
+        flags = re.findall(r'(?:openat|touch|unlinkat)\(directory, "([\w-]+)"', source("agent/daemon/runtime.c"))
         files = {path for path in page.all("FILES", "Pa") if path.startswith("/run/enrolld/")}
         self.assertEqual(files, {f"/run/enrolld/{flag}" for flag in flags})
 
@@ -196,7 +196,7 @@ class Test(harness.TestCase):
             jobs[job] = options_in(words)
         told = {item.word("Cm"): option_names(item) for item in page.items("JOBS")}
         self.assertEqual(told, jobs)
-        known = re.findall(r'#define JOB_(?!LOST)\w+ "([a-z-]+)"', source("agent/common/job.h"))
+        known = re.findall(r'#define JOB_(?!LOST)\w+[\s\\]+"([a-z-]+)"', source("agent/common/job.h"))
         self.assertEqual(sorted(jobs), sorted(known))
 
     def test_enrollctl(self):

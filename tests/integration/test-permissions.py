@@ -105,7 +105,7 @@ class Permissions(harness.TestCase):
         """By enrollctl in words of its own, whoever has refused."""
         words = "root and members of the group enrolld-admin"
         refused = f"(this is for {words}|Only {words} may do this)"
-        for line in ("enroll", "config", "export", "forget --yes", "plugins", "reload", "cancel", "request"):
+        for line in ("enroll", "renew", "config", "export", "forget --yes", "plugins", "reload", "cancel", "request"):
             done = self.enrollctl(groups, *line.split())
             self.assertEqual((done.returncode, done.stdout), (1, ""), line)
             self.assertRegex(done.stderr, rf"\Aenrollctl: [a-z ]+: {refused}\.\n\Z")
@@ -119,6 +119,9 @@ class Permissions(harness.TestCase):
         """words: of who refuses, the bus or the daemon."""
         self.assertRefusedForPeople(groups)
         for method, arguments in self.methods().items():
+            if method == "Check" and IDENTITY in groups:
+                self.assertChecks(groups)
+                continue
             done = self.call(groups, f"{INTERFACE}.{method}", *arguments)
             self.assertIn(f"org.freedesktop.DBus.Error.AccessDenied: {words}", done.stderr, method)
         for method, text in self.imports().items():
@@ -130,6 +133,12 @@ class Permissions(harness.TestCase):
         words = (f"string:{INTERFACE}", "string:State", "variant:string:provisioned")
         done = self.call(groups, f"{PROPERTIES}.Set", *words)
         self.assertRegex(done.stderr, r"org\.freedesktop\.DBus\.Error\.(AccessDenied|PropertyReadOnly)")
+
+    def assertChecks(self, groups):
+        """An application that was refused may ask."""
+        done = self.enrollctl(groups, "check")
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+        self.assertIn("done: thing gateway-GW-0001", done.stdout)
 
     def set_log_level(self, groups, level):
         send = ["dbus-send", f"--bus={self.gateway.bus.address}", "--print-reply", f"--dest={NAME}"]

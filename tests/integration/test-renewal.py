@@ -7,8 +7,9 @@ import json
 import harness
 from gateway import BusError, Gateway
 from parts import Cloud, Tpm
+from reader import Publisher, Reader
 
-RETIRE_TOPIC = "$aws/rules/enrolld_retire/things/%t/enrolld/retire"
+RETIRE_TOPIC = "$aws/rules/enrolld_retire/things/%t/retire"
 
 
 class Case(harness.TestCase):
@@ -45,7 +46,7 @@ class Renewal(Case):
         since = self.gateway.monitor.mark()
         self.assertEqual(self.renew(), ("done", ""))
         second = self.gateway.identity()
-        self.assertEqual(self.gateway.wait_signal("IdentityChanged", since), [2])
+        self.assertEqual(self.gateway.wait_signal("IdentityChanged", since, lambda numbers: numbers == [2]), [2])
         self.assertEqual(second["thingName"], first["thingName"])
         self.assertNotEqual(second["certificateId"], first["certificateId"])
         self.assertEqual(second["generation"], 2)
@@ -53,6 +54,156 @@ class Renewal(Case):
         self.assertEqual(self.gateway.property("CertificateId"), second["certificateId"])
         self.assertEqual(self.statuses(), ["ACTIVE", "ACTIVE"])
         self.assertEqual(self.cloud.things(), {first["thingName"]: self.cloud.things()[first["thingName"]]})
+
+    def test_by_age(self):
+        """Certificates without an end (2049) are renewed by MaxAge= alone; status says so."""
+        self.scene(hooks=False)
+        self.provision()
+        self.assertEqual(self.gateway.property("RenewRule"), "never")
+        self.assertEqual(self.gateway.property("RenewAfter"), 0)
+        self.assertIn("MaxAge=", self.gateway.property("RenewHindrance"))
+        self.gateway.configure("Renewal", MaxAge="365d")
+        self.gateway.call("Reload")
+        self.gateway.wait_property("RenewRule", "max-age")
+        after = self.gateway.property("RenewAfter") / 1e6 - self.gateway.identity()["issuedAt"]
+        self.assertTrue(0.9 * 365 * 86400 <= after <= 365 * 86400, after)
+        self.gateway.configure("Renewal", MaxAge="3s")
+        self.gateway.call("Reload")
+        self.gateway.wait_property("Generation", 2)
+        self.gateway.wait_property("State", "provisioned")
+        self.assertEqual(self.statuses(), ["ACTIVE", "ACTIVE"])
+
+    def test_by_lifetime(self):
+        """A private authority's certificate of two minutes, which has dated it back by more than its RenewAfter: what is
+        left counts. Nobody asks, and nobody restarts anything."""
+        self.scene("--issuer=private:0.0007", Lifetime="2%")
+        self.provision()
+        self.assertEqual(self.gateway.property("RenewRule"), "lifetime")
+        first = self.gateway.identity()
+        self.assertLessEqual(self.gateway.property("RenewAfter") / 1e6, first["issuedAt"] + 10)
+        self.gateway.wait_property("Generation", 2, 30)
+        self.gateway.wait_property("State", "provisioned")
+        self.assertEqual(self.gateway.identity()["thingName"], first["thingName"])
+
+    def test_ten_in_a_row(self):
+        """Under a reader that opens current/ all the time, and one connection of a stock client that goes through all of
+        them: it is not thrown out, and no message is lost."""
+        self.scene(ReuseKey="no")
+        self.provision()
+        thing = self.gateway.property("ThingName")
+        reader = Reader(self, self.gateway)
+        publisher = Publisher(self, self.gateway, self.cloud, thing, f"things/{thing}/data")
+        publisher.say("0")
+        for number in range(1, 11):
+            self.assertEqual(self.renew(), ("done", ""))
+            publisher.say(str(number))
+        self.assertEqual(publisher.end(), 0, publisher.log.read_text())
+        reader.assert_whole(self)
+        self.assertGreaterEqual(reader.count, 20)
+        self.assertEqual(len(self.cloud.events(event="connect", clientId=thing)), 1)
+        heard = [event["payload"] for event in self.cloud.events(event="message", topic=f"things/{thing}/data")]
+        self.assertEqual(heard, [str(number) for number in range(11)])
+        self.assertEqual(self.gateway.property("Generation"), 11)
+        self.assertEqual(len(list((self.gateway.state / "generations").iterdir())), 2)
+
+
+class Retirement(Case):
+    """The old certificate ends in the cloud, by etc/aws/retire-rule.json and retire-lambda.py."""
+
+    def test_told_and_acknowledged(self):
+        self.scene(RetireTopic=RETIRE_TOPIC, RetireAcknowledged="yes")
+        self.provision()
+        first = self.gateway.property("CertificateId")
+        self.assertEqual(self.renew(), ("done", ""))
+        self.gateway.wait_property("RetirePending", [])
+        self.assertEqual(self.cloud.device_certificates()[first], "INACTIVE")
+        self.assertEqual(self.cloud.things()[self.gateway.property("ThingName")], [self.gateway.property("CertificateId")])
+        self.assertEqual(self.gateway.property("LastError")[0], "")
+        self.assertFalse((self.gateway.state / "retire").exists())
+
+    def test_through_power_cuts(self):
+        """Told again at each start until it is acknowledged."""
+        self.scene(RetireTopic=RETIRE_TOPIC, RetireAcknowledged="yes")
+        self.provision()
+        first = self.gateway.property("CertificateId")
+        self.cloud.set_function("enrolld-retire", "/nonexistent")
+        self.assertEqual(self.renew(), ("done", ""))
+        self.gateway.wait_property("RetirePending", [first])
+        for _ in range(2):
+            self.cloud.wait_event(event="function", name="enrolld-retire", result=None)
+            self.gateway.kill()
+            self.gateway.start()
+            self.gateway.wait_property("RetirePending", [first])
+        self.assertEqual(self.cloud.device_certificates()[first], "ACTIVE")
+        self.gateway.kill()
+        self.cloud.set_function("enrolld-retire", harness.SOURCE_DIR / "etc/aws/retire-lambda.py")
+        self.gateway.start()
+        self.gateway.wait_property("RetirePending", [first])
+        self.gateway.wait_property("RetirePending", [])
+        self.assertEqual(self.cloud.device_certificates()[first], "INACTIVE")
+
+
+class Refused(Case):
+    """A certificate that the cloud does not accept any more."""
+
+    def check(self):
+        since = self.gateway.monitor.mark()
+        number = int(self.gateway.call("Check"))
+        found = self.gateway.wait_signal("JobRemoved", since, lambda arguments: arguments[0] == number, 60)
+        self.assertEqual(found[1], "check")
+        return found[2], found[3]
+
+    def test_wait(self):
+        """It heals by itself when it is activated again: the same certificate."""
+        self.scene()
+        self.provision()
+        self.assertEqual(self.check(), ("done", ""))
+        certificate = self.gateway.property("CertificateId")
+        self.cloud.set_certificate(certificate, "INACTIVE")
+        result, detail = self.check()
+        self.assertEqual(result, "failed")
+        self.assertIn("denied: prove: ", detail)
+        self.assertGreater(self.gateway.property("RefusedSince"), 0)
+        self.assertEqual(self.gateway.property("State"), "provisioned")
+        self.cloud.set_certificate(certificate, "ACTIVE")
+        self.gateway.wait_property("RefusedSince", 0, 60)
+        self.assertEqual(self.gateway.property("CertificateId"), certificate)
+        self.assertEqual(self.statuses(), ["ACTIVE"])
+
+    def test_enroll(self):
+        """By the claim, as all principals of the thing are dead; the old certificate is not asked for again."""
+        self.scene(OnRefused="enroll", RefusedGrace="2s")
+        self.provision()
+        first = self.gateway.identity()
+        self.cloud.set_certificate(first["certificateId"], "REVOKED")
+        self.assertEqual(self.check()[0], "failed")
+        self.gateway.wait_property("Generation", 2, 90)
+        self.gateway.wait_provisioned()
+        self.assertEqual(self.gateway.identity()["thingName"], first["thingName"])
+        self.assertEqual(self.gateway.property("RefusedSince"), 0)
+        self.assertEqual(self.statuses(), ["ACTIVE", "REVOKED"])
+
+
+class RootCa(Case):
+    def test_follows(self):
+        """A changed RootCA= comes into current/ without another certificate."""
+        self.scene()
+        self.provision()
+        pem = self.cloud.root_ca.read_text()
+        self.assertEqual(self.gateway.read("root-ca.pem"), pem)
+        more = self.directory / "more.pem"
+        more.write_text(pem + pem)
+        self.gateway.configure("Cloud", RootCA=more)
+        since = self.gateway.monitor.mark()
+        self.gateway.call("Reload")
+        self.assertEqual(self.gateway.wait_signal("IdentityChanged", since), [1])
+        self.assertEqual(self.gateway.read("root-ca.pem"), pem + pem)
+        more.write_text("nothing of the kind")
+        self.gateway.call("Reload")
+        harness.wait_for("the log tells", lambda: "RootCA=" in self.gateway.log.read_text())
+        self.assertEqual(self.gateway.read("root-ca.pem"), pem + pem)
+        self.assertEqual(self.gateway.property("State"), "provisioned")
+        self.assertEqual(len(self.statuses()), 1)
 
 
 if __name__ == "__main__":

@@ -193,7 +193,7 @@ class Units(harness.TestCase):
         """RuntimeMaxSec= is for what the daemon cannot end: it must not come first."""
         source = (SOURCE_DIR / "agent/daemon/job.h").read_text()
         deadlines = {name: int(value) for name, value in re.findall(r"#define JOB_(\w+)_DEADLINE_USEC \((\d+) \*", source)}
-        self.assertEqual(set(deadlines), {"CHECK", "TASK", "LIST", "DIAGNOSE", "ENROLL"})
+        self.assertEqual(set(deadlines), {"CHECK", "TASK", "LIST", "DIAGNOSE", "ENROLL", "PROVE", "RETIRE"})
         enroll = deadlines.pop("ENROLL") + 2 * 3600  # Propagation= is an hour at most
         for name, longest in zip(WORKERS, (max(deadlines.values()), enroll, enroll)):
             (span,) = settings(name, "Service")["RuntimeMaxSec"]
@@ -265,7 +265,7 @@ class Machine(harness.TestCase):
         seen = {line.split()[0] for line in listed}
         source = (SOURCE_DIR / "agent/daemon/log.c").read_text()
         self.assertEqual(seen, set(re.findall(r'return "([0-9a-f]{32})"', source)))
-        self.assertEqual(len(seen), 8, listed)
+        self.assertEqual(len(seen), 12, listed)
         for line in CATALOG.read_text().splitlines():
             self.assertNotRegex(line, r"\s$", line)
         fields = set(re.findall(r"@(\w+)@", CATALOG.read_text()))
@@ -357,6 +357,16 @@ class Events(harness.TestCase):
         self.assertEqual(entry["ENROLLD_CLASS"], "denied", entry)
         # One stream only: nothing is said twice.
         self.assertNotIn("provisioned: thing", self.gateway.log.read_text())
+
+    def test_renewal_that_fails(self):
+        self.gateway.configure("fleet-claim", RenewTemplate="nowhere")
+        self.gateway.start()
+        self.journal.wait("This device has an identity")
+        self.gateway.wait_provisioned()
+        self.gateway.call("Renew")
+        entry = self.journal.wait("An attempt to renew the certificate has failed and is repeated")
+        self.assertEqual(entry["PRIORITY"], "3", entry)
+        self.assertIn("stays in use", entry["MESSAGE"])
 
     def test_what_is_waited_for(self):
         self.gateway.synchronise(False)

@@ -1,6 +1,6 @@
 /* Makes the certificates that a stand-in for AWS IoT Core needs before it starts, for iotcore-setup:
  *   iotcore-authority authority aws|private KEY                       a self-signed authority for the key
- *   iotcore-authority issue aws|private:DAYS KEY CERTIFICATE REQUEST  a certificate for the signing request
+ *   iotcore-authority issue KEY CERTIFICATE REQUEST                   a certificate as AWS's for the signing request
  * PEM comes out of standard output. */
 #include "issuer.h"
 
@@ -52,14 +52,13 @@ static X509_REQ *read_request(const char *path) {
     return request;
 }
 
-static int issue(const char *profile, const char *key_path, const char *certificate_path, const char *request_path) {
-    struct issuer issuer = {.profile = ISSUER_AWS};
+static int issue(const char *key_path, const char *certificate_path, const char *request_path) {
+    const struct issuer_terms terms = {.profile = ISSUER_AWS, .now = time(NULL)};
+    struct issuer issuer = {0};
     X509 *certificate = NULL;
-    if (strncmp(profile, "private:", strlen("private:")) == 0)
-        issuer = (struct issuer){ISSUER_PRIVATE, .validity_days = strtod(profile + strlen("private:"), NULL)};
     X509_REQ *request = read_request(request_path);
     if (request != NULL && issuer_load(&issuer, key_path, certificate_path) == 0)
-        certificate = issuer_sign(&issuer, X509_REQ_get_subject_name(request), X509_REQ_get0_pubkey(request));
+        certificate = issuer_sign(&issuer, &terms, X509_REQ_get_subject_name(request), X509_REQ_get0_pubkey(request));
     X509_REQ_free(request);
     issuer_clear(&issuer);
     return print_certificate(certificate);
@@ -68,9 +67,9 @@ static int issue(const char *profile, const char *key_path, const char *certific
 int main(int argc, char **argv) {
     if (argc == 4 && strcmp(argv[1], "authority") == 0)
         return make_authority(argv[2], argv[3]);
-    if (argc == 6 && strcmp(argv[1], "issue") == 0)
-        return issue(argv[2], argv[3], argv[4], argv[5]);
+    if (argc == 5 && strcmp(argv[1], "issue") == 0)
+        return issue(argv[2], argv[3], argv[4]);
     fprintf(stderr, "usage: iotcore-authority authority aws|private KEY\n"
-                    "       iotcore-authority issue aws|private:DAYS KEY CERTIFICATE REQUEST\n");
+                    "       iotcore-authority issue KEY CERTIFICATE REQUEST\n");
     return 2;
 }

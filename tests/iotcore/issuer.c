@@ -81,14 +81,19 @@ static bool add_extension(X509 *certificate, X509 *issuer, int identifier, const
     return done;
 }
 
-static bool set_validity(X509 *certificate, const struct issuer *issuer) {
-    if (X509_gmtime_adj(X509_getm_notBefore(certificate), -120) == NULL)
-        return false;
-    switch (issuer->profile) {
+/* Years as in X.509: two digits to 2049, four from then on. */
+static bool set_time(ASN1_TIME *time, time_t now, int64_t seconds) {
+    return X509_time_adj_ex(time, (int)(seconds / 86400), (long)(seconds % 86400), &now) != NULL;
+}
+
+static bool set_validity(X509 *certificate, const struct issuer_terms *terms) {
+    switch (terms->profile) {
     case ISSUER_AWS:
-        return ASN1_TIME_set_string_X509(X509_getm_notAfter(certificate), "20491231235959Z") == 1;
+        return set_time(X509_getm_notBefore(certificate), terms->now, -120) &&
+               ASN1_TIME_set_string_X509(X509_getm_notAfter(certificate), "20491231235959Z") == 1;
     case ISSUER_PRIVATE:
-        return X509_gmtime_adj(X509_getm_notAfter(certificate), (long)(issuer->validity_days * 86400)) != NULL;
+        return set_time(X509_getm_notBefore(certificate), terms->now, terms->begin) &&
+               set_time(X509_getm_notAfter(certificate), terms->now, terms->end);
     }
     return false;
 }
@@ -124,19 +129,20 @@ X509 *issuer_make_authority(enum issuer_profile profile, EVP_PKEY *key) {
     return take(&certificate);
 }
 
-X509 *issuer_sign(const struct issuer *issuer, const X509_NAME *subject, EVP_PKEY *public_key) {
+X509 *issuer_sign(const struct issuer *issuer, const struct issuer_terms *terms, const X509_NAME *subject,
+                  EVP_PKEY *public_key) {
     AUTO(cleanup_x509) X509 *certificate = X509_new();
     if (certificate == NULL || X509_set_version(certificate, X509_VERSION_3) != 1 || !set_serial(certificate) ||
         X509_set_subject_name(certificate, subject) != 1 ||
         X509_set_issuer_name(certificate, X509_get_subject_name(issuer->certificate)) != 1 ||
-        X509_set_pubkey(certificate, public_key) != 1 || !set_validity(certificate, issuer))
+        X509_set_pubkey(certificate, public_key) != 1 || !set_validity(certificate, terms))
         return NULL;
     if (!add_extension(certificate, issuer->certificate, NID_authority_key_identifier, "keyid") ||
         !add_extension(certificate, issuer->certificate, NID_subject_key_identifier, "hash") ||
         !add_extension(certificate, issuer->certificate, NID_basic_constraints, "critical,CA:FALSE") ||
         !add_extension(certificate, issuer->certificate, NID_key_usage, "critical,digitalSignature"))
         return NULL;
-    if (issuer->profile == ISSUER_PRIVATE &&
+    if (terms->profile == ISSUER_PRIVATE &&
         !add_extension(certificate, issuer->certificate, NID_ext_key_usage, "clientAuth"))
         return NULL;
     return X509_sign(certificate, issuer->key, EVP_sha256()) > 0 ? take(&certificate) : NULL;

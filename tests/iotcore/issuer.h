@@ -8,6 +8,7 @@
 #include <openssl/x509.h>
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <time.h>
 
 /* 64 hexadecimal digits and the NUL. */
@@ -19,10 +20,15 @@ enum issuer_profile {
 };
 
 struct issuer {
-    enum issuer_profile profile;
-    double validity_days; /* for ISSUER_PRIVATE; fractions of a day count */
     EVP_PKEY *key;
     X509 *certificate;
+};
+
+/* How a certificate is to be. */
+struct issuer_terms {
+    enum issuer_profile profile;
+    time_t now;
+    int64_t begin, end; /* of its validity, seconds from now; for ISSUER_PRIVATE: AWS's begin two minutes ago */
 };
 
 /* Reads key and certificate of the authority from PEM files. Returns 0, or -1 if one of them can't be used. */
@@ -33,8 +39,9 @@ void issuer_clear(struct issuer *issuer);
  * organizational unit that holds all. NULL if it can't be made. */
 X509 *issuer_make_authority(enum issuer_profile profile, EVP_PKEY *key);
 
-/* Issues a certificate for the public key and the subject; valid from two minutes ago. NULL if it can't be made. */
-X509 *issuer_sign(const struct issuer *issuer, const X509_NAME *subject, EVP_PKEY *public_key);
+/* Issues a certificate for the public key and the subject. NULL if it can't be made. */
+X509 *issuer_sign(const struct issuer *issuer, const struct issuer_terms *terms, const X509_NAME *subject,
+                  EVP_PKEY *public_key);
 
 /* Reads a signing request as CreateCertificateFromCsr accepts it: PEM of at most 4096 characters, RSA of 2048 bits or
  * more, P-256, P-384 or P-521, signed by that key with SHA-256, SHA-384 or SHA-512. Returns NULL with the rejection. */

@@ -126,6 +126,29 @@ static int set_number(struct standin_options *options, const char *name, const c
     return 0;
 }
 
+/* aws; private:DAYS, to so many days from now, of a negative number a day that has passed; private:DAYS:SECONDS, so
+ * many days that begin so many seconds from now. */
+static int read_issuer(const char *value, struct standin_options *options) {
+    double days, begin = -120;
+    char *end = NULL;
+    if (strcmp(value, "aws") == 0) {
+        options->private_issuer = false;
+        return 0;
+    }
+    if (strncmp(value, "private:", strlen("private:")) != 0)
+        return -EINVAL;
+    value += strlen("private:");
+    days = strtod(value, &end);
+    bool has_begin = end != value && *end == ':';
+    if (end == value || !(days >= -36500 && days <= 36500) || (!has_begin && *end != '\0') ||
+        (has_begin && read_number(end + 1, -3e9, 3e9, &begin) < 0) || (has_begin && days <= 0))
+        return -EINVAL;
+    options->private_issuer = true;
+    options->issued_end = (int64_t)(days * 86400 + (has_begin ? begin : 0));
+    options->issued_begin = days < 0 ? options->issued_end - 86400 : (int64_t)begin;
+    return 0;
+}
+
 int option_set(struct standin_options *options, const char *name, const char *value) {
     const struct {
         const char *name;
@@ -140,6 +163,8 @@ int option_set(struct standin_options *options, const char *name, const char *va
             return read_switch(value, switches[i].place);
     if (strcmp(name, "refusal") == 0)
         return read_refusal(value, options);
+    if (strcmp(name, "issuer") == 0)
+        return read_issuer(value, options);
     if (strcmp(name, "token_binding") == 0)
         return read_binding(value, &options->token_binding);
     if (strcmp(name, "tls_version") == 0)

@@ -41,6 +41,9 @@ struct standin_options {
     bool require_issuer;     /* a certificate registers itself only if its authority's certificate is sent, too */
     bool require_sni;        /* the front refuses a ClientHello that doesn't name the endpoint */
     const char *tls_version; /* any, 1.2 or 1.3: what the front speaks */
+    bool private_issuer;     /* issuer=private:DAYS or private:DAYS:SECONDS; off, issuer=aws: to 2049 */
+    int64_t issued_begin;    /* of the validity of what it issues, seconds from then */
+    int64_t issued_end;
 };
 
 /* What counts where nothing is set. */

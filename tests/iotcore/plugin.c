@@ -1,7 +1,6 @@
 /* The stand-in for AWS IoT Core as a plugin of the mosquitto broker: options in, the broker's events to the parts that
  * deal with them. Options (plugin_opt_NAME in mosquitto.conf):
  *   state             the state directory: registry.json, issuer.key, issuer.pem, hook.json, events, edits/, history/
- *   issuer            aws or private:DAYS
  *   history           off or on: each version of the registry is kept
  *   host              the endpoint's name
  *   front             off or on: all connections come from the front, see arrival.h
@@ -128,7 +127,8 @@ static int on_disconnect(int event, void *event_data, void *userdata) {
     return MOSQ_ERR_SUCCESS;
 }
 
-/* "UpdateCertificate": the connections of a certificate that is no longer ACTIVE are ended within a few minutes. Those
+/* "UpdateCertificate": the connections of a certificate that is no longer ACTIVE are ended within a few minutes. So are
+ * those of one that has expired, of which AWS says nothing. Those
  * that are to end are marked by the queue, so that the broker may call back while it ends them. */
 static void end_refused_connections(struct standin *standin) {
     int64_t now = standin_milliseconds();
@@ -136,7 +136,9 @@ static void end_refused_connections(struct standin *standin) {
          connection = connection->next) {
         const char *status =
             registry_certificate_status(standin->provisioning.registry, connection->identity.certificate_id);
-        if (connection->client == NULL || (status != NULL && strcmp(status, "ACTIVE") == 0)) {
+        if (connection->client == NULL ||
+            (status != NULL && strcmp(status, "ACTIVE") == 0 &&
+             identity_within_validity(&connection->identity, registry_now(standin->provisioning.registry)))) {
             connection->refused_since = 0;
             continue;
         }
@@ -172,19 +174,6 @@ static int on_tick(int event, void *event_data, void *userdata) {
     return MOSQ_ERR_SUCCESS;
 }
 
-/* issuer=aws or private:DAYS */
-static bool read_issuer(struct issuer *issuer, const char *value) {
-    const size_t length = strlen("private:");
-    char *end;
-    if (strcmp(value, "aws") == 0)
-        return true;
-    issuer->profile = ISSUER_PRIVATE;
-    if (strncmp(value, "private:", length) != 0)
-        return false;
-    issuer->validity_days = strtod(value + length, &end);
-    return end != value + length && *end == '\0' && issuer->validity_days >= 1e-5 && issuer->validity_days <= 36500;
-}
-
 /* What counts only at the start. */
 struct start_options {
     const char *state;
@@ -206,8 +195,6 @@ static bool read_option(struct standin *standin, const struct mosquitto_opt *opt
         start->control_port = option->value;
     else if (strcmp(option->key, "function_program") == 0)
         start->function_program = option->value;
-    else if (strcmp(option->key, "issuer") == 0)
-        return read_issuer(&standin->provisioning.issuer, option->value);
     else if (strcmp(option->key, "history") == 0)
         start->history = strcmp(option->value, "on") == 0;
     else

@@ -77,6 +77,17 @@ static int hand_out(struct provisioning *provisioning, const struct registry_req
     return 0;
 }
 
+static X509 *issue(const struct provisioning *provisioning, const X509_NAME *subject, EVP_PKEY *public_key) {
+    const struct standin_options *options = provisioning->options;
+    const struct issuer_terms terms = {
+        .profile = options->private_issuer ? ISSUER_PRIVATE : ISSUER_AWS,
+        .now = registry_now(provisioning->registry),
+        .begin = options->issued_begin,
+        .end = options->issued_end,
+    };
+    return issuer_sign(&provisioning->issuer, &terms, subject, public_key);
+}
+
 static int create_from_csr(struct provisioning *provisioning, const struct registry_requester *requester,
                            struct json_object *payload, struct provisioning_reply *reply) {
     const char *pem = json_text(payload, "certificateSigningRequest");
@@ -87,7 +98,7 @@ static int create_from_csr(struct provisioning *provisioning, const struct regis
     if (request == NULL)
         return -1;
     __attribute__((cleanup(cleanup_certificate))) X509 *certificate =
-        issuer_sign(&provisioning->issuer, X509_REQ_get_subject_name(request), X509_REQ_get0_pubkey(request));
+        issue(provisioning, X509_REQ_get_subject_name(request), X509_REQ_get0_pubkey(request));
     return certificate != NULL ? hand_out(provisioning, requester, certificate, reply)
                                : internal_error(&reply->rejection);
 }
@@ -111,7 +122,7 @@ static int create_keys(struct provisioning *provisioning, const struct registry_
         X509_NAME_add_entry_by_NID(subject, NID_commonName, MBSTRING_UTF8, (const unsigned char *)"AWS IoT Certificate",
                                    -1, -1, 0) != 1)
         return internal_error(&reply->rejection);
-    __attribute__((cleanup(cleanup_certificate))) X509 *certificate = issuer_sign(&provisioning->issuer, subject, key);
+    __attribute__((cleanup(cleanup_certificate))) X509 *certificate = issue(provisioning, subject, key);
     AUTO_FREE char *pem = issuer_key_pem(key);
     if (certificate == NULL || pem == NULL || hand_out(provisioning, requester, certificate, reply) < 0)
         return internal_error(&reply->rejection);

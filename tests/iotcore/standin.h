@@ -31,7 +31,7 @@ struct standin {
     struct function_work *function_works;
     char *function_program; /* iotcore-function, NULL: there are no functions */
     char *functions_log;
-    int64_t next_expiry;     /* milliseconds of the monotonic clock */
+    int64_t next_expiry; /* milliseconds of the monotonic clock */
 };
 
 /* Milliseconds of the monotonic clock. */

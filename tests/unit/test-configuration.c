@@ -192,6 +192,62 @@ static void test_settings_key_algorithms(void) {
     }
 }
 
+static void test_settings_renewal(void) {
+    AUTO_CONFIGURATION struct configuration *defaults = parse(MINIMAL);
+    AUTO_CONFIGURATION struct configuration *configuration =
+        parse(MINIMAL "ProveTopic=$aws/rules/a/%t/%i/%o\n[Renewal]\nRenewMethod=fleet-claim\nLifetime=95%\n"
+                      "MaxAge=36500d\nSpread=0%\nReuseKey=yes\nRetireTopic=retire/%s\nRetireAcknowledged=yes\n"
+                      "KeepGenerations=0\nProveInterval=1s\nOnRefused=enroll\nRefusedGrace=2d\nKeepClaim=no\n");
+    struct settings settings;
+    struct failure failure = {0};
+    ASSERT_NUMBER(settings_read(defaults, &settings, &failure), 0);
+    ASSERT_TEXT(settings.prove_topic, "");
+    ASSERT_TEXT(settings.renew_method, "");
+    ASSERT_NUMBER(settings.renew_percent, 66);
+    ASSERT_NUMBER((long long)settings.max_age_ms, 0);
+    ASSERT_NUMBER(settings.spread_percent, 10);
+    ASSERT_NUMBER(settings.reuse_key, false);
+    ASSERT_TEXT(settings.retire_topic, "");
+    ASSERT_NUMBER(settings.retire_acknowledged, false);
+    ASSERT_NUMBER(settings.keep_generations, 1);
+    ASSERT_NUMBER((long long)settings.prove_interval_ms, 0);
+    ASSERT_NUMBER(settings.on_refused, SETTING_REFUSED_WAIT);
+    ASSERT_NUMBER((long long)settings.refused_grace_ms, 3600 * 1000);
+    ASSERT_NUMBER(settings.keep_claim, true);
+    ASSERT_NUMBER(settings_read(configuration, &settings, &failure), 0);
+    ASSERT_TEXT(failure.message, "");
+    ASSERT_TEXT(settings.prove_topic, "$aws/rules/a/%t/%i/%o");
+    ASSERT_TEXT(settings.renew_method, "fleet-claim");
+    ASSERT_NUMBER(settings.renew_percent, 95);
+    ASSERT_NUMBER((long long)settings.max_age_ms, 36500LL * 86400 * 1000);
+    ASSERT_NUMBER(settings.spread_percent, 0);
+    ASSERT_NUMBER(settings.reuse_key, true);
+    ASSERT_TEXT(settings.retire_topic, "retire/%s");
+    ASSERT_NUMBER(settings.retire_acknowledged, true);
+    ASSERT_NUMBER(settings.keep_generations, 0);
+    ASSERT_NUMBER((long long)settings.prove_interval_ms, 1000);
+    ASSERT_NUMBER(settings.on_refused, SETTING_REFUSED_ENROLL);
+    ASSERT_NUMBER((long long)settings.refused_grace_ms, 2 * 86400 * 1000);
+    ASSERT_NUMBER(settings.keep_claim, false);
+}
+
+static void collect_warning(const char *text, void *data) {
+    char *all = data;
+    snprintf(all + strlen(all), 1024 - strlen(all), "%s|", text);
+}
+
+/* Its section is one of a method, although Methods= has another. */
+static void test_section_of_renew_method(void) {
+    AUTO_CONFIGURATION struct configuration *configuration =
+        parse(MINIMAL "[Renewal]\nRenewMethod=est\n[est]\nUrl=x\n");
+    struct settings settings;
+    struct failure failure = {0};
+    char warnings[1024] = "";
+    ASSERT_NUMBER(settings_read(configuration, &settings, &failure), 0);
+    settings_warn_unknown(configuration, &settings, collect_warning, warnings);
+    ASSERT_TEXT(warnings, "");
+}
+
 static void test_settings_bad(void) {
     static const struct {
         const char *text, *message;
@@ -222,7 +278,8 @@ static void test_settings_bad(void) {
          "Methods= is missing in section [Agent] of enrolld.conf"},
         {MINIMAL "[Agent]\nOnDenied=never\n", "test.conf:7: OnDenied= must be wait or next, but it is \"never\""},
         {MINIMAL "[Request]\nSubject=CN=%q\n",
-         "test.conf:7: Subject= has a % that starts no specifier (there are %s, %t, %c, %i, %m, %H and %%), but it is "
+         "test.conf:7: Subject= has a % that starts no specifier (there are %s, %t, %c, %i, %o, %m, %H and %%), but it "
+         "is "
          "\"CN=%q\""},
         {MINIMAL "[Agent]\nSerialNumber=mac\n", "test.conf:7: SerialNumber= must be auto, devicetree, dmi, tpm-ek, "
                                                 "machine-id, file:/PATH or literal:TEXT, but it "
@@ -233,13 +290,40 @@ static void test_settings_bad(void) {
          "test.conf:7: SerialNumberReplacement= must be one character of a-z A-Z 0-9 : _ -, but it is \"/\""},
         {MINIMAL "[Key]\nOnWrongTPM=ignore\n", "test.conf:7: OnWrongTPM= must be fail or enroll, but it is \"ignore\""},
         {MINIMAL "[Agent]\nClientId=%z\n",
-         "test.conf:7: ClientId= has a % that starts no specifier (there are %s, %t, %c, %i, %m, %H "
+         "test.conf:7: ClientId= has a % that starts no specifier (there are %s, %t, %c, %i, %o, %m, %H "
          "and %%), but it is \"%z\""},
         {MINIMAL "[Agent]\nClockWait=90\n", "test.conf:7: ClockWait= must be a time span, like 90s, but it is \"90\""},
         {MINIMAL "[Agent]\nVolatileState=on\n", "test.conf:7: VolatileState= must be yes or no, but it is \"on\""},
         {MINIMAL "[Retry]\nNetwork=2s\n",
          "test.conf:7: Network= must be two time spans, the first wait and the longest one, "
          "like 2s 15min, but it is \"2s\""},
+        {MINIMAL "ProveTopic=a/#\n", "test.conf:6: ProveTopic= must be a topic, without + and #, but it is \"a/#\""},
+        {MINIMAL "[Renewal]\nRetireTopic=+/a\n",
+         "test.conf:7: RetireTopic= must be a topic, without + and #, but it is \"+/a\""},
+        {MINIMAL "[Renewal]\nRenewMethod=a b\n",
+         "test.conf:7: RenewMethod= must be the name of one method, or none, but it is \"a b\""},
+        {MINIMAL "[Renewal]\nLifetime=66\n", "test.conf:7: Lifetime= must be a percentage, like 66%, but it is \"66\""},
+        {MINIMAL "[Renewal]\nLifetime=0%\n",
+         "test.conf:7: Lifetime= is a percentage beyond what it may be, but it is \"0%\""},
+        {MINIMAL "[Renewal]\nLifetime=96%\n",
+         "test.conf:7: Lifetime= is a percentage beyond what it may be, but it is \"96%\""},
+        {MINIMAL "[Renewal]\nLifetime=6 6%\n",
+         "test.conf:7: Lifetime= must be a percentage, like 66%, but it is \"6 6%\""},
+        {MINIMAL "[Renewal]\nSpread=51%\n",
+         "test.conf:7: Spread= is a percentage beyond what it may be, but it is \"51%\""},
+        {MINIMAL "[Renewal]\nMaxAge=1y\n", "test.conf:7: MaxAge= must be a time span, like 365d, but it is \"1y\""},
+        {MINIMAL "[Renewal]\nMaxAge=0d\n", "test.conf:7: MaxAge= must be a time span, like 365d, but it is \"0d\""},
+        {MINIMAL "[Renewal]\nReuseKey=1\n", "test.conf:7: ReuseKey= must be yes or no, but it is \"1\""},
+        {MINIMAL "[Renewal]\nRetireAcknowledged=x\n",
+         "test.conf:7: RetireAcknowledged= must be yes or no, but it is \"x\""},
+        {MINIMAL "[Renewal]\nKeepGenerations=9\n",
+         "test.conf:7: KeepGenerations= must be a number from 0 to 8, but it is \"9\""},
+        {MINIMAL "[Renewal]\nProveInterval=999ms\n",
+         "test.conf:7: ProveInterval= must be a time span of at least 1s, like 1d, or empty, but it is \"999ms\""},
+        {MINIMAL "[Renewal]\nOnRefused=next\n", "test.conf:7: OnRefused= must be wait or enroll, but it is \"next\""},
+        {MINIMAL "[Renewal]\nRefusedGrace=-1h\n",
+         "test.conf:7: RefusedGrace= must be a time span, like 1h, but it is \"-1h\""},
+        {MINIMAL "[Renewal]\nKeepClaim=maybe\n", "test.conf:7: KeepClaim= must be yes or no, but it is \"maybe\""},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         AUTO_CONFIGURATION struct configuration *configuration = parse(cases[i].text);
@@ -250,11 +334,6 @@ static void test_settings_bad(void) {
         ASSERT_TEXT(failure.step, "configuration");
         ASSERT_NUMBER(settings.port, 7);
     }
-}
-
-static void collect_warning(const char *text, void *data) {
-    char *all = data;
-    snprintf(all + strlen(all), 1024 - strlen(all), "%s|", text);
 }
 
 static void test_unknown_keys(void) {
@@ -296,6 +375,8 @@ int main(int argc, char **argv) {
         {"drop-ins", test_drop_ins},
         {"settings-defaults", test_settings_defaults},
         {"settings-key-algorithms", test_settings_key_algorithms},
+        {"settings-renewal", test_settings_renewal},
+        {"section-of-renew-method", test_section_of_renew_method},
         {"settings-bad", test_settings_bad},
         {"unknown-keys", test_unknown_keys},
         {"enumerate", test_enumerate},

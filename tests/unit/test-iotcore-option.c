@@ -92,6 +92,27 @@ static void test_refusals(void) {
     }
 }
 
+static void test_issuers(void) {
+    static const struct {
+        const char *text;
+        bool private;
+        int64_t begin, end;
+    } table[] = {
+        {"private:30", true, -120, 30 * 86400}, {"private:0.5", true, -120, 43200},
+        {"private:0", true, -120, 0},           {"private:-2", true, -3 * 86400, -2 * 86400},
+        {"private:1:60", true, 60, 60 + 86400}, {"private:2:-86400", true, -86400, 86400},
+        {"aws", false, -86400, 86400},
+    };
+    struct standin_options options = option_defaults();
+    ASSERT_NUMBER(options.private_issuer, false);
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        ASSERT_NUMBER(option_set(&options, "issuer", table[i].text), 0);
+        ASSERT_NUMBER(options.private_issuer, table[i].private);
+        ASSERT_NUMBER(options.issued_begin, table[i].begin);
+        ASSERT_NUMBER(options.issued_end, table[i].end);
+    }
+}
+
 static void test_wrong_values(void) {
     static const char *const wrong[][2] = {
         {"refusal", "maybe"},
@@ -105,7 +126,17 @@ static void test_wrong_values(void) {
         {"token_size", "0"},
         {"disconnect_delay", "1e9"},
         {"state", "elsewhere"},
-        {"issuer", "aws"},
+        {"issuer", ""},
+        {"issuer", "private"},
+        {"issuer", "private:"},
+        {"issuer", "private:x"},
+        {"issuer", "private:1d"},
+        {"issuer", "private:nan"},
+        {"issuer", "private:36501"},
+        {"issuer", "private:1:"},
+        {"issuer", "private:1:x"},
+        {"issuer", "private:0:5"},
+        {"issuer", "private:-1:5"},
         {"token-binding", "none"},
         {"", ""},
         {"connect_rate", "ON"},
@@ -127,6 +158,7 @@ static void test_wrong_values(void) {
     ASSERT_NUMBER(options.token_size, 470);
     ASSERT_NUMBER(options.disconnect_delay, 0);
     ASSERT_NUMBER(options.limit_connects, true);
+    ASSERT_NUMBER(options.private_issuer, false);
 }
 
 static void test_members_of_an_edit(void) {
@@ -164,6 +196,7 @@ int main(int argc, char **argv) {
         {"just-in-time provisioning and the front", test_just_in_time},
         {"forms of refusal", test_refusals},
         {"wrong names and values are refused", test_wrong_values},
+        {"validity of what is issued", test_issuers},
         {"as an edit names them", test_members_of_an_edit},
         {"all of an edit or none", test_all_or_none},
         {NULL, NULL},

@@ -1,5 +1,7 @@
 #include "worker/mqtt.h"
 
+#include "worker/refusal.h"
+
 #include "harness.h"
 #include "tls-fixture.h"
 
@@ -326,12 +328,39 @@ static void test_reply_elsewhere(void) {
     device_free(&device);
 }
 
+static bool is_second(const char *payload, size_t size, void *data) {
+    ++*(int *)data;
+    return size == 6 && memcmp(payload, "second", 6) == 0;
+}
+
+/* Of a topic that others use, too. */
+static void test_filter_replies(void) {
+    struct device device;
+    struct mqtt_reply reply = {0};
+    int seen = 0;
+    shared_device(&device);
+    subscribe(&device, "twice");
+    mqtt_filter_replies(device.mqtt, is_second, &seen);
+    assert_done(&device, request(&device, "twice", TIMEOUT_S, &reply));
+    ASSERT_TEXT(reply.payload, "second");
+    ASSERT_NUMBER(seen, 2);
+    mqtt_reply_clear(&reply);
+    device_free(&device);
+}
+
+/* What is evidence that the identity is refused: every kind of answer to a CONNECT comes through here. */
+static void assert_evidence(const struct failure *failure, bool refuses) {
+    ASSERT_NUMBER(refusal_is_beyond_doubt(failure, true), refuses);
+    CU_ASSERT_FALSE(refusal_is_beyond_doubt(failure, false)); /* the client id was never accepted */
+}
+
 static void test_refused(void) {
     struct broker broker;
     struct device device;
     broker_start(&broker, "tlsv1.3", true);
     device_connect(&device, broker.server.port, "device", TIMEOUT_S);
     assert_failure(&device.failure, device.result, "denied", " refused the connection: Not authorized (0x87)");
+    assert_evidence(&device.failure, true);
     device_free(&device);
     broker_stop(&broker);
 }
@@ -368,6 +397,7 @@ static void assert_fake(const void *bytes, size_t size, const char *class, const
     fake_start(&server, bytes, size);
     device_connect(&device, server.port, "device", 1);
     assert_failure(&device.failure, device.result, class, words);
+    assert_evidence(&device.failure, strcmp(class, "denied") == 0);
     device_free(&device);
     server_stop(&server);
 }
@@ -385,6 +415,13 @@ static void test_connack(void) {
     assert_fake(BYTES("\x20\x03\x00\x97\x00"), "cloud-busy", ": Quota exceeded (0x97)");
     assert_fake(BYTES("\x20\x0c\x00\x87\x09\x1f\x00\x06no one"), "denied", "Not authorized (0x87): no one");
     assert_fake(BYTES("\xe0\x02\x87\x00"), "denied", " closed the connection: Not authorized (0x87)");
+    assert_fake(BYTES("\x20\x03\x00\x8a\x00"), "denied", " (0x8a)");
+    assert_fake(BYTES("\x20\x03\x00\x80\x00"), "cloud-busy", " (0x80)");
+    assert_fake(BYTES("\x20\x03\x00\x88\x00"), "cloud-busy", " (0x88)");
+    assert_fake(BYTES("\x20\x03\x00\x89\x00"), "cloud-busy", ": Server busy (0x89)");
+    assert_fake(BYTES("\xe0\x02\x8b\x00"), "cloud-busy", " closed the connection: Server shutting down (0x8b)");
+    assert_fake(BYTES("\xe0\x02\x8e\x00"), "network", " closed the connection: Session taken over (0x8e)");
+    assert_fake(BYTES("\xe0\x02\x98\x00"), "denied", " (0x98)");
 }
 
 static void test_no_connack(void) {
@@ -414,6 +451,7 @@ static void test_close_after_connect(void) {
     server_start_fake(&server, serve_close);
     device_connect(&device, server.port, "device", TIMEOUT_S);
     assert_failure(&device.failure, device.result, "denied", " closed the connection without a CONNACK");
+    assert_evidence(&device.failure, false);
     device_free(&device);
     server_stop(&server);
 }
@@ -539,8 +577,53 @@ static void test_certificate_refused(void) {
                                   "-verify_return_error -tls1_3");
     device_connect(&device, server.port, "device", TIMEOUT_S);
     assert_failure(&device.failure, device.result, "denied", " refused the client certificate: TLS alert ");
+    assert_evidence(&device.failure, true);
     device_free(&device);
     server_stop(&server);
+}
+
+/* In TLS 1.2 the same alert comes in the handshake, where anybody could have said it. */
+static void test_certificate_refused_1_2(void) {
+    struct server server;
+    struct device device;
+    server_start_openssl(&server, "-cert localhost.pem -key localhost.key -CAfile localhost.pem -Verify 1 "
+                                  "-verify_return_error -tls1_2");
+    device_connect(&device, server.port, "device", TIMEOUT_S);
+    assert_failure(&device.failure, device.result, "network", "");
+    assert_evidence(&device.failure, false);
+    device_free(&device);
+    server_stop(&server);
+}
+
+static bool resets;
+
+/* Reads the CONNECT; then the end of TCP, and not of TLS. */
+static void serve_cut(int socket) {
+    const struct linger at_once = {.l_onoff = resets};
+    char packet[512];
+    WOLFSSL_CTX *context = wolfSSL_CTX_new(wolfTLS_server_method());
+    wolfSSL_CTX_use_certificate_chain_file(context, "localhost.pem");
+    wolfSSL_CTX_use_PrivateKey_file(context, "localhost.key", WOLFSSL_FILETYPE_PEM);
+    WOLFSSL *session = wolfSSL_new(context);
+    wolfSSL_set_fd(session, socket);
+    if (wolfSSL_accept(session) == WOLFSSL_SUCCESS)
+        wolfSSL_read(session, packet, sizeof packet);
+    setsockopt(socket, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(socket);
+}
+
+static void test_cut_after_connect(void) {
+    for (int i = 0; i < 2; i++) {
+        struct server server;
+        struct device device;
+        resets = i == 1;
+        server_start_fake(&server, serve_cut);
+        device_connect(&device, server.port, "device", TIMEOUT_S);
+        assert_failure(&device.failure, device.result, "network", "the connection broke before the CONNACK");
+        assert_evidence(&device.failure, false);
+        device_free(&device);
+        server_stop(&server);
+    }
 }
 
 static void test_filters(void) {
@@ -573,11 +656,14 @@ int main(int argc, char **argv) {
         {"publish and its refusals", test_publish},
         {"a message, and whether it may be published", test_acknowledged},
         {"a reply on another topic", test_reply_elsewhere},
+        {"a topic that others use, too", test_filter_replies},
         {"CONNACK: not authorized", test_refused},
         {"the broker is killed amid a request", test_broker_killed},
         {"other CONNACKs, of MQTT 5 and 3.1.1", test_connack},
         {"no CONNACK", test_no_connack},
         {"close_notify instead of a CONNACK: denied", test_close_after_connect},
+        {"FIN and RST instead of a CONNACK: network", test_cut_after_connect},
+        {"client certificate refused by an alert in TLS 1.2", test_certificate_refused_1_2},
         {"SUBACK", test_suback},
         {"a reply before the PUBACK", test_reply_before_puback},
         {"PUBACK", test_puback},
