@@ -7,10 +7,9 @@ import shutil
 
 from scene import PREDECESSOR, Cloud
 
-# The stand-in's certificates begin two minutes before they are made, and the first identity shall not know better: it is
-# due for ever, and its successor is not while a state is tried.
-MAX_AGE = "100s"
-NEVER_ISSUED = 0
+# The first identity is older than that, its successor is not, however long the states take that are tried.
+MAX_AGE = "365d"
+AGE = 400 * 86400
 
 
 def scene_class(base, options):
@@ -37,12 +36,13 @@ class Renewal:
         }
         gateway.configure("Cloud", ProveTopic="things/%t/enrolld")
         gateway.configure("fleet-claim", RenewTemplate="enrolld-renew", RenewParameter_ThingName="%t")
+        self.cloud.edit(options={"issuer": f"private:10000:-{AGE}"})  # until it is started again
         with super().new_device():
             gateway.start()
             self.wait_settled()
             gateway.stop()
             self.old = gateway.identity()
-            self.old["issuedAt"] = NEVER_ISSUED
+            self.old["issuedAt"] = self.old["notBefore"]
             (gateway.state / PREDECESSOR / "identity.json").write_text(json.dumps(self.old))
             shutil.copytree(gateway.state, self.predecessor, symlinks=True)
         self.moment, _ = self.cloud.history()[-1]
