@@ -371,7 +371,10 @@ static void test_asked_and_failed(void) {
     setenv(FAKE_WORKER_VARIABLE, "check=done renew=failed", 1);
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
     CU_ASSERT(wait_for(has_failed_twice));
-    restart("check=done renew=done");
+    restart("check=done renew=failed");
+    CU_ASSERT(wait_for(has_failed));
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
     CU_ASSERT(wait_for(is_second));
     CU_ASSERT(wait_for(is_quiet));
     ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, 0);
