@@ -12,8 +12,8 @@ static void show(struct agent *agent) {
     store_load_retired(agent->environment.store, &agent->status.retired);
 }
 
-/* An empty list needs no file. What the disk does not take comes back with the next start, and not before: then the cloud
- * is told twice. */
+/* An empty list needs no file. What the disk does not take comes back with the next start, and not before: then the
+ * cloud is told twice. */
 static void save(struct agent *agent, const struct retired *retired) {
     struct failure failure;
     if (retired->count == 0)
