@@ -49,6 +49,7 @@ struct retiring {
     bool running;
     uint32_t failures;  /* in a row since the start */
     uint64_t next_usec; /* CLOCK_BOOTTIME */
+    uint64_t told_usec; /* the time of LastError that tells of the last one */
 };
 
 /* What somebody wants to know, beside all that. */

@@ -65,6 +65,8 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
         keep_identity(agent, identity);
         return;
     }
+    if (generation != agent->known_generation) /* those on record were to renew another one */
+        attempts_forget(&agent->renewals);
     attempts_forget(&agent->attempts);
     store_drop_all_kept(agent->environment.store);
     methods_done(&agent->methods, identity->method);
@@ -136,12 +138,17 @@ static void make_plan(struct agent *agent) {
     status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
 }
 
-/* A certificate that was imported while another one is in use is to take its place. */
+static bool date_has_come(const struct agent *agent) {
+    uint64_t after = agent->status.renew_after_usec;
+    return after != 0 && agent_now_usec() >= after;
+}
+
+/* A certificate that was imported while another one is in use is to take its place; and what was begun is brought to an
+ * end, whoever has asked for it. */
 static bool is_due(const struct agent *agent) {
-    const struct status *status = &agent->status;
-    if (status->identity.hindrance[0] != '\0')
+    if (agent->status.identity.hindrance[0] != '\0')
         return false;
-    return agent_has_staged(agent) || (status->renew_after_usec != 0 && agent_now_usec() >= status->renew_after_usec);
+    return agent_has_staged(agent) || agent->renewals.retry.attempts > 0 || date_has_come(agent);
 }
 
 static bool seems_expired(const struct agent *agent) {

@@ -438,7 +438,7 @@ static enum agent_answer reload(struct agent *agent, struct failure *failure) {
         agent_resume(agent);
     }
     if (state == STATE_PROVISIONED && !agent->stopping) { /* what is wrong with a renewal may be right now */
-        attempts_forget(&agent->renewals);
+        attempts_move(&agent->renewals, agent_now_usec());
         agent->next_boottime_usec = 0;
         provisioned_look(agent, 0);
     }
