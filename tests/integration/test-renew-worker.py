@@ -246,6 +246,18 @@ class Straight(Scene):
         refused = [event["clientId"] for event in self.cloud.events()[before:] if event["event"] == "refused"]
         self.assertEqual(refused, [f"{self.thing()}-enrolld"])
 
+    def test_proof_is_never_the_application(self):
+        """Nor does the proof of the new certificate take that name."""
+        self.scene(backend="file")
+        self.attempt(cut_at="registered")
+        policy = self.cloud.registry()["policies"]["enrolld-device"]
+        policy["Statement"][0]["Resource"] = policy["Statement"][0]["Resource"][0]
+        self.cloud.set_policy("enrolld-device", policy)
+        before = len(self.cloud.events())
+        self.assertFails("denied", "prove", f"client id {self.thing()}-enrolld", "iot:Connect")
+        ids = {event["clientId"] for event in self.cloud.events()[before:] if "clientId" in event}
+        self.assertEqual(ids, {f"{self.thing()}-enrolld"})
+
     def enroll_again_as_bare(self):
         self.current = self.enroll()
         self.assertEqual(self.old["clientId"], self.thing())
