@@ -19,6 +19,10 @@ class Injection:
         self.row = row
         self.value = value
 
+    def template(self):
+        """The name of the one that registers."""
+        return "enrolld-renew" if self.row.get("renews") else self.cloud.template
+
     def prepare(self):
         """Before the gateway starts."""
 
@@ -113,9 +117,9 @@ class Device(Injection):
         self.cloud.set_certificate(newest, "ACTIVE")
 
     def set_outcome(self, status):
-        body = json.loads(self.cloud.registry()["templates"][self.cloud.template]["templateBody"])
+        body = json.loads(self.cloud.registry()["templates"][self.template()]["templateBody"])
         body["Resources"]["certificate"]["Properties"]["Status"] = status
-        self.cloud.edit(template=self.cloud.template, body=body)
+        self.cloud.edit(template=self.template(), body=body)
 
 
 class Clock(Injection):
@@ -158,11 +162,10 @@ class Template(Injection):
     """The provisioning template is disabled."""
 
     def arm(self):
-        self.name = "enrolld-renew" if self.row.get("renews") else self.cloud.template
-        self.cloud.edit(template=self.name, enabled=False)
+        self.cloud.edit(template=self.template(), enabled=False)
 
     def lift(self):
-        self.cloud.edit(template=self.name, enabled=True)
+        self.cloud.edit(template=self.template(), enabled=True)
 
 
 class Options(Injection):
@@ -190,6 +193,16 @@ class Settings(Injection):
             section, key = name.split(".", 1)
             self.scene.gateway.configure(section, **{key: value})
         self.scene.gateway.call("Reload")
+
+
+class Authority(Injection):
+    """The authority whose certificate is imported has another status."""
+
+    def arm(self):
+        self.cloud.set_authority(self.scene.authority, status=self.value)
+
+    def lift(self):
+        self.cloud.set_authority(self.scene.authority, status="ACTIVE")
 
 
 class Function(Injection):

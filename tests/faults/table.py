@@ -13,7 +13,8 @@
     seconds      for what takes longer than a minute
     sample       one of those that `make check` runs
     renewal      false: it is about what a renewal does not have; or what differs in one: members as these
-Rows of renewals alone are in renewal.json."""
+Rows of renewals alone are in renewal.json; there also:
+    import       the successor is imported, and renewed by jitp"""
 
 import json
 import pathlib
