@@ -4,8 +4,7 @@
 /* VERB= */
 #define JOB_CHECK "check"   /* + all five files: is this identity usable? no network */
 #define JOB_ENROLL "enroll" /* + configuration, checkpoint and staged if they are there: get a new identity */
-#define JOB_RENEW                                                                                                      \
-    "renew" /* + the five files, checkpoint and staged if they are there: get a successor to the identity */
+#define JOB_RENEW "renew"   /* + the five files, checkpoint and staged: get a successor to this identity */
 #define JOB_PROVE "prove"   /* + the five files: does the cloud accept this identity? */
 #define JOB_RETIRE "retire" /* + the five files: tell the cloud that this identity has replaced those of OLD= */
 #define JOB_CHECK_CONFIG "check-config" /* + configuration: are the settings and the sections of the methods right? */

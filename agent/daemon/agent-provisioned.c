@@ -179,12 +179,11 @@ void provisioned_look(struct agent *agent, uint64_t delay_usec) {
 }
 
 static uint64_t renew_due_usec(struct agent *agent) {
-    uint64_t now = agent_boottime_usec();
     if (!is_due(agent) || seems_expired(agent))
         return UINT64_MAX;
-    if (agent->next_boottime_usec > now)
+    uint64_t wait = agent_clock_wait_usec(agent), now = agent_boottime_usec();
+    if (wait == 0 || agent->next_boottime_usec > now) /* not from now on: it is later at each look, be it by 1 us */
         return agent->next_boottime_usec;
-    uint64_t wait = agent_clock_wait_usec(agent);
     return now + (wait < LOOK_AGAIN_USEC ? wait : LOOK_AGAIN_USEC);
 }
 

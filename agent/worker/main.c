@@ -39,8 +39,8 @@ struct arguments {
     const char *verb; /* NULL: the channel tells */
     const char *configuration;
     const char *directory;
-    const char *identity;
     const char *old;
+    const char *identity;
     const char *staged;
     const char *subject;
     const char *certificate;
@@ -51,8 +51,7 @@ static int usage(FILE *stream) {
     fprintf(stream,
             "Usage: enrolld-worker check        [--config=FILE] [--directory=DIR]\n"
             "       enrolld-worker enroll       [--config=FILE] --directory=DIR\n"
-            "       enrolld-worker renew        [--config=FILE] --directory=DIR [--identity=DIR] "
-            "[--staged=FILE]\n"
+            "       enrolld-worker renew        [--config=FILE] --directory=DIR [--identity=DIR] [--staged=FILE]\n"
             "       enrolld-worker prove        [--config=FILE] [--directory=DIR]\n"
             "       enrolld-worker retire       [--config=FILE] [--directory=DIR] --old=ID\n"
             "       enrolld-worker check-config [--config=FILE]\n"
@@ -182,12 +181,12 @@ static int attach_configuration(struct message *job, const char *path, struct fa
     return message_attach(job, FILE_CONFIGURATION, fd);
 }
 
-static bool makes_identity(const char *verb) {
-    return strcmp(verb, JOB_ENROLL) == 0 || strcmp(verb, JOB_RENEW) == 0;
-}
-
 static bool uses_identity(const char *verb) {
     return strcmp(verb, JOB_CHECK) == 0 || strcmp(verb, JOB_PROVE) == 0 || strcmp(verb, JOB_RETIRE) == 0;
+}
+
+static bool makes_identity(const char *verb) {
+    return strcmp(verb, JOB_ENROLL) == 0 || strcmp(verb, JOB_RENEW) == 0;
 }
 
 /* The job of a person: the same message as from the daemon. */
@@ -323,8 +322,8 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
     static const struct option options[] = {
         {"config", required_argument, NULL, 'c'},
         {"directory", required_argument, NULL, 'd'},
-        {"identity", required_argument, NULL, 'i'},
         {"old", required_argument, NULL, 'o'},
+        {"identity", required_argument, NULL, 'i'},
         {"staged", required_argument, NULL, 't'},
         {"subject", required_argument, NULL, 's'},
         {"certificate", required_argument, NULL, 'C'},
@@ -345,11 +344,11 @@ static int read_arguments(int argc, char **argv, struct arguments *arguments) {
         case 'd':
             arguments->directory = optarg;
             break;
-        case 'i':
-            arguments->identity = optarg;
-            break;
         case 'o':
             arguments->old = optarg;
+            break;
+        case 'i':
+            arguments->identity = optarg;
             break;
         case 't':
             arguments->staged = optarg;

@@ -17,6 +17,8 @@
 
 /* The wall clock of the code under test is so far ahead of this machine's, which no test may set (ld(1), --wrap). */
 static int64_t ahead_s;
+/* As on a slow machine: between two readings of its clock time has passed. */
+static long reading_takes_ns, passed_ns;
 int __real_clock_gettime(clockid_t clock, struct timespec *ret);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret);
 
@@ -24,6 +26,11 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret) {
     int r = __real_clock_gettime(clock, ret);
     if (r == 0 && clock == CLOCK_REALTIME)
         ret->tv_sec += (time_t)ahead_s;
+    if (r == 0 && clock == CLOCK_BOOTTIME) {
+        passed_ns += reading_takes_ns;
+        ret->tv_sec += (passed_ns + ret->tv_nsec) / 1000000000;
+        ret->tv_nsec = (passed_ns + ret->tv_nsec) % 1000000000;
+    }
     return r;
 }
 
@@ -85,6 +92,7 @@ static void end(void) {
     cleanup_close(&kernel);
     kernel = -1;
     ahead_s = 0;
+    reading_takes_ns = 0;
 }
 
 static bool is_second(const struct status *status) {
@@ -163,6 +171,16 @@ static void test_missed(void) {
     expect_state(is_renewing, STATE_RENEWING);
     ASSERT_NUMBER(agent_status(world.agent)->generation, 1); /* which is in use */
     ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    end();
+}
+
+/* A slow machine once found it due a moment later at each look, and looked without end. */
+static void test_slow_machine(void) {
+    begin(good_configuration);
+    ahead_s = 300 * DAY;
+    reading_takes_ns = 20000;
+    restart("check=done renew=hold");
+    CU_ASSERT(wait_for(is_renewing));
     end();
 }
 
@@ -454,6 +472,7 @@ int main(int argc, char **argv) {
         {"a certificate that is young", test_not_yet},
         {"its time has come", test_due},
         {"its time came while the device was switched off", test_missed},
+        {"its time has come on a slow machine", test_slow_machine},
         {"a certificate without an end", test_never},
         {"what keeps it from being renewed", test_hindered},
         {"a failure leaves the old identity in use", test_failure_keeps_the_old},

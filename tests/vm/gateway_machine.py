@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import image
 from machine import Machine
@@ -9,6 +10,8 @@ from machine import Machine
 SOURCE_DIR = image.SOURCE_DIR
 PORT = 8883
 SERIAL = "GW-0001"
+# What the broker runs for topic rules and hooks: with the files of etc/aws, which lie as in the source tree.
+FUNCTIONS = "tests/iotcore/iotcore-function", "tests/iotcore/iotcore-setup", "tests/iotcore/standin_boto3.py", "etc/aws"
 THING = f"gateway-{SERIAL}"
 
 # The one file that an integrator drops beside what `make install` has put there.
@@ -40,18 +43,18 @@ def enabled(unit):
 class Gateway(Machine):
     """A machine with enrolld and a cloud on its loopback interface, that has never been on. cloud: whether the cloud is
     there at boot. configured: whether its maker has put a configuration and a claim beside the programs. agent, more: lines
-    of the configuration, in [Agent] and at the end. standin: options of iotcore-setup. files: put into the image, too, see
-    image.put_files()."""
+    of the configuration, in [Agent] and at the end. standin: options of iotcore-setup. claim: the name of the one that the
+    gateway has. files: put into the image, too, see image.put_files()."""
 
     def __init__(self, directory, golden, cloud=True, configured=True, serial=f"literal:{SERIAL}", endpoint="localhost",
-                 agent="", more="", standin=(), files=None, **options):  # fmt: skip
+                 agent="", more="", standin=(), claim="claim", files=None, **options):  # fmt: skip
         directory.mkdir()
         self.make_cloud(directory, golden.build, standin)
         text = CONFIGURATION.format(serial=serial, port=PORT, endpoint=endpoint, agent=agent, more=more)
         everything = {
             # As timesyncd says that it has set the clock, which the host has done.
             "/usr/lib/tmpfiles.d/clock.conf": "f /run/systemd/timesync/synchronized\n",
-            **(self.configuration(directory / "scene/cloud", text) if configured else {}),
+            **(self.configuration(directory / "scene/cloud", text, claim) if configured else {}),
             **(enabled("cloud.service") if cloud else {}),
             **(files or {}),
         }
@@ -59,27 +62,31 @@ class Gateway(Machine):
         image.make_file_system(self.scene, "64M", "scene", directory / "scene")
 
     @staticmethod
-    def configuration(cloud, text):
+    def configuration(cloud, text, claim):
         return {
             "/etc/enrolld/enrolld.conf.d/device.conf": text,
             "/etc/enrolld/root-ca.pem": (cloud / "root-ca.pem").read_text(),
-            "/etc/credstore/claim-certificate": (cloud / "claim.pem").read_text(),
-            "/etc/credstore/claim-key": (cloud / "claim.key").read_text(),
+            "/etc/credstore/claim-certificate": (cloud / f"{claim}.pem").read_text(),
+            "/etc/credstore/claim-key": (cloud / f"{claim}.key").read_text(),
             **enabled("enrolld.service"),
         }
 
     @staticmethod
     def make_cloud(directory, build, options):
         """On the host, where making its keys takes no time, and then moved into the machine."""
-        cloud = directory / "scene/cloud"
-        cloud.parent.mkdir()
+        scene = directory / "scene"
+        cloud = scene / "cloud"
+        for name in FUNCTIONS:
+            copy = shutil.copytree if (SOURCE_DIR / name).is_dir() else shutil.copy
+            (scene / name).parent.mkdir(parents=True, exist_ok=True)
+            copy(SOURCE_DIR / name, scene / name)
         authority = build / "tests/iotcore/iotcore-authority"
         plugin = build / "tests/iotcore/.libs/iotcore.so"
-        image.command(SOURCE_DIR / "tests/iotcore/iotcore-setup", cloud, f"--port={PORT}", "--connect-rate=off",
+        image.command(scene / "tests/iotcore/iotcore-setup", cloud, f"--port={PORT}", "--connect-rate=off",
                       f"--plugin={plugin}", f"--authority={authority}", *options)  # fmt: skip
-        configuration = cloud / "mosquitto.conf"
-        text = configuration.read_text().replace(str(cloud), "/srv/cloud")
-        configuration.write_text(text.replace(str(plugin), "/usr/local/lib/iotcore/iotcore.so"))
+        for path in (cloud / "mosquitto.conf", cloud / "state/registry.json"):
+            text = path.read_text().replace(str(scene), "/srv")
+            path.write_text(text.replace(str(plugin), "/usr/local/lib/iotcore/iotcore.so"))
 
     def configure(self, text):
         """Until the next boot, by a drop-in that comes after the others; an empty one changes nothing."""

@@ -4,6 +4,7 @@ import scenarios_boot
 import scenarios_clock
 import scenarios_power
 import scenarios_readme
+import scenarios_renewal
 import scenarios_secrets
 import scenarios_system
 import scenarios_target
@@ -18,6 +19,7 @@ THEMES = (
     scenarios_clock,
     scenarios_secrets,
     scenarios_power,
+    scenarios_renewal,
     scenarios_readme,
 )
 __all__ = ["EVERY"]
