@@ -151,8 +151,13 @@ static bool is_due(const struct agent *agent) {
     return agent_has_staged(agent) || agent->renewals.retry.attempts > 0 || date_has_come(agent);
 }
 
+/* Its last second is still one of it (RFC 5280, section 4.1.2.5), and checks count in seconds. */
+static uint64_t end_usec(const struct agent *agent) {
+    return agent->status.identity.not_after_usec + 1000000;
+}
+
 static bool seems_expired(const struct agent *agent) {
-    return agent_now_usec() > agent->status.identity.not_after_usec;
+    return agent_now_usec() >= end_usec(agent);
 }
 
 /* --- duties: when each is due (CLOCK_BOOTTIME, UINT64_MAX: not foreseen), and what it does --- */
@@ -224,8 +229,8 @@ static int on_date(sd_event_source *source, uint64_t usec, void *data) {
 /* CLOCK_REALTIME: it comes at its hour, also after the system has slept, or the clock was set past it. */
 static void arm_date(struct agent *agent) {
     const struct status *status = &agent->status;
-    uint64_t now = agent_now_usec(), end = status->identity.not_after_usec + 1;
-    uint64_t next = earlier_but_later_than(now, status->renew_after_usec, end);
+    uint64_t now = agent_now_usec();
+    uint64_t next = earlier_but_later_than(now, status->renew_after_usec, end_usec(agent));
     next = earlier_but_later_than(now, next, renewal_next_warning_usec(status->identity.not_after_usec, now));
     agent->date_timer = sd_event_source_disable_unref(agent->date_timer);
     if (next <= now)
