@@ -243,10 +243,12 @@ static int host_subscribe(const struct enrolld_host *host, const char *const *fi
     if (enrollment->mqtt == NULL)
         return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin subscribes without a connection");
     int r = mqtt_subscribe(enrollment->mqtt, filters, count, SUBSCRIBE_TIMEOUT_S, enrollment->failure);
+    bool renews = enrollment->current != NULL;
     if (r < 0 && enrollment->failure->class == FAILURE_DENIED)
         failure_append(enrollment->failure,
-                       "; does the policy allow iot:Subscribe to this topicfilter (create/* and create-from-csr/* do "
-                       "not match each other), and is Template= right?");
+                       "; does the %spolicy allow iot:Subscribe to this topicfilter (create/* and create-from-csr/* do "
+                       "not match each other), and is %s= right?",
+                       renews ? "device's " : "", renews ? "RenewTemplate" : "Template");
     return r;
 }
 
