@@ -136,12 +136,14 @@ static void make_plan(struct agent *agent) {
     status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
 }
 
-/* A certificate that was imported while another one is in use is to take its place. */
+/* A certificate that was imported while another one is in use is to take its place. And what was begun, be it because
+ * somebody asked, is brought to an end: it may have a certificate in the cloud already. */
 static bool is_due(const struct agent *agent) {
     const struct status *status = &agent->status;
     if (status->identity.hindrance[0] != '\0')
         return false;
-    return agent_has_staged(agent) || (status->renew_after_usec != 0 && agent_now_usec() >= status->renew_after_usec);
+    return agent->renewals.retry.attempts > 0 || agent_has_staged(agent) ||
+           (status->renew_after_usec != 0 && agent_now_usec() >= status->renew_after_usec);
 }
 
 static bool seems_expired(const struct agent *agent) {
