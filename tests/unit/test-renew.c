@@ -414,18 +414,34 @@ static void test_asked(void) {
     end();
 }
 
-/* What somebody asked for is no less begun than what is due: it is tried again, also after a restart. */
+/* What somebody asked for is brought to an end, too, once it has a checkpoint: also after a restart. */
 static void test_asked_and_failed(void) {
+    uint32_t id = 0;
+    struct failure failure;
+    begin(good_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=checkpoint-failed", 1);
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(has_failed_twice));
+    restart("check=done renew=done");
+    CU_ASSERT(wait_for(is_second));
+    end();
+}
+
+/* A power cut has brought back the record of a renewal that is over; or the one before has failed before it had
+ * anything to bring to an end. */
+static void test_record_that_is_over(void) {
     uint32_t id = 0;
     struct failure failure;
     begin(good_configuration);
     setenv(FAKE_WORKER_VARIABLE, "check=done renew=failed", 1);
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
-    CU_ASSERT(wait_for(has_failed_twice));
+    CU_ASSERT(wait_for(has_failed));
+    ASSERT_NUMBER(is_there("state/retry-renewal"), 1);
     restart("check=done renew=done");
-    CU_ASSERT(wait_for(is_second));
+    expect_state(is_quiet, STATE_PROVISIONED);
     run_for_a_moment();
-    ASSERT_NUMBER(agent_status(world.agent)->generation, 2);
+    ASSERT_TEXT(read_file("record"), "check\n");
+    ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, 0);
     end();
 }
 
@@ -516,6 +532,7 @@ int main(int argc, char **argv) {
         {"a clock that is set late", test_clock_set_late},
         {"somebody asks for it", test_asked},
         {"somebody asks, and it fails", test_asked_and_failed},
+        {"a record of a renewal that is over", test_record_that_is_over},
         {"somebody asks where it cannot be", test_asked_in_vain},
         {"one after the other", test_again_and_again},
         {"what is replaced is on record", test_replaced_is_on_record},
