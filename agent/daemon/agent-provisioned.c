@@ -124,6 +124,19 @@ static const char *device_of(const struct identity *identity) {
     return identity->serial_number[0] != '\0' ? identity->serial_number : identity->certificate_id;
 }
 
+static bool date_has_come(const struct agent *agent) {
+    uint64_t after = agent->status.renew_after_usec;
+    return after != 0 && agent_now_usec() >= after;
+}
+
+/* A certificate that was imported while another one is in use is to take its place; and what was begun is brought to an
+ * end, whoever has asked for it. */
+static bool is_due(const struct agent *agent) {
+    if (agent->status.identity.hindrance[0] != '\0')
+        return false;
+    return agent->status.identity.imported || agent->renewals.retry.attempts > 0 || date_has_come(agent);
+}
+
 static void make_plan(struct agent *agent) {
     struct status *status = &agent->status;
     const struct identity *identity = &status->identity;
@@ -138,21 +151,9 @@ static void make_plan(struct agent *agent) {
     if (identity->hindrance[0] != '\0')
         plan = (struct renewal_plan){RENEWAL_NEVER, 0};
     status->renew_after_usec = plan.after_usec;
-    status->next_attempt_usec = agent->renewals.retry.attempts > 0 ? agent->renewals.retry.next_usec : 0;
+    status->next_attempt_usec =
+        agent->renewals.retry.attempts > 0 && is_due(agent) ? agent->renewals.retry.next_usec : 0;
     status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
-}
-
-static bool date_has_come(const struct agent *agent) {
-    uint64_t after = agent->status.renew_after_usec;
-    return after != 0 && agent_now_usec() >= after;
-}
-
-/* A certificate that was imported while another one is in use is to take its place; and what was begun is brought to an
- * end, whoever has asked for it. */
-static bool is_due(const struct agent *agent) {
-    if (agent->status.identity.hindrance[0] != '\0')
-        return false;
-    return agent->status.identity.imported || agent->renewals.retry.attempts > 0 || date_has_come(agent);
 }
 
 /* Its last second is still one of it (RFC 5280, section 4.1.2.5), and checks count in seconds. */
