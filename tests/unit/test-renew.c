@@ -543,19 +543,6 @@ static void test_asked_and_failed(void) {
     end();
 }
 
-/* What somebody asked for is brought to an end, too, once it has a checkpoint: also after a restart. */
-static void test_asked_and_failed(void) {
-    uint32_t id = 0;
-    struct failure failure;
-    begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=checkpoint-failed", 1);
-    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
-    CU_ASSERT(wait_for(has_failed_twice));
-    restart("check=done renew=done");
-    CU_ASSERT(wait_for(is_second));
-    end();
-}
-
 static void test_asked_in_vain(void) {
     uint32_t id = 0;
     struct failure failure;
