@@ -4,14 +4,13 @@
 /* VERB= */
 #define JOB_CHECK "check"   /* + all five files: is this identity usable? no network */
 #define JOB_ENROLL "enroll" /* + configuration, checkpoint and staged if they are there: get a new identity */
-#define JOB_RENEW                                                                                                      \
-    "renew" /* + the five files, checkpoint and staged if they are there: get a successor to the identity */
+#define JOB_RENEW "renew"   /* + the five files, checkpoint and staged: get a successor to this identity */
 #define JOB_PROVE "prove"   /* + the five files: does the cloud accept this identity? */
-#define JOB_RETIRE "retire" /* + the five files: tell the cloud that this identity has replaced the certificates OLD=  \
-                             */
+#define JOB_RETIRE "retire" /* + the five files: tell the cloud that this identity has replaced those of OLD= */
 #define JOB_CHECK_CONFIG "check-config" /* + configuration: are the settings and the sections of the methods right? */
 #define JOB_REQUEST "request"           /* + configuration, staged if there is one: a key that waits, and its CSR */
-#define JOB_IMPORT "import"     /* + the same, certificate, private-key if it came; if one is in use: identity */
+#define JOB_IMPORT "import"             /* + the same, certificate, private-key if it came */
+/* The last two for a successor also: identity, and a request with ReuseKey=yes: private-key. */
 #define JOB_PLUGINS "plugins"   /* the methods that are installed, and their options */
 #define JOB_DIAGNOSE "diagnose" /* + configuration, staged if there is one: what is wrong with this device? */
 

@@ -66,8 +66,6 @@ static const char *rule_text(const char *rule) {
     } table[] = {
         {"lifetime", "by its lifetime"},
         {"max-age", "by MaxAge="},
-        {"requested", "as somebody has asked for it"},
-        {"imported", "as its successor was imported"},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (strcmp(rule, table[i].rule) == 0)

@@ -96,7 +96,6 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
         agent_attempt_failed(agent, &failure, failure.class, false);
         return;
     }
-    attempts_forget(&agent->renewals);
     agent->lost_certificate_id[0] = '\0';
     agent_succeed(agent, &outcome->identity);
     renew_keep_distance(agent);

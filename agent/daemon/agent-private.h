@@ -49,6 +49,7 @@ struct retiring {
     bool running;
     uint32_t failures;  /* in a row since the start */
     uint64_t next_usec; /* CLOCK_BOOTTIME */
+    uint64_t told_usec; /* the time of LastError that tells of the last one */
 };
 
 /* What somebody wants to know, beside all that. */
@@ -148,7 +149,7 @@ int agent_load_configuration(struct agent *agent, struct failure *failure);
 /* Derives from the disk what comes next: a look at the identity at once, an enrolment when its time has come. */
 void agent_resume(struct agent *agent);
 
-bool agent_has_kept(const struct agent *agent, const char *name);
+bool agent_has_staged(const struct agent *agent);
 
 /* --- agent-diagnose.c --- */
 

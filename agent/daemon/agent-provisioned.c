@@ -65,6 +65,8 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
         keep_identity(agent, identity);
         return;
     }
+    if (generation != agent->known_generation) /* those on record were to renew another one */
+        attempts_forget(&agent->renewals);
     attempts_forget(&agent->attempts);
     store_drop_all_kept(agent->environment.store);
     methods_done(&agent->methods, identity->method);
@@ -119,24 +121,6 @@ static const char *device_of(const struct identity *identity) {
     return identity->serial_number[0] != '\0' ? identity->serial_number : identity->certificate_id;
 }
 
-/* What was begun, be it because somebody asked, is brought to an end: it may have a certificate in the cloud already.
- * Told by its checkpoint, which bears the number of the identity in use: the record of attempts may be one that a power
- * cut has brought back, of a renewal that is over. */
-static bool has_begun(const struct agent *agent) {
-    char name[STORE_KEPT_NAME_MAX];
-    renew_checkpoint_name(agent, name);
-    return agent_has_kept(agent, name);
-}
-
-/* A certificate that was imported while another one is in use is to take its place. */
-static bool is_due(const struct agent *agent) {
-    const struct status *status = &agent->status;
-    if (status->identity.hindrance[0] != '\0')
-        return false;
-    return agent_has_kept(agent, STORE_STAGED) || has_begun(agent) ||
-           (status->renew_after_usec != 0 && agent_now_usec() >= status->renew_after_usec);
-}
-
 static void make_plan(struct agent *agent) {
     struct status *status = &agent->status;
     const struct identity *identity = &status->identity;
@@ -150,9 +134,21 @@ static void make_plan(struct agent *agent) {
     if (identity->hindrance[0] != '\0')
         plan = (struct renewal_plan){RENEWAL_NEVER, 0};
     status->renew_after_usec = plan.after_usec;
-    status->next_attempt_usec =
-        agent->renewals.retry.attempts > 0 && is_due(agent) ? agent->renewals.retry.next_usec : 0;
+    status->next_attempt_usec = agent->renewals.retry.attempts > 0 ? agent->renewals.retry.next_usec : 0;
     status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
+}
+
+static bool date_has_come(const struct agent *agent) {
+    uint64_t after = agent->status.renew_after_usec;
+    return after != 0 && agent_now_usec() >= after;
+}
+
+/* A certificate that was imported while another one is in use is to take its place; and what was begun is brought to an
+ * end, whoever has asked for it. */
+static bool is_due(const struct agent *agent) {
+    if (agent->status.identity.hindrance[0] != '\0')
+        return false;
+    return agent_has_staged(agent) || agent->renewals.retry.attempts > 0 || date_has_come(agent);
 }
 
 static bool seems_expired(const struct agent *agent) {

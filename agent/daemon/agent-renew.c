@@ -61,6 +61,8 @@ void renew_failed(struct agent *agent, const struct failure *failure, enum failu
     struct status *status = &agent->status;
     struct attempt_end end = attempts_fail(&agent->renewals, &agent->settings, row, failure->retry_after_s);
     agent->resuming = false;
+    if (canceled) /* who has asked for it wants it no more; a date that has come is another matter */
+        attempts_forget(&agent->renewals);
     agent_describe(failure, detail);
     log_event(LOG_EVENT_RENEWAL_FAILED, failure, LOG_ERR,
               "attempt %u to renew failed, certificate %s stays in use: %s (next in %.1f s)", end.number,
@@ -71,7 +73,8 @@ void renew_failed(struct agent *agent, const struct failure *failure, enum failu
     agent->next_boottime_usec = agent_boottime_usec() + end.delay_ms * 1000;
     agent_set_state(agent, STATE_PROVISIONED);
     agent_end_operation(agent, canceled ? "canceled" : "failed", detail);
-    if (failure->class == FAILURE_TPM) /* it may be the key that is lost */
+    /* It may be the key that is lost; or the successor is in use, and only that it is durable is not known. */
+    if (failure->class == FAILURE_TPM || store_current(agent->environment.store) != status->generation)
         provisioned_look(agent, 0);
     if (failure->class == FAILURE_DENIED) /* it may be the certificate that is refused */
         prove_soon(agent);

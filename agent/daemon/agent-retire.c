@@ -12,15 +12,15 @@ static void show(struct agent *agent) {
     store_load_retired(agent->environment.store, &agent->status.retired);
 }
 
-/* Written durably before it is shown; an empty list needs no file, and may come back after a power cut: then the cloud
- * is told twice. */
+/* An empty list needs no file. What the disk does not take comes back with the next start, and not before: then the
+ * cloud is told twice. */
 static void save(struct agent *agent, const struct retired *retired) {
     struct failure failure;
     if (retired->count == 0)
         store_clear_record(agent->environment.store, STORE_RETIRED);
     else if (store_save_retired(agent->environment.store, retired, &failure) < 0)
         log_message(LOG_WARNING, "%s", failure.message);
-    show(agent);
+    agent->status.retired = *retired;
 }
 
 /* The one in use may be on the list: its successor was never committed, or it was given up and is good after all. */
@@ -49,6 +49,7 @@ static void failed(struct agent *agent, const struct failure *failure) {
     retiring->next_usec = agent_boottime_usec() + delay_ms * 1000;
     agent_describe(failure, detail);
     agent_set_error(agent, failure);
+    retiring->told_usec = agent->status.error.time_usec;
     log_event(LOG_EVENT_NOT_RETIRED, failure, LOG_WARNING,
               "%zu certificate%s that %s replaced may still be active, certificate %s the first: %s (next in %.1f s)",
               agent->status.retired.count, agent->status.retired.count == 1 ? "" : "s",
@@ -61,10 +62,10 @@ static void succeeded(struct agent *agent) {
     struct status *status = &agent->status;
     for (size_t i = 0; i < status->retired.count; i++)
         log_message(LOG_NOTICE, "the cloud was told that certificate %s is replaced", status->retired.ids[i]);
+    if (status->error.time_usec == agent->retiring.told_usec)
+        memset(&status->error, 0, sizeof status->error);
     agent->retiring = (struct retiring){0};
     save(agent, &(const struct retired){0});
-    if (strcmp(status->error.step, STEP_RETIRE) == 0)
-        memset(&status->error, 0, sizeof status->error);
 }
 
 static void on_ended(const struct job_outcome *outcome, void *data) {

@@ -123,6 +123,8 @@ static int open_files(struct agent *agent, int files[FILE_ROLE_COUNT], struct fa
     if (store_open_current(store, current, failure) < 0)
         return -1;
     files[FILE_IDENTITY] = take_fd(&current[FILE_IDENTITY]);
+    if (agent->task.verb == VERB_REQUEST && agent->settings.reuse_key)
+        files[FILE_PRIVATE_KEY] = take_fd(&current[FILE_PRIVATE_KEY]);
     for (int role = 0; role < FILE_ROLE_COUNT; role++)
         cleanup_close(&current[role]);
     return 0;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char *const records[] = {STORE_RETRY, STORE_RETRY_RENEWAL, STORE_RETIRED, STORE_REFUSAL, "current.broken"};
+static const char *const records[] = {STORE_RETRY, STORE_RETIRED, STORE_REFUSAL, "current.broken"};
 
 /* All but the identity in use; what the clock is worth is no matter of it. */
 static int forget_entry(const char *name, void *data) {

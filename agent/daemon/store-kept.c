@@ -16,10 +16,11 @@
 
 /* --- what is kept for workers --- */
 
-/* "staged", "staged.7", "renewal-METHOD", "renewal-METHOD.7" */
+/* "staged", "staged.7", "renewal-METHOD", "renewal-METHOD.7", "retry-renewal.7" */
 static bool waits_for_successor(const char *name) {
     size_t length = sizeof STORE_STAGED - 1;
     return strncmp(name, STORE_RENEWAL_PREFIX, sizeof STORE_RENEWAL_PREFIX - 1) == 0 ||
+           strncmp(name, STORE_RETRY_RENEWAL, sizeof STORE_RETRY_RENEWAL - 1) == 0 ||
            (strncmp(name, STORE_STAGED, length) == 0 && (name[length] == '\0' || name[length] == '.'));
 }
 
@@ -131,7 +132,9 @@ void store_note_certificate(struct store *store, uint64_t not_before_usec) {
 
 /* -ENOENT if it is not there; anything else that is wrong with it is logged, and the record counts as none. */
 static int load(const struct store *store, const char *name, char *text, size_t size) {
-    int r = directory_read(store->directory, name, text, size);
+    char kept[STORE_KEPT_NAME_MAX];
+    kept_name(store, name, "", kept);
+    int r = directory_read(store->directory, kept, text, size);
     if (r < 0 && r != -ENOENT)
         log_message(LOG_WARNING, "the file `%s` in the state directory is ignored: %s", name, strerror(-r));
     return r;
@@ -143,9 +146,10 @@ static void tell_malformed(const char *name, int r) {
 }
 
 static int save(struct store *store, const char *name, const char *text, struct failure *failure) {
-    char temporary[STORE_KEPT_NAME_MAX];
-    snprintf(temporary, sizeof temporary, "%s.new", name);
-    int r = directory_replace(store->directory, name, temporary, text, strlen(text));
+    char kept[STORE_KEPT_NAME_MAX], temporary[STORE_KEPT_NAME_MAX];
+    kept_name(store, name, "", kept);
+    kept_name(store, name, ".new", temporary);
+    int r = directory_replace(store->directory, kept, temporary, text, strlen(text));
     return r < 0 ? failure_set(failure, FAILURE_INTERNAL, STEP_COMMIT,
                                "cannot write the file `%s` in the state directory: %s", name, strerror(-r))
                  : 0;
@@ -166,7 +170,9 @@ int store_save_retry(struct store *store, const char *name, const struct retry *
 
 /* Not durable on purpose: should a power cut bring the record back, an identity that is good removes it again. */
 void store_clear_record(struct store *store, const char *name) {
-    if (unlinkat(store->directory, name, 0) < 0 && errno != ENOENT)
+    char kept[STORE_KEPT_NAME_MAX];
+    kept_name(store, name, "", kept);
+    if (unlinkat(store->directory, kept, 0) < 0 && errno != ENOENT)
         log_message(LOG_WARNING, "cannot remove the file `%s` in the state directory: %s", name, strerror(errno));
 }
 

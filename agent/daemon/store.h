@@ -13,7 +13,7 @@
  *     staged                          0600: the key of a request, an imported certificate, in the worker's words; both
  *                                     only while there is no identity in use
  *     staged.7, renewal-METHOD.7      0600: the same for a successor to the identity of that number
- *     retry, retry-renewal            retry.h: the attempts to enrol, and those to renew
+ *     retry, retry-renewal.7          retry.h: the attempts to enrol, and those to renew
  *     retire                          retired.h: certificates that were replaced, and that the cloud is not told of yet
  *     refused                         refusal.h: the cloud refuses the identity in use
  *     clock                           0600, empty: its modification time is the notBefore of the newest certificate

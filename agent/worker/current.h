@@ -31,7 +31,7 @@ int current_judge(struct current *current, struct failure *failure);
  * `invalid`. */
 int current_load_key(struct current *current, const struct settings *settings, bool *ret_lost, struct failure *failure);
 
-/* Waits until the agent's own client id may be used again after the proof of an identity that was made just now: AWS IoT
- * Core takes one CONNECT per second and client id (quotas, "Connect requests per second per client ID"), and another
- * worker has made that one. Within one worker host_connect() sees to it. */
+/* Waits until the agent's own client id may be used again after the proof of an identity that was made just now: AWS
+ * IoT Core takes one CONNECT per second and client id (quotas, "Connect requests per second per client ID"), and
+ * another worker has made that one. Within one worker host_connect() sees to it. */
 void current_keep_distance(const struct current *current);

@@ -144,7 +144,7 @@ static int64_t boottime_ms(void) {
 }
 
 /* Waits until the client id may be used again, and notes that it is used now. */
-static void keep_distance(struct enrollment *enrollment, const char *client_id) {
+static struct enrollment_connect *keep_distance(struct enrollment *enrollment, const char *client_id) {
     const size_t count = sizeof enrollment->connects / sizeof *enrollment->connects;
     for (size_t i = 0; i < count; i++) {
         int64_t left = enrollment->connects[i].boottime_ms + HOST_CONNECT_DISTANCE_MS - boottime_ms();
@@ -153,7 +153,7 @@ static void keep_distance(struct enrollment *enrollment, const char *client_id) 
     }
     struct enrollment_connect *connect = &enrollment->connects[enrollment->connect_count++ % count];
     snprintf(connect->client_id, sizeof connect->client_id, "%s", client_id);
-    connect->boottime_ms = boottime_ms();
+    return connect;
 }
 
 int host_connect(struct enrollment *enrollment, const char *client_id, const char *certificate_pem, struct key *key,
@@ -177,11 +177,12 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
         .step = step,
         .connect_timeout_s = CONNECT_TIMEOUT_S,
     };
-    keep_distance(enrollment, client_id);
+    struct enrollment_connect *connect = keep_distance(enrollment, client_id);
     /* The signature inside the handshake may wait for the TPM, where no poll(2) deadline reaches. */
     deadline_start(CONNECT_TIMEOUT_S + 60, FAILURE_TPM, step, "the TPM's signature for the TLS handshake");
     int r = mqtt_connect(&connection, &enrollment->mqtt, failure);
     deadline_stop();
+    connect->boottime_ms = boottime_ms(); /* CONNECT came at the end of it, behind a handshake that may be slow */
     return r;
 }
 

@@ -45,8 +45,8 @@ static int read_chain(struct import *import, const struct message *job) {
     return r;
 }
 
-static int read_files(struct import *import, const struct message *job) {
-    if (staged_read(job, &import->staged, import->failure) < 0 || read_chain(import, job) < 0)
+static int read_key(struct import *import, const struct message *job) {
+    if (staged_read(job, &import->staged, import->failure) < 0)
         return -1;
     if (job->files[FILE_PRIVATE_KEY] < 0)
         return 0;
@@ -203,38 +203,46 @@ static int take_certificate(struct import *import) {
     return staged_store(staged, import->failure);
 }
 
-/* Where an identity is in use already an import can only be one whose receipt was lost. */
-static int compare_with_identity(struct import *import, const struct message *job) {
-    CLEANUP(identity_clear) struct identity identity = {0};
-    struct failure *failure = import->failure;
-    AUTO_FREE char *chain = NULL;
-    AUTO_FREE char *json = NULL;
-    size_t size = 0, json_size = 0;
-    if (job_read_file(job, FILE_CERTIFICATE, &chain, &size, failure) < 0 ||
-        chain_read(chain, size, &import->chain, failure) < 0 ||
-        job_read_file(job, FILE_IDENTITY, &json, &json_size, failure) < 0 ||
-        identity_parse(json, json_size, &identity, failure) < 0)
+/* A successor that nothing would ever use is refused now, and not when the certificate in use ends. */
+static int judge_successor(const struct import *import, const struct identity *identity) {
+    const struct certificate *leaf = &import->chain.certificates[0];
+    char date[CLOCK_TEXT_SIZE], date_in_use[CLOCK_TEXT_SIZE];
+    if (staged_check_methods(import->settings, identity, import->failure) < 0)
         return -1;
-    if (strcmp(identity.certificate_id, import->chain.certificates[0].id) == 0)
+    if (leaf->not_before >= identity->not_before)
         return 0;
-    return failure_set(failure, FAILURE_INVALID, STEP_CERTIFICATE,
-                       "this device is provisioned already, with the certificate %.16s..., and not with this one "
-                       "(%.16s...): `enrollctl forget` starts over",
-                       identity.certificate_id, import->chain.certificates[0].id);
+    clock_print(leaf->not_before, date);
+    clock_print(identity->not_before, date_in_use);
+    return failure_set(import->failure, FAILURE_INVALID, STEP_CERTIFICATE,
+                       "this device is provisioned already, and the certificate in use (%.16s..., valid from %s) is "
+                       "newer than this one (%.16s..., valid from %s): import one that is issued now",
+                       identity->certificate_id, date_in_use, leaf->id, date);
 }
 
+static int stage(struct import *import, const struct message *job) {
+    if (read_key(import, job) < 0 || load_key(import) < 0 || judge(import, job) < 0 || take_key(import) < 0)
+        return -1;
+    return take_certificate(import);
+}
+
+/* The certificate in use is never staged: its import is one whose receipt was lost. */
 static int run(struct import *import, const struct message *job, struct message *result) {
-    bool is_provisioned = job->files[FILE_IDENTITY] >= 0;
-    if ((!is_provisioned && staged_check_methods(import->settings, import->failure) < 0) ||
-        staged_lock_down(import->settings, import->failure) < 0)
+    CLEANUP(identity_clear) struct identity identity = {0};
+    bool is_provisioned = false;
+    if (staged_lock_down(import->settings, import->failure) < 0 ||
+        staged_read_identity(job, &identity, &is_provisioned, import->failure) < 0)
         return -1;
-    if (is_provisioned) {
-        if (compare_with_identity(import, job) < 0)
-            return -1;
-    } else if (read_files(import, job) < 0 || load_key(import) < 0 || judge(import, job) < 0 || take_key(import) < 0 ||
-               take_certificate(import) < 0)
+    if (!is_provisioned && staged_check_methods(import->settings, NULL, import->failure) < 0)
         return -1;
-    if (message_add(result, JOB_KEY_CERTIFICATE_ID, import->chain.certificates[0].id) < 0)
+    if (read_chain(import, job) < 0)
+        return -1;
+    const char *id = import->chain.certificates[0].id;
+    bool is_in_use = is_provisioned && strcmp(identity.certificate_id, id) == 0;
+    if (is_provisioned && !is_in_use && judge_successor(import, &identity) < 0)
+        return -1;
+    if (!is_in_use && stage(import, job) < 0)
+        return -1;
+    if (message_add(result, JOB_KEY_CERTIFICATE_ID, id) < 0)
         return failure_set(import->failure, FAILURE_INTERNAL, STEP_CERTIFICATE, "the result is too large");
     return 0;
 }

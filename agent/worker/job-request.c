@@ -11,6 +11,7 @@
 #include "worker/serial.h"
 #include "worker/tss2-pem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Why the staged key is not one that [Key] would make; NULL if it is. */
@@ -111,30 +112,58 @@ static int attach_request(const struct staged *staged, struct message *result, s
     return 0;
 }
 
-int job_request(struct message *job, struct message *result, struct failure *failure) {
-    AUTO_CONFIGURATION struct configuration *configuration = NULL;
-    struct settings settings;
+/* With ReuseKey=yes the request for a successor is for the key that is in use. */
+static int reuse_key(const struct message *job, const struct identity *identity, struct staged *staged,
+                     struct failure *failure) {
+    size_t size = 0;
+    if (job->files[FILE_PRIVATE_KEY] < 0 || staged->private_pem != NULL)
+        return 0;
+    snprintf(staged->key_origin, sizeof staged->key_origin, "%s", identity->key_origin);
+    return job_read_file(job, FILE_PRIVATE_KEY, &staged->private_pem, &size, failure);
+}
+
+/* A successor is for the device that the identity in use was made for, whatever SerialNumber= says by now. */
+static int name_device(const struct settings *settings, const struct identity *identity, char serial_number[SERIAL_MAX],
+                       struct failure *failure) {
     struct tpm_endorsement endorsement = {0};
+    if (identity == NULL)
+        return serial_resolve(settings, &endorsement, serial_number, failure);
+    if (strlen(identity->serial_number) >= SERIAL_MAX)
+        return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION,
+                           "the serial number of the identity in use is too long");
+    memcpy(serial_number, identity->serial_number, strlen(identity->serial_number) + 1);
+    return 0;
+}
+
+static int request(const struct message *job, const struct settings *settings, const struct identity *identity,
+                   struct staged *staged, struct message *result, struct failure *failure) {
     char serial_number[SERIAL_MAX];
     const struct specifier_values values = {.serial_number = serial_number};
-    struct subject subject;
-    struct staged staged = {0};
     const char *text = message_get(job, JOB_KEY_SUBJECT);
-    if (job_read_configuration(job, &configuration, &settings, failure) < 0 ||
-        staged_check_methods(&settings, failure) < 0 || staged_lock_down(&settings, failure) < 0)
-        return -1;
+    struct subject subject;
     report_step(STEP_CONFIGURATION);
-    if (serial_resolve(&settings, &endorsement, serial_number, failure) < 0 ||
-        subject_parse(text != NULL ? text : settings.subject, &values, &subject, failure) < 0 ||
-        staged_check_names(&settings, &subject, failure) < 0)
+    if (staged_check_methods(settings, identity, failure) < 0 ||
+        name_device(settings, identity, serial_number, failure) < 0 ||
+        subject_parse(text != NULL ? text : settings->subject, &values, &subject, failure) < 0 ||
+        staged_check_names(settings, &subject, failure) < 0)
         return -1;
     if (message_add(result, JOB_KEY_SERIAL_NUMBER, serial_number) < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_REQUEST, "out of room");
-    int r = staged_read(job, &staged, failure);
-    if (r == 0)
-        r = get_request(&staged, &settings, &subject, failure);
-    if (r == 0)
-        r = attach_request(&staged, result, failure);
-    staged_clear(&staged);
-    return r;
+    if (staged_read(job, staged, failure) < 0)
+        return -1;
+    if (identity != NULL && settings->reuse_key && reuse_key(job, identity, staged, failure) < 0)
+        return -1;
+    return get_request(staged, settings, &subject, failure) < 0 ? -1 : attach_request(staged, result, failure);
+}
+
+int job_request(struct message *job, struct message *result, struct failure *failure) {
+    AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    CLEANUP(identity_clear) struct identity identity = {0};
+    CLEANUP(staged_clear) struct staged staged = {.private_pem = NULL};
+    struct settings settings;
+    bool is_provisioned = false;
+    if (job_read_configuration(job, &configuration, &settings, failure) < 0 ||
+        staged_lock_down(&settings, failure) < 0 || staged_read_identity(job, &identity, &is_provisioned, failure) < 0)
+        return -1;
+    return request(job, &settings, is_provisioned ? &identity : NULL, &staged, result, failure);
 }

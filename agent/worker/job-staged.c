@@ -7,13 +7,32 @@
 #include "worker/jobs.h"
 #include "worker/lockdown.h"
 #include "worker/plugin-loader.h"
+#include "worker/renewal.h"
 #include "worker/report.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-int staged_check_methods(const struct settings *settings, struct failure *failure) {
+/* What is staged beside an identity in use is for its successor, or for nothing. */
+static int check_renewal(const struct settings *settings, const struct identity *identity, struct failure *failure) {
+    const char *method = renewal_method(settings, identity);
+    const struct enrolld_plugin *plugin = NULL;
+    if (method[0] != '\0' && plugin_load(method, NULL, &plugin, failure) < 0)
+        return -1;
+    if (plugin != NULL && plugin_method(plugin, method)->imports && plugin_can_renew(plugin))
+        return 0;
+    return failure_set(
+        failure, FAILURE_INVALID, STEP_CONFIGURATION,
+        "this device is provisioned already, and %s%s takes no certificate that is imported: for a "
+        "successor set RenewMethod= in [Renewal] to a method that does, like jitp or jitr; or start over "
+        "with `enrollctl forget`",
+        method[0] != '\0' ? "its renewal by " : "RenewMethod=", method[0] != '\0' ? method : "none");
+}
+
+int staged_check_methods(const struct settings *settings, const struct identity *identity, struct failure *failure) {
+    if (identity != NULL)
+        return check_renewal(settings, identity, failure);
     for (size_t i = 0; i < settings->method_count; i++) {
         const struct enrolld_plugin *plugin = NULL;
         if (plugin_load(settings->methods[i], NULL, &plugin, failure) < 0)
@@ -24,6 +43,17 @@ int staged_check_methods(const struct settings *settings, struct failure *failur
     return failure_set(
         failure, FAILURE_INVALID, STEP_CONFIGURATION,
         "no method of Methods= takes a certificate that was imported: add one that does, like jitp or jitr");
+}
+
+int staged_read_identity(const struct message *job, struct identity *ret, bool *ret_is_there, struct failure *failure) {
+    AUTO_FREE char *json = NULL;
+    size_t size = 0;
+    *ret_is_there = job->files[FILE_IDENTITY] >= 0;
+    if (!*ret_is_there)
+        return 0;
+    if (job_read_file(job, FILE_IDENTITY, &json, &size, failure) < 0)
+        return -1;
+    return identity_parse(json, size, ret, failure);
 }
 
 int staged_check_names(const struct settings *settings, const struct subject *subject, struct failure *failure) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/channel.h"
+#include "worker/identity.h"
 #include "worker/key.h"
 #include "worker/staged.h"
 
@@ -27,8 +28,12 @@ int staged_take_key(struct staged *staged, const struct key *key, struct failure
 /* A note of the step, in the manner of printf(3). */
 void staged_note(const char *step, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* Refuses what no method of Methods= would ever take: class `invalid`. */
-int staged_check_methods(const struct settings *settings, struct failure *failure);
+/* Refuses what no method would ever take, class `invalid`: none of Methods= or, where an identity is in use (NULL:
+ * none is), not the one that renews it. */
+int staged_check_methods(const struct settings *settings, const struct identity *identity, struct failure *failure);
+
+/* Reads the file `identity` of the job, where an identity is in use; *ret_is_there tells. The caller clears *ret. */
+int staged_read_identity(const struct message *job, struct identity *ret, bool *ret_is_there, struct failure *failure);
 
 /* Refuses %c in ThingName= or ClientId= where the certificate that is asked for has no common name: class `invalid`. */
 int staged_check_names(const struct settings *settings, const struct subject *subject, struct failure *failure);

@@ -57,14 +57,16 @@ static int usage(FILE *stream) {
             "       enrolld-worker check-config [--config=FILE]\n"
             "       enrolld-worker plugins\n"
             "       enrolld-worker diagnose     [--config=FILE]\n"
-            "       enrolld-worker request      [--config=FILE] --staged=FILE [--subject=TEXT] >REQUEST\n"
-            "       enrolld-worker import       [--config=FILE] --staged=FILE --certificate=FILE "
+            "       enrolld-worker request      [--config=FILE] [--identity=DIR] --staged=FILE [--subject=TEXT] "
+            ">REQUEST\n"
+            "       enrolld-worker import       [--config=FILE] [--identity=DIR] --staged=FILE --certificate=FILE "
             "[--private-key=FILE]\n"
             "Does one job of enrolld by hand.\n\n"
             "  --config=FILE       the configuration; its drop-ins are FILE.d/*.conf\n"
             "  --directory=DIR     check, prove, retire: the identity (default: current in the state directory)\n"
             "                      enroll, renew: where to write the new one, must not exist\n"
-            "  --identity=DIR      the identity that is renewed (default: as of check)\n"
+            "  --identity=DIR      renew: the identity that is renewed (default: as of check)\n"
+            "                      request, import: the one that gets a successor (default: none)\n"
             "  --old=ID            the certificate that it has replaced; several with blanks between\n"
             "  --staged=FILE       what keeps the key, and later its certificate; made by the first request\n"
             "  --subject=TEXT      in place of Subject= in section [Request]\n"
@@ -122,15 +124,23 @@ static int attach_file(struct message *job, enum file_role role, const char *pat
     return message_attach(job, role, fd);
 }
 
-static int attach_identity(struct message *job, const char *directory, struct failure *failure) {
+/* Of an identity; roles: a bit for each file. */
+static int attach_identity(struct message *job, const char *directory, unsigned roles, struct failure *failure) {
     for (size_t i = 0; i < IDENTITY_FILE_COUNT; i++) {
         AUTO_FREE char *path = NULL;
         if (asprintf(&path, "%s/%s", directory, identity_files[i].name) < 0)
             return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
-        if (attach_file(job, identity_files[i].role, path, failure) < 0)
+        if ((roles & 1U << identity_files[i].role) != 0 && attach_file(job, identity_files[i].role, path, failure) < 0)
             return -1;
     }
     return 0;
+}
+
+/* For request and import: what they get of it from the daemon. */
+static int attach_predecessor(const struct arguments *arguments, struct message *job, struct failure *failure) {
+    bool requests = strcmp(arguments->verb, JOB_REQUEST) == 0;
+    unsigned roles = 1U << FILE_IDENTITY | (requests ? 1U << FILE_PRIVATE_KEY : 0);
+    return attach_identity(job, arguments->identity, roles, failure);
 }
 
 /* Where none is named: the one in use. */
@@ -139,7 +149,7 @@ static int attach_current(struct message *job, const char *directory, struct fai
     const char *state = getenv("STATE_DIRECTORY");
     if (asprintf(&current, "%s/current", state != NULL ? state : "/var/lib/enrolld") < 0)
         return failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "out of memory");
-    return attach_identity(job, directory != NULL ? directory : current, failure);
+    return attach_identity(job, directory != NULL ? directory : current, ~0U, failure);
 }
 
 /* For request, import and renew. */
@@ -199,7 +209,9 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
         return failure_set(failure, FAILURE_INVALID, STEP_RETIRE, "--old= is too long");
     if (uses_identity(arguments->verb))
         return attach_current(job, arguments->directory, failure);
-    return strcmp(arguments->verb, JOB_RENEW) == 0 ? attach_current(job, arguments->identity, failure) : 0;
+    if (strcmp(arguments->verb, JOB_RENEW) == 0)
+        return attach_current(job, arguments->identity, failure);
+    return arguments->identity != NULL ? attach_predecessor(arguments, job, failure) : 0;
 }
 
 /* Writes the files of a result for a person; the daemon does this with more care, in its store. */
@@ -290,9 +302,9 @@ static bool is_complete(const char *verb, const char *given) {
     static const struct {
         const char *verb, *takes, *needs;
     } jobs[] = {
-        {JOB_CHECK, "d", ""},      {JOB_PROVE, "d", ""},       {JOB_RETIRE, "do", "o"}, {JOB_ENROLL, "d", "d"},
-        {JOB_RENEW, "dit", "d"},   {JOB_CHECK_CONFIG, "", ""}, {JOB_PLUGINS, "", ""},   {JOB_REQUEST, "ts", "t"},
-        {JOB_IMPORT, "tCK", "tC"}, {JOB_DIAGNOSE, "", ""},
+        {JOB_CHECK, "d", ""},       {JOB_PROVE, "d", ""},       {JOB_RETIRE, "do", "o"}, {JOB_ENROLL, "d", "d"},
+        {JOB_RENEW, "dit", "d"},    {JOB_CHECK_CONFIG, "", ""}, {JOB_PLUGINS, "", ""},   {JOB_REQUEST, "tsi", "t"},
+        {JOB_IMPORT, "tCKi", "tC"}, {JOB_DIAGNOSE, "", ""},
     };
     for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++) {
         if (strcmp(jobs[i].verb, verb) != 0)

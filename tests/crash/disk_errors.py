@@ -2,7 +2,7 @@
 """A full disk, a read-only one and a broken one: an error at each call that changes the state directory, once, and from
 there on until the daemon is started again.
 
-    tests/crash/disk_errors.py [--every=N] [--replacement]
+    tests/crash/disk_errors.py [--every=N] [--replacement | --renewal]
 
 The daemon must not crash, must say what is wrong, and must end provisioned with the one certificate when it is over.
 """
@@ -14,6 +14,7 @@ import os
 import re
 import sys
 
+import renewal
 from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
 # What each error can come from: write(2), mkdir(2), rename(2) and so on.
@@ -26,7 +27,15 @@ CALLS = SOURCES["EIO"]
 # strace follows files by their names: these are all that the daemon writes.
 FOLDERS = ("", "generations", "incoming", "generations/1", "generations/2")
 FILES = ("certificate.pem", "private.pem", "root-ca.pem", "identity.json")
-NAMES = (*FOLDERS, "retry.new", "checkpoint-fleet-claim.new", *(f"incoming/{name}" for name in FILES))
+KEPT = ("retry.new", "checkpoint-fleet-claim.new", "retry-renewal.new", "renewal-fleet-claim.1.new", "retire.new")
+NAMES = (*FOLDERS, *KEPT, *(f"incoming/{name}" for name in FILES))
+# What a worker had in the TPM that the daemon has ended goes with it, as with /dev/tpmrm0.
+WORKER = """#!/bin/sh
+{worker} "$@" && exit
+export TPM2TOOLS_TCTI={tcti} TSS2_LOG=all+NONE
+tpm2_flushcontext --transient-object && tpm2_flushcontext --loaded-session
+exit 1
+"""
 # Enough to see that attempts without a disk ask the cloud for nothing more.
 ATTEMPTS = 3
 
@@ -51,6 +60,13 @@ class Point:
         return [f"--trace={','.join(calls)}", *(word for rule in rules for word in ("-e", rule))]
 
 
+def wrap_worker(scene):
+    wrapper = scene.directory / "worker"
+    wrapper.write_text(WORKER.format(worker=harness.built("enrolld-worker"), tcti=scene.tpm.tcti))
+    wrapper.chmod(0o755)
+    scene.gateway.extra_environment["ENROLLD_WORKER"] = str(wrapper)
+
+
 def strace(scene, *options):
     paths = [word for name in NAMES for word in ("-P", scene.gateway.state / name)]
     return ["strace", "-qq", "-o", scene.directory / "calls", *paths, *options]
@@ -60,8 +76,7 @@ def record(scene):
     """Each call that may fail, with how many of each kind were before it."""
     with scene.new_device():
         scene.gateway.start(before=strace(scene, f"--trace={','.join(CALLS)}"))
-        scene.gateway.wait_provisioned()
-        scene.wait_workers_ended()
+        scene.wait_settled()
         scene.gateway.stop()
         log = (scene.directory / "calls").read_text()
     counts = collections.Counter()
@@ -87,18 +102,14 @@ def errors(scene):
     return [error for error in told if not (scene.replacement and error[:2] == ["tpm", "key"])]
 
 
-def provisioned(gateway):
-    return gateway.signalled("State")[-1:] == ["provisioned"]
-
-
 def suffer(scene, point, verdict):
     """Runs the daemon on the bad disk for as long as there is something to see."""
     gateway = scene.gateway
     said = len(gateway.log.read_text()) if gateway.log.exists() else 0
     gateway.start(wait=False, before=strace(scene, *point.options()))
     harness.wait_for(
-        lambda: f"provisioned, or something said: {gateway.describe()}",
-        lambda: provisioned(gateway)
+        lambda: f"all is done, or something said: {gateway.describe()}",
+        lambda: scene.settled()
         or not gateway.process.running()
         or (point.lasting and len(errors(scene)) >= ATTEMPTS),
     )
@@ -133,7 +144,8 @@ def try_point(scene, point):
 
 
 def lane(number, options):
-    with Scene(options.replacement) as scene:
+    with renewal.scene_class(Scene, options)(options.replacement) as scene:
+        wrap_worker(scene)
         for point in list(all_points(scene))[:: options.every][number::LANES]:
             yield try_point(scene, point)
 
@@ -141,7 +153,7 @@ def lane(number, options):
 def main():
     options = arguments("point").parse_args()
     verdicts = run_lanes(functools.partial(lane, options=options))
-    line, good = summary("disk errors", verdicts, options.replacement)
+    line, good = summary("disk errors", verdicts, options)
     print(line, flush=True)
     sys.exit(0 if good else 1)
 

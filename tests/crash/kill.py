@@ -2,7 +2,7 @@
 """kill -9 at every system call that writes, renames, makes durable, removes or sends: of the daemon, of the worker that
 enrols and of the one that checks; that process alone, or all of them.
 
-    tests/crash/kill.py [--every=N] [--replacement]
+    tests/crash/kill.py [--every=N] [--replacement | --renewal]
 
 A process alone is killed as it enters the call, all of them as it leaves it: no state lies between two calls.
 """
@@ -16,6 +16,7 @@ import shlex
 import signal
 import sys
 
+import renewal
 from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
 # "?": not every architecture has all of them.
@@ -97,10 +98,6 @@ class KillScene(Scene):
         found = re.search(r"^(?:(\d+) +)?--- stopped by SIGSTOP", self.log_of(process), re.MULTILINE)
         return found and int(found[1] or self.gateway.pid())
 
-    def settled(self):
-        """Provisioned without having been killed."""
-        return self.gateway.signalled("State")[-1:] == ["provisioned"]
-
 
 def record(kill_scene):
     """The calls of one provisioning and of the daemon's end: (process, call, number)."""
@@ -108,8 +105,7 @@ def record(kill_scene):
     with kill_scene.new_device():
         kill_scene.wrap_worker("*", ["-e", f"trace={CALLS}"])
         kill_scene.start_daemon(["-e", f"trace={CALLS}"])
-        harness.wait_for("provisioned", kill_scene.settled)
-        kill_scene.wait_workers_ended()
+        kill_scene.wait_settled()
         kill_scene.gateway.stop()
         logs = sorted(kill_scene.directory.glob("calls.*"))
         return [(int(log.suffix[1:]), *call) for log in logs for call in numbered_calls(log.read_text())]
@@ -141,8 +137,7 @@ def kill_alone(kill_scene, point):
     else:
         kill_scene.wrap_worker(str(point.process), point.options())
         gateway.start(wait=False)
-        harness.wait_for("provisioned", kill_scene.settled)
-        kill_scene.wait_workers_ended()
+        kill_scene.wait_settled()
     return "killed by SIGKILL" in kill_scene.log_of(point.process)
 
 
@@ -198,8 +193,8 @@ def lane(number, options, scene):
 
 def main(part="kill", scene=KillScene, options=None):
     options = options or arguments("point").parse_args()
-    verdicts = run_lanes(functools.partial(lane, options=options, scene=scene))
-    line, good = summary(part, verdicts, options.replacement)
+    verdicts = run_lanes(functools.partial(lane, options=options, scene=renewal.scene_class(scene, options)))
+    line, good = summary(part, verdicts, options)
     print(line, flush=True)
     sys.exit(0 if good else 1)
 

@@ -2,7 +2,7 @@
 """Power cuts: one provisioning is recorded, and every state that a power cut could have left on the disk, with what the
 cloud knew at that moment, is made and started on.
 
-    tests/crash/replay.py [--every=N] [--replacement] [--without-fsync]
+    tests/crash/replay.py [--every=N] [--replacement | --renewal] [--without-fsync]
 
 --without-fsync: as if the program had none. This must fail, or the test sees nothing.
 """
@@ -13,6 +13,7 @@ import sys
 
 import disk_model
 import recording
+import renewal
 from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
 MODE = 0o711  # of the state directory, which systemd makes
@@ -33,12 +34,11 @@ class Recorded:
     def __init__(self, scene):
         self.scene = scene
         log = scene.directory / "calls"
-        begin = scene.cloud.history()[-1][0]
         with scene.new_device():
+            begin = scene.cloud.history()[-1][0]
             self.begin = disk_model.read(scene.gateway.state)
             scene.gateway.start(before=["strace", "-o", log, *recording.OPTIONS])
-            scene.gateway.wait_provisioned()
-            scene.wait_workers_ended()
+            scene.wait_settled()
             scene.gateway.stop()
         self.calls = recording.Reader(scene.gateway.state).read(log.read_text())
         self.versions = [moment for moment, _ in scene.cloud.history() if moment >= begin]
@@ -90,7 +90,7 @@ def try_state(scene, state):
 
 
 def lane(number, options):
-    with Scene(options.replacement) as scene:
+    with renewal.scene_class(Scene, options)(options.replacement) as scene:
         recorded = Recorded(scene)
         states = list(recorded.states(options.without_fsync))
         if number == 0:
@@ -106,7 +106,7 @@ def main():
     options = parser.parse_args()
     verdicts = run_lanes(functools.partial(lane, options=options))
     part = "power cuts without fsync" if options.without_fsync else "power cuts"
-    line, good = summary(part, verdicts, options.replacement)
+    line, good = summary(part, verdicts, options)
     print(line, flush=True)
     sys.exit(0 if good else 1)
 

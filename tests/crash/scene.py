@@ -56,6 +56,7 @@ class Scene(harness.TestCase):
         self.cloud = self.make_cloud()
         self.tpm = Tpm(self)
         self.gateway = Gateway(self, self.cloud, self.tpm)
+        self.persistent = self.tpm.handles("persistent")
         self.predecessor = self.directory / "predecessor"  # the state directory with the identity that is lost
         self.gateway.configure("Retry", Internal=WAIT, Network=WAIT, TPM=WAIT)
         # LeakSanitizer cannot work below strace(1), which is a tracer, too.
@@ -109,6 +110,14 @@ class Scene(harness.TestCase):
         self.reap_orphans()
         self.tpm.flush()
 
+    def settled(self):
+        """All is done that there is to do, as far as signals tell."""
+        return self.gateway.signalled("State")[-1:] == ["provisioned"]
+
+    def wait_settled(self):
+        harness.wait_for(lambda: f"provisioned, and nothing left to do\n{self.gateway.describe()}", self.settled)
+        self.wait_workers_ended()
+
     def wait_workers_ended(self):
         harness.wait_for("all workers have ended", lambda: not self.gateway.workers())
 
@@ -148,8 +157,7 @@ class Scene(harness.TestCase):
         """Starts the daemon on what is there and judges where it ends; before: the identity that must survive."""
         try:
             self.gateway.start()
-            self.gateway.wait_provisioned()
-            self.wait_workers_ended()
+            self.wait_settled()
         except AssertionError as error:
             verdict.lost.append(f"does not end provisioned: {error}")
             return
@@ -195,6 +203,8 @@ class Scene(harness.TestCase):
         for kind in ("transient", "loaded-session"):
             if handles := self.tpm.handles(kind):
                 verdict.other.append(f"the TPM has {kind} handles: {handles}")
+        if (handles := self.tpm.handles("persistent")) != self.persistent:
+            verdict.other.append(f"the TPM has persistent handles: {handles}")
 
 
 # Many states, in lanes that run beside each other. Each lane has a scene and a recording of its own, and tries its
@@ -246,13 +256,16 @@ def arguments(what):
     """The parser of the options that all parts have."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", type=int, default=1, metavar="N", help=f"only each N-th {what}")
-    parser.add_argument("--replacement", action="store_true", help="of a device that has lost its identity")
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument("--replacement", action="store_true", help="of a device that has lost its identity")
+    device.add_argument("--renewal", action="store_true", help="of one whose identity is renewed, and the old one retired")
     return parser
 
 
-def summary(part, verdicts, replacement):
+def summary(part, verdicts, options):
     """One line for people and for docs; the second value is whether all is well."""
-    part += " while an identity is replaced" if replacement else ""
+    part += " while an identity is replaced" if options.replacement else ""
+    part += " while an identity is renewed" if options.renewal else ""
     tried = [verdict for verdict in verdicts if verdict.reached]
     lost = sum(bool(verdict.lost) for verdict in tried)
     second = sum(bool(verdict.second) for verdict in tried)

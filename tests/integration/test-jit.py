@@ -50,7 +50,7 @@ class Scene(harness.TestCase):
     def make_gateway(self, method="jitp", serial=SERIAL, backend="file"):
         bus = Bus(self, name=f"bus-{serial}")
         gateway = Gateway(self, self.cloud, self.tpm if backend == "tpm2" else None, backend, bus, serial, serial)
-        gateway.sections.update({"jitp": {}, "jitr": {}, "Request": {}})
+        gateway.sections.update({"jitp": {}, "jitr": {}, "Request": {}, "Renewal": {}})
         gateway.configure("Agent", Methods=method, ThingName="%c")
         return gateway
 
@@ -139,6 +139,28 @@ class Template(Scene):
         self.assertNotIn("backoff", self.gateway.signalled("State"))
         self.assertIn(len(self.refusals(receipt)), (1, 2, 3))
 
+    def test_successor(self):
+        """What is imported beside an identity in use is its successor: with a new key, and then with the same."""
+        self.scene()
+        self.register()
+        self.gateway.start()
+        in_use = [self.import_signed()]
+        self.check_provisioned(in_use[0])
+        for reuse in ("no", "yes"):
+            self.gateway.configure("Renewal", ReuseKey=reuse)
+            self.gateway.call("Reload")
+            self.assertIn("`enrollctl request`", self.gateway.property("RenewHindrance"))
+            key = self.gateway.read("private.pem")
+            in_use.append(self.import_signed())
+            self.gateway.wait_property("CertificateId", in_use[-1])
+            self.gateway.wait_property("State", "provisioned")
+            self.assertEqual(self.gateway.read("private.pem") == key, reuse == "yes")
+            self.assertFalse((self.gateway.state / "staged").exists())
+        things = self.cloud.things()
+        self.assertEqual((list(things), sorted(things[SERIAL])), ([SERIAL], sorted(in_use)))
+        self.assertEqual(self.gateway.property("RenewRule"), "never")
+        self.publish(in_use[-1])
+
     def test_key_from_the_factory(self):
         self.scene()
         self.register()
@@ -155,7 +177,7 @@ class Template(Scene):
         self.maker.device("other")
         other = self.gateway.enrollctl("import", str(self.directory / "other.pem"))
         self.assertEqual(other.returncode, 1, other.stdout)
-        self.assertIn("provisioned already", other.stderr)
+        self.assertIn("this device has made no request", other.stderr)
         self.assertEqual(self.import_chain(chain.read_text(), "--wipe", f"--key={key}"), receipt)
         self.assertFalse(key.exists())
         self.assertEqual(self.gateway.property("State"), "provisioned")

@@ -112,6 +112,111 @@ class Staging(harness.TestCase):
         self.assertFalse(pathlib.Path(f"{self.staged}.new").exists())
 
 
+class Successor(Staging):
+    """A device that is provisioned: what is staged there is for the successor of its identity."""
+
+    backend = "file"
+
+    def setUp(self):
+        super().setUp()
+        self.sections["Renewal"] = {"RenewMethod": "jitp"}
+        self.identity = self.directory / "identity"
+        self.identity.mkdir()
+        make_key(self.identity / "private.pem")
+        self.document = {
+            "schema": 1,
+            "generation": 1,
+            "method": "fleet-claim",
+            "endpoint": "localhost",
+            "clientId": "gateway-enrolld",
+            "thingName": "gateway",
+            "serialNumber": "GW-0000",
+            "certificateId": "c" * 64,
+            "keyBackend": "file",
+            "keyAlgorithm": "P-256",
+            "keyOrigin": "file",
+            "parentName": "",
+            "notBefore": 1000000000,
+            "notAfter": 4000000000,
+            "issuedAt": 1000000000,
+        }
+        self.describe()
+
+    def describe(self, **changes):
+        self.document |= changes
+        (self.identity / "identity.json").write_text(json.dumps(self.document))
+
+    def run_worker(self, *arguments, **options):
+        return super().run_worker(*arguments, f"--identity={self.identity}", **options)
+
+    def subject(self, request):
+        return openssl("req", "-noout", "-subject", "-nameopt", "sep_comma_plus", input=request).strip()
+
+    def public_key(self, text, *words):
+        return openssl(*words, "-pubout" if words[0] == "pkey" else "-pubkey", input=text)
+
+    def test_successor(self):
+        """For the same device, whatever SerialNumber= says by now, with a key of its own."""
+        request = self.request()
+        self.assertEqual(self.subject(request), "subject=CN=GW-0000")
+        in_use = self.public_key((self.identity / "private.pem").read_text(), "pkey")
+        self.assertNotEqual(self.public_key(request, "req", "-noout"), in_use)
+        chain = self.maker.chain(request)
+        self.assertEqual(self.import_chain(chain), certificate_id(chain))
+        self.assertEqual(self.content()["certificate"], chain)
+
+    def test_reused_key(self):
+        self.configure("Renewal", ReuseKey="yes")
+        request = self.request()
+        in_use = self.public_key((self.identity / "private.pem").read_text(), "pkey")
+        self.assertEqual(self.public_key(request, "req", "-noout"), in_use)
+        self.assertEqual(self.request(), request)
+        chain = self.maker.chain(request)
+        self.assertEqual(self.import_chain(chain), certificate_id(chain))
+
+    def test_method_that_has_issued(self):
+        """It renews where RenewMethod= names none."""
+        self.configure("Renewal", RenewMethod=None)
+        self.describe(method="jitr")
+        self.request()
+
+    def test_method_that_takes_none(self):
+        chain = self.maker.chain(self.request())
+        for method, words in (
+            (None, "its renewal by fleet-claim takes no certificate that is imported"),
+            ("fleet-claim", "its renewal by fleet-claim takes no certificate that is imported"),
+            ("none", "RenewMethod=none takes no certificate that is imported"),
+            ("absent", "there is no plugin for the method absent"),
+        ):
+            with self.subTest(method=method):
+                self.configure("Renewal", RenewMethod=method)
+                self.assertRefused(words, "request")
+                self.assertImportRefused(words, chain)
+        self.configure("Renewal", RenewMethod="none")
+        self.assertImportRefused("set RenewMethod= in [Renewal] to a method that does", chain)
+
+    def test_certificate_in_use(self):
+        """A receipt that was lost is had again, and nothing is staged, whatever renews."""
+        chain = self.maker.chain(self.request())
+        before = self.staged.read_bytes()
+        self.describe(certificateId=certificate_id(chain))
+        for method in ("jitp", "none"):
+            self.configure("Renewal", RenewMethod=method)
+            self.assertEqual(self.import_chain(chain), certificate_id(chain))
+        self.assertEqual(self.staged.read_bytes(), before)
+
+    def test_older_certificate(self):
+        """Nothing would ever use it."""
+        chain = self.maker.chain(self.request())
+        self.describe(notBefore=3900000000)
+        self.assertImportRefused("the certificate in use (cccccccccccccccc..., valid from 2093-08-01T", chain)
+
+    def test_damaged_identity(self):
+        (self.identity / "identity.json").write_text("{}")
+        self.assertRefused("identity.json: schema is missing", "request")
+        self.assertImportRefused("identity.json: schema is missing", self.maker.pem())
+
+
 class Request(Staging):
     def test_request(self):
         request = self.request()

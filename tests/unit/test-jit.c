@@ -214,6 +214,8 @@ static int run(const char *method, uint32_t waited_s, const char *patience, cons
     const struct enrolld_option *option = found->options;
     ASSERT_TEXT(option->name, "Patience");
     ASSERT_NUMBER(option->type, ENROLLD_OPTION_SPAN);
+    ASSERT_NUMBER(option->use, ENROLLD_USE_BOTH);
+    CU_ASSERT(enrolld_plugin.renew == enrolld_plugin.enroll); /* by the certificate that was imported since */
     ASSERT_NUMBER(text_to_span(patience != NULL ? patience : option->otherwise, &script.patience_ms), 0);
     return enrolld_plugin.enroll(&host);
 }

@@ -156,7 +156,7 @@ static void test_due(void) {
     ASSERT_NUMBER(status->next_attempt_usec, 0);
     ASSERT_TEXT(read_file("run/generation"), "2\n");
     ASSERT_NUMBER(is_there("run/provisioned"), 1);
-    ASSERT_NUMBER(is_there("state/retry-renewal"), 0);
+    ASSERT_NUMBER(is_there("state/retry-renewal.1"), 0);
     ASSERT_NUMBER(is_there("state/generations/1"), 1);
     run_for_a_moment(); /* by its dates the successor is due, too: no loop */
     ASSERT_NUMBER(agent_status(world.agent)->generation, 2);
@@ -254,7 +254,7 @@ static void test_failure_is_tried_again(void) {
     setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
     CU_ASSERT(wait_for(is_second));
     ASSERT_TEXT(agent_status(world.agent)->error.class, "");
-    ASSERT_NUMBER(is_there("state/retry-renewal"), 0);
+    ASSERT_NUMBER(is_there("state/retry-renewal.1"), 0);
     end();
 }
 
@@ -281,7 +281,7 @@ static void test_files_not_verified(void) {
     restart("check=done renew=hold");
     CU_ASSERT(wait_for(is_holding));
     stop();
-    unlinkat(world.top_fd, "state/retry-renewal", 0);
+    unlinkat(world.top_fd, "state/retry-renewal.1", 0);
     watch_clock();
     start("check=done renew=done");
     expect_state(is_provisioned, STATE_PROVISIONED);
@@ -306,7 +306,7 @@ static void test_checkpoint(void) {
     ASSERT_NUMBER(is_there("state/renewal-fleet-claim.1"), 1);
     ASSERT_NUMBER(is_there("state/checkpoint-fleet-claim"), 0);
     stop();
-    unlinkat(world.top_fd, "state/retry-renewal", 0);
+    unlinkat(world.top_fd, "state/retry-renewal.1", 0);
     watch_clock();
     start("check=done renew=done");
     CU_ASSERT(wait_for(is_second));
@@ -411,37 +411,29 @@ static void test_asked(void) {
     CU_ASSERT(wait_for(has_failed));
     expect_error("internal", "canceled on request");
     ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
+    write_file("record", "");
+    run_for_a_moment();
+    ASSERT_TEXT(read_file("record"), "");
+    ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, 0);
     end();
 }
 
-/* What somebody asked for is brought to an end, too, once it has a checkpoint: also after a restart. */
+/* No date says that it is due: it is for the sake of who has asked, also after a restart. */
 static void test_asked_and_failed(void) {
-    uint32_t id = 0;
-    struct failure failure;
-    begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=checkpoint-failed", 1);
-    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
-    CU_ASSERT(wait_for(has_failed_twice));
-    restart("check=done renew=done");
-    CU_ASSERT(wait_for(is_second));
-    end();
-}
-
-/* A power cut has brought back the record of a renewal that is over; or the one before has failed before it had
- * anything to bring to an end. */
-static void test_record_that_is_over(void) {
     uint32_t id = 0;
     struct failure failure;
     begin(good_configuration);
     setenv(FAKE_WORKER_VARIABLE, "check=done renew=failed", 1);
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(has_failed_twice));
+    restart("check=done renew=failed");
     CU_ASSERT(wait_for(has_failed));
-    ASSERT_NUMBER(is_there("state/retry-renewal"), 1);
-    restart("check=done renew=done");
-    expect_state(is_quiet, STATE_PROVISIONED);
-    run_for_a_moment();
-    ASSERT_TEXT(read_file("record"), "check\n");
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_second));
+    CU_ASSERT(wait_for(is_quiet));
     ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, 0);
+    ASSERT_NUMBER(agent_status(world.agent)->attempt, 0);
     end();
 }
 
@@ -532,7 +524,6 @@ int main(int argc, char **argv) {
         {"a clock that is set late", test_clock_set_late},
         {"somebody asks for it", test_asked},
         {"somebody asks, and it fails", test_asked_and_failed},
-        {"a record of a renewal that is over", test_record_that_is_over},
         {"somebody asks where it cannot be", test_asked_in_vain},
         {"one after the other", test_again_and_again},
         {"what is replaced is on record", test_replaced_is_on_record},

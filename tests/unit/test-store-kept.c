@@ -138,6 +138,24 @@ static void test_cut_behind_commit(void) {
 
 /* --- records --- */
 
+/* A power cut right after the commit leaves the record of the attempts before it: nothing has failed since. */
+static void test_schedule_of_the_one_before(void) {
+    struct store *store = set_up();
+    struct failure failure = {0};
+    struct retry renew = {.attempts = 5}, loaded;
+    commit(store, "first");
+    ASSERT_NUMBER(store_save_retry(store, STORE_RETRY_RENEWAL, &renew, &failure), 0);
+    store_load_retry(store, STORE_RETRY_RENEWAL, &loaded);
+    ASSERT_NUMBER(loaded.attempts, 5);
+    commit(store, "second");
+    store_load_retry(store, STORE_RETRY_RENEWAL, &loaded);
+    ASSERT_NUMBER(loaded.attempts, 0);
+    ASSERT_NUMBER(is_there("retry-renewal.1"), 1);
+    store_drop_all_kept(store);
+    ASSERT_NUMBER(is_there("retry-renewal.1"), 0);
+    tear_down(store);
+}
+
 static void test_two_schedules(void) {
     struct store *store = set_up();
     struct failure failure = {0};
@@ -281,6 +299,7 @@ int main(int argc, char **argv) {
         {"what waits for a successor", test_successor},
         {"a power cut right behind the commit", test_cut_behind_commit},
         {"a schedule of enrolments, one of renewals", test_two_schedules},
+        {"a schedule of renewals of another identity", test_schedule_of_the_one_before},
         {"certificates to be retired", test_retired},
         {"more of them than there is room for", test_many_retired},
         {"a list of them that is damaged", test_bad_retired},
