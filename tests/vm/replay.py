@@ -25,7 +25,7 @@ HALVES = 12
 FILES = ("certificate.pem", "private.pem", "root-ca.pem", "identity.json")
 FIRST = 1
 GENERATION = re.compile(r"generations/([1-9][0-9]*)")
-KEPT = re.compile(r"retry|retry-renewal|retire|checkpoint-[a-z-]+|renewal-[a-z-]+\.[1-9][0-9]*")
+KEPT = re.compile(r"retry|retry-renewal\.[1-9][0-9]*|retire|checkpoint-[a-z-]+|renewal-[a-z-]+\.[1-9][0-9]*")
 # Work in progress: recovery removes it, whatever it is.
 UNFINISHED = re.compile(r"incoming|.*\.new")
 E2FSCK_SAFE = (0, 1)  # nothing to mend but what a crash always leaves
@@ -171,7 +171,7 @@ def judge_kept(path):
         if not re.fullmatch(r"([0-9a-f]{64}\n)*", text):
             yield f"`retire` has {text!r}"
         return
-    if path.name in ("retry", "retry-renewal"):
+    if path.name.startswith("retry"):
         if not re.fullmatch(r"(\w+=\S+\n){4}", text):
             yield f"`{path.name}` has {text!r}"
         return
