@@ -93,7 +93,7 @@ class Fake(harness.TestCase):
     def test_check(self):
         self.agent.answer(steps="key prove")
         done = self.enrollctl("check")
-        self.assertIn("step prove: connecting with the new identity\ndone: thing gateway-1, certificate ", done.stdout)
+        self.assertIn("step prove: connecting with the identity\ndone: thing gateway-1, certificate ", done.stdout)
         self.assertEqual(self.agent.calls(), ["Check"])
         self.agent.answer(result="failed", detail="denied: prove: the cloud refuses it (0x87)")
         done = self.enrollctl("check", status=1)
