@@ -172,6 +172,20 @@ class Fake(harness.TestCase):
         self.agent.answer(NotAfter=usec(self.now + 20 * DAY))
         self.assertRow(self.rows(status=1)["renewal"], "wrong", "RenewTemplate= is not set")
 
+    def test_doctor_of_a_failure(self):
+        """A renewal that has just failed is not well, whenever it is due."""
+        failure = "denied register 1 the hook did not allow it"
+        self.agent.answer(LastError=failure, NextAttempt=usec(self.now + 600))
+        row = self.rows(RetireTopic="x", RetireAcknowledged="yes")["renewal"]
+        self.assertRow(row, "warning", "rule lifetime, method fleet-claim; but the last attempt has failed: denied at "
+                       "step register: the hook did not allow it", "`enrollctl renew`")
+        self.assertIn("tried again at 20", row["Advice"])
+        self.agent.answer(RenewRule="never", RenewAfter="0", NotAfter=usec(NO_END))
+        self.assertRow(self.rows()["renewal"], "warning", "denied at step register")
+        # What the cloud said of the identity has a row of its own, and no renewal has failed.
+        self.agent.answer(RefusedSince=usec(self.now - 60), LastError="denied prove 1 refused")
+        self.assertRow(self.rows(status=1)["renewal"], "ok", "never")
+
     def test_doctor_no_end(self):
         """What is in the way of a renewal that nothing asks for is no fault."""
         self.agent.answer(RenewRule="never", RenewAfter="0", RenewHindrance="no template", NotAfter=usec(NO_END))
@@ -245,6 +259,9 @@ class Real(harness.TestCase):
         self.assertEqual(self.gateway.identity()["certificateId"], first)
         self.assertEqual(self.status_line("State:"), "provisioned")
         self.assertIsNotNone(self.status_line("Last error:"))
+        rows = {row["What"]: row for row in json.loads(self.enrollctl("doctor", "--json").stdout)["Rows"]}
+        self.assertEqual(rows["renewal"]["Verdict"], "warning", rows["renewal"])
+        self.assertIn("but the last attempt has failed: ", rows["renewal"]["Text"])
 
     def test_not_renewable(self):
         self.gateway.configure("fleet-claim", RenewTemplate=None, RenewParameter_ThingName=None)
