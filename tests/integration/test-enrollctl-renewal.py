@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import select
 import shutil
 import stat
 import subprocess
@@ -100,6 +101,16 @@ class Fake(harness.TestCase):
         self.assertEqual(done.stderr, "enrollctl: check failed: denied: prove: the cloud refuses it (0x87)\n")
         self.agent.answer(error="org.enrolld1.Error.NoIdentity", message="There is none on this device")
         self.enrollctl("check", status=3)
+
+    def test_check_waits(self):
+        """It stands still for a while after another one: that is said, and once."""
+        self.agent.answer(result="later")
+        program = [harness.built("enrollctl"), "check"]
+        process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self.environment())
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.kill)
+        self.assertTrue(select.select([process.stderr], [], [], harness.DEADLINE)[0], "it says nothing")
+        self.assertEqual(process.stderr.readline(), "enrollctl: waiting: looks are 30 seconds apart, and come after what runs.\n")
 
     # What status says.
 
