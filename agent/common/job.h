@@ -28,6 +28,7 @@
 
 /* Keys of progress. */
 #define JOB_KEY_STEP "STEP" /* common/step.h; with CLASS= and MESSAGE=: why it is asked again */
+/* OLD= beside STEP=retire: the cloud knows now that this certificate is replaced. */
 #define JOB_KEY_NOTE "NOTE" /* beside STEP=: something worth a line in the log */
 
 /* Keys of a result. "resume" ends an enroll whose process has held a private key in the clear: another worker goes on
@@ -60,4 +61,5 @@
 #define JOB_KEY_ISSUED_AT "ISSUED_AT"       /* when it was put into use here */
 #define JOB_KEY_RENEW_METHOD "RENEW_METHOD" /* by which it would be renewed, "" for none */
 #define JOB_KEY_HINDRANCE "HINDRANCE"       /* why it cannot be renewed, for people; "": it can */
+#define JOB_KEY_IMPORTED "IMPORTED"         /* "yes": a certificate was imported that this method renews by */
 /* The file root-ca of a check that is done: the authorities of RootCA= now, where they differ from the identity's. */

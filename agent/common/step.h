@@ -8,6 +8,7 @@
 #define STEP_KEY "key"                     /* making or loading the device key */
 #define STEP_REQUEST "request"             /* building and signing the CSR */
 #define STEP_CLAIM "claim"                 /* connecting with the claim certificate */
+#define STEP_IDENTITY "identity"           /* renewal: connecting with the identity in use */
 #define STEP_CERTIFICATE "certificate"     /* asking for the certificate and checking it */
 #define STEP_REGISTER "register"           /* RegisterThing */
 #define STEP_PROVE "prove"                 /* connecting with the new certificate */

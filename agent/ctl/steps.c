@@ -15,6 +15,7 @@ const char *step_describe(const char *step) {
         {STEP_KEY, "making or loading the device key"},
         {STEP_REQUEST, "making the certificate signing request"},
         {STEP_CLAIM, "connecting with the claim"},
+        {STEP_IDENTITY, "connecting with the identity in use"},
         {STEP_CERTIFICATE, "asking for the certificate"},
         {STEP_REGISTER, "having certificate and thing registered"},
         {STEP_PROVE, "connecting with the identity"},

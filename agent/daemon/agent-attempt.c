@@ -40,7 +40,8 @@ static int on_checkpoint(int file, void *data, struct failure *failure) {
 
 int agent_start_worker(struct agent *agent, struct job_request *request, int files[FILE_ROLE_COUNT],
                        ended_handler *ended, struct failure *failure) {
-    struct job_handler handler = {.progress = on_progress, .checkpoint = on_checkpoint, .ended = ended, .data = agent};
+    struct job_handler handler = {
+        .progress = on_progress, .told = retire_told, .checkpoint = on_checkpoint, .ended = ended, .data = agent};
     request->grace_usec = JOB_GRACE_USEC;
     request->synchronised = agent_clock_is_synchronised(agent);
     if (handover_configuration(agent->configuration, &files[FILE_CONFIGURATION], failure) < 0) {
@@ -98,7 +99,6 @@ static void on_verify_ended(const struct job_outcome *outcome, void *data) {
     }
     agent->lost_certificate_id[0] = '\0';
     agent_succeed(agent, &outcome->identity);
-    renew_keep_distance(agent);
 }
 
 /* The next one has its turn in the same attempt; not at once, if this one has connected: perhaps with the same client

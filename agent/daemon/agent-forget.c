@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A worker holds copies of what is to be forgotten, and would hand over more of it. One that was connected may come
- * back with the same client id: the distance counts. */
+/* A worker holds copies of what is to be forgotten, and would hand over more of it. It may be connected, for whatever,
+ * and the next one come with the same client id: the distance counts. */
 static void end_what_runs(struct agent *agent) {
     struct failure failure;
     char detail[DETAIL_MAX];
-    if (agent->attempts.retry.begun)
+    if (agent->job != NULL || agent->attempts.retry.begun)
         agent->enroll_ended_usec = agent_boottime_usec();
     agent->job = job_free(agent->job);
     agent->resumed = agent->resuming = agent->retiring.running = false;
@@ -41,6 +41,15 @@ static void clear_memory(struct agent *agent) {
     agent->look = false;
     free(agent->request_pem);
     agent->request_pem = NULL;
+}
+
+/* The identity stays in use, and what was foreseen for it; but records of it may be gone. */
+static void stay_provisioned(struct agent *agent) {
+    store_load_retry(agent->environment.store, STORE_RETRY_RENEWAL, &agent->renewals.retry);
+    prove_reset(agent);
+    retire_reset(agent);
+    agent_set_step(agent, "");
+    agent_arm_timer(agent, 0);
 }
 
 /* Back to what the state directory says: after a failure that may be an identity that is in use as before. */
@@ -78,5 +87,7 @@ enum agent_answer agent_forget(struct agent *agent, struct failure *failure) {
     }
     if (is_gone || status->state != STATE_PROVISIONED)
         go_on(agent);
+    else
+        stay_provisioned(agent);
     return r < 0 ? ANSWER_FAILED : ANSWER_YES;
 }

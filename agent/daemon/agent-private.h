@@ -47,6 +47,7 @@ struct proving {
 /* That the cloud is told of the certificates that were replaced. */
 struct retiring {
     bool running;
+    bool made_way;      /* to a Check(), and has not ended by itself since */
     uint32_t failures;  /* in a row since the start */
     uint64_t next_usec; /* CLOCK_BOOTTIME */
     uint64_t told_usec; /* the time of LastError that tells of the last one */
@@ -149,7 +150,7 @@ int agent_load_configuration(struct agent *agent, struct failure *failure);
 /* Derives from the disk what comes next: a look at the identity at once, an enrolment when its time has come. */
 void agent_resume(struct agent *agent);
 
-bool agent_has_staged(const struct agent *agent);
+bool agent_has_kept(const struct agent *agent, const char *name);
 
 /* --- agent-diagnose.c --- */
 
@@ -182,6 +183,8 @@ bool agent_take_worker(struct agent *agent);
 /* Begins what is due, if there is nothing that runs, else comes back when something will be. For timers: it starts
  * workers. */
 void provisioned_turn(struct agent *agent);
+/* False after a commit that was seen to fail and is in force all the same, until a look at it tells what it is. */
+bool provisioned_knows_identity(const struct agent *agent);
 /* Has the identity in use checked again after that wait. */
 void provisioned_look(struct agent *agent, uint64_t delay_usec);
 
@@ -221,6 +224,10 @@ uint64_t retire_due_usec(struct agent *agent);
 void retire_run(struct agent *agent);
 /* Something else is to begin, and does not wait. */
 void retire_make_way(struct agent *agent);
+/* The same for a Check(), which whoever may ask may ask for without end: once, then it waits for this. */
+void retire_make_way_once(struct agent *agent);
+/* The worker says that the cloud knows of one. */
+void retire_told(const char *certificate_id, void *data);
 
 /* --- agent-clock.c --- */
 

@@ -226,10 +226,12 @@ enum agent_answer agent_check(struct agent *agent, uint32_t *ret_id, struct fail
         *ret_id = agent->operation;
         return ANSWER_YES;
     }
-    if (proving->id == 0)
+    bool waits = proving->id != 0;
+    if (!waits)
         proving->id = agent_next_id(agent);
     *ret_id = proving->id;
-    retire_make_way(agent);
+    if (!waits && prove_due_usec(agent) <= agent_boottime_usec())
+        retire_make_way_once(agent);
     if (agent->job == NULL && agent->operation == 0)
         agent_arm_timer(agent, 0);
     return ANSWER_YES;

@@ -65,7 +65,8 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
         keep_identity(agent, identity);
         return;
     }
-    if (generation != agent->known_generation) /* those on record were to renew another one */
+    bool is_new = generation != agent->known_generation;
+    if (is_new) /* those on record were to renew another one */
         attempts_forget(&agent->renewals);
     attempts_forget(&agent->attempts);
     store_drop_all_kept(agent->environment.store);
@@ -74,6 +75,8 @@ void agent_succeed(struct agent *agent, const struct identity *identity) {
     memset(&status->error, 0, sizeof status->error);
     show_renewal_before(agent);
     show_identity(agent, identity);
+    if (is_new)
+        renew_keep_distance(agent);
     prove_reset(agent);
     retire_reset(agent);
     status->attempt = agent->renewals.retry.attempts;
@@ -121,23 +124,6 @@ static const char *device_of(const struct identity *identity) {
     return identity->serial_number[0] != '\0' ? identity->serial_number : identity->certificate_id;
 }
 
-static void make_plan(struct agent *agent) {
-    struct status *status = &agent->status;
-    const struct identity *identity = &status->identity;
-    const struct renewal_dates dates = {identity->not_before_usec, identity->not_after_usec, identity->issued_at_usec};
-    struct renewal_plan plan = renewal_make_plan(&agent->settings, &dates, device_of(identity));
-    if (plan.rule == RENEWAL_NEVER)
-        status_set_text(status->renew_hindrance, sizeof status->renew_hindrance,
-                        "the certificate has no end that is near, and MaxAge= in [Renewal] is not set");
-    else
-        status_set_text(status->renew_hindrance, sizeof status->renew_hindrance, identity->hindrance);
-    if (identity->hindrance[0] != '\0')
-        plan = (struct renewal_plan){RENEWAL_NEVER, 0};
-    status->renew_after_usec = plan.after_usec;
-    status->next_attempt_usec = agent->renewals.retry.attempts > 0 ? agent->renewals.retry.next_usec : 0;
-    status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
-}
-
 static bool date_has_come(const struct agent *agent) {
     uint64_t after = agent->status.renew_after_usec;
     return after != 0 && agent_now_usec() >= after;
@@ -148,11 +134,35 @@ static bool date_has_come(const struct agent *agent) {
 static bool is_due(const struct agent *agent) {
     if (agent->status.identity.hindrance[0] != '\0')
         return false;
-    return agent_has_staged(agent) || agent->renewals.retry.attempts > 0 || date_has_come(agent);
+    return agent->status.identity.imported || agent->renewals.retry.attempts > 0 || date_has_come(agent);
+}
+
+static void make_plan(struct agent *agent) {
+    struct status *status = &agent->status;
+    const struct identity *identity = &status->identity;
+    const struct renewal_dates dates = {identity->not_before_usec, identity->not_after_usec, identity->issued_at_usec,
+                                        agent_clock_is_synchronised(agent) ? agent_now_usec() : 0};
+    struct renewal_plan plan = renewal_make_plan(&agent->settings, &dates, device_of(identity));
+    if (plan.rule == RENEWAL_NEVER)
+        status_set_text(status->renew_hindrance, sizeof status->renew_hindrance,
+                        "the certificate has no end that is near, and MaxAge= in [Renewal] is not set");
+    else
+        status_set_text(status->renew_hindrance, sizeof status->renew_hindrance, identity->hindrance);
+    if (identity->hindrance[0] != '\0')
+        plan = (struct renewal_plan){RENEWAL_NEVER, 0};
+    status->renew_after_usec = plan.after_usec;
+    status->next_attempt_usec =
+        agent->renewals.retry.attempts > 0 && is_due(agent) ? agent->renewals.retry.next_usec : 0;
+    status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
+}
+
+/* Its last second is still one of it (RFC 5280, section 4.1.2.5), and checks count in seconds. */
+static uint64_t end_usec(const struct agent *agent) {
+    return agent->status.identity.not_after_usec + 1000000;
 }
 
 static bool seems_expired(const struct agent *agent) {
-    return agent_now_usec() > agent->status.identity.not_after_usec;
+    return agent_now_usec() >= end_usec(agent);
 }
 
 /* --- duties: when each is due (CLOCK_BOOTTIME, UINT64_MAX: not foreseen), and what it does --- */
@@ -178,38 +188,52 @@ void provisioned_look(struct agent *agent, uint64_t delay_usec) {
         agent_arm_timer(agent, 0);
 }
 
+/* When the clock is to be believed: 0, not from now on: that is later at each look, be it by 1 us. */
+static uint64_t clock_due_usec(struct agent *agent) {
+    uint64_t wait = agent_clock_wait_usec(agent);
+    if (wait == 0)
+        return 0;
+    return agent_boottime_usec() + (wait < LOOK_AGAIN_USEC ? wait : LOOK_AGAIN_USEC);
+}
+
 static uint64_t renew_due_usec(struct agent *agent) {
     if (!is_due(agent) || seems_expired(agent))
         return UINT64_MAX;
-    uint64_t wait = agent_clock_wait_usec(agent), now = agent_boottime_usec();
-    if (wait == 0 || agent->next_boottime_usec > now) /* not from now on: it is later at each look, be it by 1 us */
-        return agent->next_boottime_usec;
-    return now + (wait < LOOK_AGAIN_USEC ? wait : LOOK_AGAIN_USEC);
+    uint64_t due = agent->next_boottime_usec > agent_boottime_usec() ? 0 : clock_due_usec(agent);
+    return due != 0 ? due : agent->next_boottime_usec;
+}
+
+static unsigned days_left(const struct agent *agent) {
+    return renewal_warning_days(agent->status.identity.not_after_usec, agent_now_usec());
+}
+
+static uint64_t warn_due_usec(struct agent *agent) {
+    unsigned days = days_left(agent);
+    bool told = agent->warned_days != 0 && agent->warned_days <= days;
+    if (days == 0 || agent->status.renew_after_usec != 0 || told)
+        return UINT64_MAX;
+    return clock_due_usec(agent);
+}
+
+static void warn_of_end(struct agent *agent) {
+    const struct status *status = &agent->status;
+    unsigned days = agent->warned_days = days_left(agent);
+    log_event(LOG_EVENT_EXPIRES, NULL, LOG_WARNING,
+              "certificate %s expires in less than %u day%s, and nothing will renew it: %s",
+              status->identity.certificate_id, days, days == 1 ? "" : "s", status->renew_hindrance);
+    agent_arm_timer(agent, 0);
 }
 
 static const struct {
     uint64_t (*due_usec)(struct agent *agent);
     void (*run)(struct agent *agent);
 } duties[] = {
-    {look_due_usec, look},
-    {prove_due_usec, prove_begin},
-    {renew_due_usec, renew_begin},
-    {retire_due_usec, retire_run},
+    {look_due_usec, look}, /* first: nothing is done with an identity that is not known */
+    {warn_due_usec, warn_of_end},  {prove_due_usec, prove_begin},
+    {renew_due_usec, renew_begin}, {retire_due_usec, retire_run},
 };
 
 /* --- the wall clock --- */
-
-static void warn_of_end(struct agent *agent) {
-    const struct status *status = &agent->status;
-    unsigned days = renewal_warning_days(status->identity.not_after_usec, agent_now_usec());
-    bool told = agent->warned_days != 0 && agent->warned_days <= days;
-    if (days == 0 || status->renew_after_usec != 0 || told || !agent_clock_is_synchronised(agent))
-        return;
-    agent->warned_days = days;
-    log_event(LOG_EVENT_EXPIRES, NULL, LOG_WARNING,
-              "certificate %s expires in less than %u day%s, and nothing will renew it: %s",
-              status->identity.certificate_id, days, days == 1 ? "" : "s", status->renew_hindrance);
-}
 
 static uint64_t earlier_but_later_than(uint64_t now, uint64_t a, uint64_t b) {
     return a <= now || (b > now && b < a) ? b : a;
@@ -224,8 +248,8 @@ static int on_date(sd_event_source *source, uint64_t usec, void *data) {
 /* CLOCK_REALTIME: it comes at its hour, also after the system has slept, or the clock was set past it. */
 static void arm_date(struct agent *agent) {
     const struct status *status = &agent->status;
-    uint64_t now = agent_now_usec(), end = status->identity.not_after_usec + 1;
-    uint64_t next = earlier_but_later_than(now, status->renew_after_usec, end);
+    uint64_t now = agent_now_usec();
+    uint64_t next = earlier_but_later_than(now, status->renew_after_usec, end_usec(agent));
     next = earlier_but_later_than(now, next, renewal_next_warning_usec(status->identity.not_after_usec, now));
     agent->date_timer = sd_event_source_disable_unref(agent->date_timer);
     if (next <= now)
@@ -236,19 +260,23 @@ static void arm_date(struct agent *agent) {
         log_message(LOG_ERR, "cannot set a timer: %s", strerror(-r));
 }
 
+bool provisioned_knows_identity(const struct agent *agent) {
+    return store_current(agent->environment.store) == agent->status.generation;
+}
+
 void provisioned_turn(struct agent *agent) {
     uint64_t next = UINT64_MAX, now = agent_boottime_usec();
     if (agent->status.state != STATE_PROVISIONED || agent->stopping || agent->job != NULL || agent->operation != 0)
         return;
     make_plan(agent);
     bus_publish(agent->bus, &agent->status);
-    warn_of_end(agent);
     arm_date(agent);
     if (task_waits(agent)) {
         task_run(agent);
         return;
     }
-    for (size_t i = 0; i < sizeof duties / sizeof *duties; i++) {
+    size_t count = provisioned_knows_identity(agent) ? sizeof duties / sizeof *duties : 1;
+    for (size_t i = 0; i < count; i++) {
         uint64_t due = duties[i].due_usec(agent);
         if (due <= now) {
             duties[i].run(agent);

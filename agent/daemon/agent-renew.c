@@ -74,7 +74,7 @@ void renew_failed(struct agent *agent, const struct failure *failure, enum failu
     agent_set_state(agent, STATE_PROVISIONED);
     agent_end_operation(agent, canceled ? "canceled" : "failed", detail);
     /* It may be the key that is lost; or the successor is in use, and only that it is durable is not known. */
-    if (failure->class == FAILURE_TPM || store_current(agent->environment.store) != status->generation)
+    if (failure->class == FAILURE_TPM || !provisioned_knows_identity(agent))
         provisioned_look(agent, 0);
     if (failure->class == FAILURE_DENIED) /* it may be the certificate that is refused */
         prove_soon(agent);
@@ -102,7 +102,7 @@ enum agent_answer agent_renew(struct agent *agent, uint32_t *ret_id, struct fail
     if (agent->configuration == NULL && agent_load_configuration(agent, failure) < 0)
         return ANSWER_INVALID_CONFIGURATION;
     if (status->state != STATE_RENEWING) {
-        if (status->state != STATE_PROVISIONED || agent->operation != 0)
+        if (status->state != STATE_PROVISIONED || agent->operation != 0 || !provisioned_knows_identity(agent))
             return ANSWER_BUSY;
         if (status->identity.hindrance[0] != '\0') {
             failure_record(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s", status->identity.hindrance);

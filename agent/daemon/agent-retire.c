@@ -47,6 +47,7 @@ static void failed(struct agent *agent, const struct failure *failure) {
     uint64_t delay_ms =
         attempts_delay_ms(&agent->settings, failure->class, ++retiring->failures, failure->retry_after_s);
     retiring->next_usec = agent_boottime_usec() + delay_ms * 1000;
+    retiring->made_way = false;
     agent_describe(failure, detail);
     agent_set_error(agent, failure);
     retiring->told_usec = agent->status.error.time_usec;
@@ -57,11 +58,20 @@ static void failed(struct agent *agent, const struct failure *failure) {
               (double)delay_ms / 1000);
 }
 
+/* On record at once: neither a failure with another one nor a power cut has it told again. */
+void retire_told(const char *certificate_id, void *data) {
+    struct agent *agent = data;
+    struct retired rest = agent->status.retired;
+    if (!retired_remove(&rest, certificate_id))
+        return;
+    log_message(LOG_NOTICE, "the cloud was told that certificate %s is replaced", certificate_id);
+    save(agent, &rest);
+    bus_publish(agent->bus, &agent->status);
+}
+
 /* All that was sent, and nothing else: no certificate is replaced while this runs. */
 static void succeeded(struct agent *agent) {
     struct status *status = &agent->status;
-    for (size_t i = 0; i < status->retired.count; i++)
-        log_message(LOG_NOTICE, "the cloud was told that certificate %s is replaced", status->retired.ids[i]);
     if (status->error.time_usec == agent->retiring.told_usec)
         memset(&status->error, 0, sizeof status->error);
     agent->retiring = (struct retiring){0};
@@ -74,7 +84,7 @@ static void on_ended(const struct job_outcome *outcome, void *data) {
     agent->enroll_ended_usec = agent_boottime_usec();
     if (!agent_take_worker(agent))
         return;
-    if (outcome->done)
+    if (outcome->done || agent->status.retired.count == 0) /* whatever became of it after the last one */
         succeeded(agent);
     else if (!outcome->canceled)
         failed(agent, &outcome->failure);
@@ -114,4 +124,11 @@ void retire_run(struct agent *agent) {
 void retire_make_way(struct agent *agent) {
     if (agent->retiring.running)
         job_cancel(agent->job);
+}
+
+void retire_make_way_once(struct agent *agent) {
+    if (!agent->retiring.running || agent->retiring.made_way)
+        return;
+    agent->retiring.made_way = true;
+    job_cancel(agent->job);
 }

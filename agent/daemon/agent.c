@@ -204,28 +204,44 @@ static const char *what_failed(const struct agent *agent) {
 }
 
 /* An identity that could not be looked at just now is as good as it was. */
-static void look_failed(struct agent *agent, const struct failure *failure, const struct attempt_end *end) {
+static void look_failed(struct agent *agent, const struct failure *failure) {
+    struct attempt_end end =
+        attempts_fail(&agent->attempts, settings_of(agent), failure->class, failure->retry_after_s);
     char detail[DETAIL_MAX];
     agent_describe(failure, detail);
+    agent_set_error(agent, failure);
     log_event(LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR, "the identity in use cannot be checked: %s (next in %.1f s)",
-              detail, (double)end->delay_ms / 1000);
+              detail, (double)end.delay_ms / 1000);
     agent_end_operation(agent, "failed", detail);
-    provisioned_look(agent, end->delay_ms * 1000);
+    provisioned_look(agent, end.delay_ms * 1000);
+}
+
+/* Of a Check() that nobody wants any more; a look that the daemon has wanted comes again. */
+static void look_canceled(struct agent *agent, const struct failure *failure) {
+    char detail[DETAIL_MAX];
+    agent->look = agent->look || !agent->proving.running;
+    agent_describe(failure, detail);
+    agent_set_step(agent, "");
+    agent_end_operation(agent, "canceled", detail);
+    agent_arm_timer(agent, 0);
 }
 
 void agent_attempt_failed(struct agent *agent, const struct failure *failure, enum failure_class row, bool canceled) {
     char detail[DETAIL_MAX];
     bool enrolling = agent->attempts.retry.begun;
+    if (agent->status.state == STATE_PROVISIONED) {
+        if (canceled)
+            look_canceled(agent, failure);
+        else
+            look_failed(agent, failure);
+        return;
+    }
     agent_set_error(agent, failure); /* its time is that of the failure, however long the disk takes below */
     if (agent->status.state == STATE_RENEWING) {
         renew_failed(agent, failure, row, canceled);
         return;
     }
     struct attempt_end end = attempts_fail(&agent->attempts, settings_of(agent), row, failure->retry_after_s);
-    if (agent->status.state == STATE_PROVISIONED) {
-        look_failed(agent, failure, &end);
-        return;
-    }
     agent->resuming = false;
     agent_describe(failure, detail);
     log_event(schedule_needs_operator(row) ? LOG_EVENT_NEEDS_OPERATOR : LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR,
@@ -422,6 +438,7 @@ enum agent_answer agent_cancel(struct agent *agent, uint32_t id) {
 static enum agent_answer reload(struct agent *agent, struct failure *failure) {
     enum agent_state state = agent->status.state;
     bool waiting = state == STATE_WAITING_CLOCK || state == STATE_BACKOFF || state == STATE_FAILED;
+    bool gave_up = prove_gave_up(agent);
     if (agent_load_configuration(agent, failure) < 0) {
         if (agent->configuration == NULL) {
             agent_set_error(agent, failure);
@@ -434,6 +451,8 @@ static enum agent_answer reload(struct agent *agent, struct failure *failure) {
     show_methods(agent);
     bus_publish(agent->bus, &agent->status);
     if (waiting && !agent->stopping) {
+        if (gave_up && !prove_gave_up(agent)) /* it is to be waited for after all */
+            agent->lost_generation = 0;
         attempts_forget(&agent->attempts);
         agent_resume(agent);
     }
@@ -442,6 +461,8 @@ static enum agent_answer reload(struct agent *agent, struct failure *failure) {
         agent->next_boottime_usec = 0;
         provisioned_look(agent, 0);
     }
+    if (state == STATE_RENEWING || state == STATE_CHECKING) /* what runs was begun by what held before */
+        provisioned_look(agent, 0);
     return ANSWER_YES;
 }
 
@@ -486,10 +507,10 @@ void agent_stop(struct agent *agent) {
 }
 
 /* An import forgets the attempts before it. */
-bool agent_has_staged(const struct agent *agent) {
+bool agent_has_kept(const struct agent *agent, const char *name) {
     AUTO_CLOSE int file = -1;
     struct failure ignored;
-    return store_open_kept(agent->environment.store, STORE_STAGED, &file, &ignored) == 0 && file >= 0;
+    return store_open_kept(agent->environment.store, name, &file, &ignored) == 0 && file >= 0;
 }
 
 static void watch_network(struct agent *agent) {
@@ -530,7 +551,7 @@ void agent_start(struct agent *agent) {
         agent->next_boottime_usec = agent_boottime_usec() + (next > now ? next - now : 0);
         agent->status.next_attempt_usec = next;
     }
-    if (agent->attempts.retry.attempts > 0 || agent_has_staged(agent))
+    if (agent->attempts.retry.attempts > 0 || agent_has_kept(agent, STORE_STAGED))
         agent->enroll_ended_usec = agent_boottime_usec(); /* for all that is known */
     store_load_refusal(agent->environment.store, &agent->proving.refusal);
     if (r == 0 && prove_gave_up(agent)) /* a check would find it good, and have the checkpoint of its successor go */

@@ -50,6 +50,14 @@ int identity_from_failure(const struct message *message, struct identity *ret) {
     return 0;
 }
 
+static int read_imported(const struct message *message, struct identity *identity, struct failure *failure) {
+    const char *value = message_get(message, JOB_KEY_IMPORTED);
+    if (value == NULL || (strcmp(value, "yes") != 0 && strcmp(value, "no") != 0))
+        return wrong_fact(failure, JOB_KEY_IMPORTED);
+    identity->imported = strcmp(value, "yes") == 0;
+    return 0;
+}
+
 /* Cannot be renewed and no reason is told, or the other way round: a text for people must not be a riddle. */
 static int read_renewal(const struct message *message, struct identity *identity, struct failure *failure) {
     if (read_time(message, JOB_KEY_ISSUED_AT, &identity->issued_at_usec, failure) < 0 ||
@@ -85,7 +93,7 @@ int identity_from_result(const struct message *message, struct identity *ret, st
         return -1;
     if (read_time(message, JOB_KEY_NOT_BEFORE, &identity.not_before_usec, failure) < 0 ||
         read_time(message, JOB_KEY_NOT_AFTER, &identity.not_after_usec, failure) < 0 ||
-        read_renewal(message, &identity, failure) < 0)
+        read_renewal(message, &identity, failure) < 0 || read_imported(message, &identity, failure) < 0)
         return -1;
     *ret = identity;
     return 0;

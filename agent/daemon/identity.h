@@ -19,6 +19,7 @@ struct identity {
     char endpoint[SETTINGS_HOST_MAX];
     uint64_t issued_at_usec;                /* when it was put into use here */
     char renew_method[SETTINGS_METHOD_MAX]; /* by which it would be renewed; "" for none */
+    bool imported;                          /* a certificate was imported that it can be renewed by */
     char hindrance[FAILURE_MESSAGE_MAX];    /* why it cannot be renewed, for people; "": it can */
 };
 

@@ -172,7 +172,7 @@ static const char *read_failure(const struct message *message, struct failure *r
 
 /* Each of the functions below may end the job, and its owner free it: a failure is always their last act. */
 static void take_progress(struct job *job, const struct message *message) {
-    const char *step = message_get(message, JOB_KEY_STEP);
+    const char *step = message_get(message, JOB_KEY_STEP), *told = message_get(message, JOB_KEY_OLD);
     bool refused = message_get(message, JOB_KEY_MESSAGE) != NULL;
     struct failure refusal;
     const char *wrong = refused ? read_failure(message, &refusal) : NULL;
@@ -180,8 +180,12 @@ static void take_progress(struct job *job, const struct message *message) {
         fail(job, "the worker broke the protocol: progress without a usable STEP");
     else if (wrong != NULL)
         fail(job, "the worker broke the protocol: in its progress %s", wrong);
+    else if (told != NULL && job->request.verb != VERB_RETIRE)
+        fail(job, "the worker broke the protocol: only a retire may tell OLD");
     else if (++job->progress_count > JOB_PROGRESS_MAX)
         fail(job, "the worker broke the protocol: more than %d progress messages", JOB_PROGRESS_MAX);
+    else if (told != NULL)
+        job->handler.told(told, job->handler.data);
     else
         job->handler.progress(step, refused ? &refusal : NULL, message_get(message, JOB_KEY_NOTE), job->handler.data);
 }

@@ -55,7 +55,7 @@ struct job_request {
 #define JOB_DIAGNOSE_DEADLINE_USEC (180 * 1000000ULL)
 #define JOB_ENROLL_DEADLINE_USEC (600 * 1000000ULL)
 #define JOB_PROVE_DEADLINE_USEC (180 * 1000000ULL)
-#define JOB_RETIRE_DEADLINE_USEC (300 * 1000000ULL)
+#define JOB_RETIRE_DEADLINE_USEC (600 * 1000000ULL) /* the longest list, if nobody answers for any of them */
 #define JOB_GRACE_USEC (5 * 1000000ULL)
 
 struct job_outcome {
@@ -77,6 +77,8 @@ struct job_outcome {
 struct job_handler {
     /* refusal: why the step is asked again, NULL for a new step; note: for the log, or NULL */
     void (*progress)(const char *step, const struct failure *refusal, const char *note, void *data);
+    /* Retire: the cloud knows that this certificate is replaced. NULL where no job retires. */
+    void (*told)(const char *certificate_id, void *data);
     /* Keeps a checkpoint, or of a request or import what is staged (a sealed memfd, borrowed), durably: 0, or -1 with a
      * failure, which is then that of the job. */
     int (*checkpoint)(int file, void *data, struct failure *failure);

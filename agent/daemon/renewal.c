@@ -52,7 +52,8 @@ struct renewal_plan renewal_make_plan(const struct settings *settings, const str
                                       const char *device) {
     struct renewal_plan plan = {RENEWAL_NEVER, 0};
     /* By a clock that was wrong then: what the certificate says is the better guess. */
-    bool known = dates->issued_usec >= dates->not_before_usec && dates->issued_usec < dates->not_after_usec;
+    bool ahead = dates->now_usec != 0 && dates->issued_usec > dates->now_usec + DAY_USEC;
+    bool known = !ahead && dates->issued_usec >= dates->not_before_usec && dates->issued_usec < dates->not_after_usec;
     uint64_t issued = known ? dates->issued_usec : dates->not_before_usec;
     uint64_t lifetime = by_lifetime(settings, dates, issued, device);
     if (lifetime != 0)

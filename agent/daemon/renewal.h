@@ -16,6 +16,7 @@ enum renewal_rule {
 struct renewal_dates {
     uint64_t not_before_usec, not_after_usec; /* of the certificate */
     uint64_t issued_usec;                     /* when it was put into use here, 0 if unknown */
+    uint64_t now_usec;                        /* 0: nobody has set the clock */
 };
 
 struct renewal_plan {
@@ -28,7 +29,8 @@ const char *renewal_rule_name(enum renewal_rule rule);
 
 /* What comes first of Lifetime= and MaxAge=. Spread= brings it forward, by how much is decided by the name of the
  * device: always the same for one, evenly spread over a fleet that was made on one day. A certificate that was old
- * already when it was put into use here is not renewed at once, and then again: its lifetime counts from then on. */
+ * already when it was put into use here is not renewed at once, and then again: its lifetime counts from then on; but
+ * not from a day that has not come yet. */
 struct renewal_plan renewal_make_plan(const struct settings *settings, const struct renewal_dates *dates,
                                       const char *device);
 

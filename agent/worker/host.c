@@ -1,6 +1,7 @@
 #include "common/cleanup.h"
 #include "common/text.h"
 #include "worker/client-id.h"
+#include "worker/clock.h"
 #include "worker/deadline.h"
 #include "worker/document.h"
 #include "worker/enrollment.h"
@@ -222,6 +223,21 @@ int host_load_client_key(struct enrollment *enrollment, const char *certificate_
     return 0;
 }
 
+/* The cloud's words need not tell an expired claim from one that was taken away. */
+static bool explain_expiry(struct enrollment *enrollment, const char *certificate_pem) {
+    struct certificate certificate;
+    struct failure ignored;
+    char date[CLOCK_TEXT_SIZE];
+    if (enrollment->failure->class != FAILURE_DENIED || enrollment->clock_is_doubtful ||
+        certificate_parse(certificate_pem, strlen(certificate_pem), enrollment->step, &certificate, &ignored) < 0 ||
+        (int64_t)time(NULL) <= certificate.not_after)
+        return false;
+    clock_print(certificate.not_after, date);
+    failure_append(enrollment->failure,
+                   "; the certificate of this connection expired on %s: put a new one in its place", date);
+    return true;
+}
+
 static int host_plugin_connect(const struct enrolld_host *host, const char *client_id, const char *certificate_pem,
                                const char *private_key_pem) {
     struct enrollment *enrollment = enrollment_of(host);
@@ -233,7 +249,7 @@ static int host_plugin_connect(const struct enrolld_host *host, const char *clie
     client_id = client_id != NULL ? client_id : default_id;
     int r = host_connect(enrollment, client_id, certificate_pem, enrollment->client_key, enrollment->step,
                          enrollment->failure);
-    if (r < 0)
+    if (r < 0 && !explain_expiry(enrollment, certificate_pem))
         host_explain_denial(client_id, enrollment->failure);
     return r;
 }
@@ -243,10 +259,12 @@ static int host_subscribe(const struct enrolld_host *host, const char *const *fi
     if (enrollment->mqtt == NULL)
         return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin subscribes without a connection");
     int r = mqtt_subscribe(enrollment->mqtt, filters, count, SUBSCRIBE_TIMEOUT_S, enrollment->failure);
+    bool renews = enrollment->current != NULL;
     if (r < 0 && enrollment->failure->class == FAILURE_DENIED)
         failure_append(enrollment->failure,
-                       "; does the policy allow iot:Subscribe to this topicfilter (create/* and create-from-csr/* do "
-                       "not match each other), and is Template= right?");
+                       "; does the %spolicy allow iot:Subscribe to this topicfilter (create/* and create-from-csr/* do "
+                       "not match each other), and is %s= right?",
+                       renews ? "device's " : "", renews ? "RenewTemplate" : "Template");
     return r;
 }
 

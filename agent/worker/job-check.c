@@ -190,9 +190,10 @@ static int fill_renewal(const struct message *job, const struct configuration *c
                         struct failure *failure) {
     const char *method = renewal_method(settings, &current->identity);
     char hindrance[FAILURE_MESSAGE_MAX];
-    renewal_judge(job, configuration, settings, current, hindrance);
+    bool imported = renewal_judge(job, configuration, settings, current, hindrance);
     int r = message_add(result, JOB_KEY_RENEW_METHOD, method);
     r = r < 0 ? r : message_add(result, JOB_KEY_HINDRANCE, hindrance);
+    r = r < 0 ? r : message_add(result, JOB_KEY_IMPORTED, imported ? "yes" : "no");
     return r == 0 ? 0 : failure_set(failure, FAILURE_INTERNAL, STEP_VERIFY, "the result is too large");
 }
 

@@ -3,6 +3,7 @@
 #include "common/step.h"
 #include "worker/current-connection.h"
 #include "worker/jobs.h"
+#include "worker/report.h"
 #include "worker/retirement.h"
 #include "worker/topic.h"
 
@@ -15,7 +16,7 @@ struct retire {
     char *subscribed; /* where the acknowledgements come, NULL for nowhere yet */
     char id[CERTIFICATE_ID_SIZE];
     char reason[RETIREMENT_REASON_SIZE]; /* of the last answer */
-    struct failure rejected;             /* the first rejection, class `denied` */
+    struct failure untold;               /* why the first one is not retired, "" if all are */
 };
 
 /* Where to tell of the certificate that comes next. Basic Ingest is a way in only: the answers come on the topic behind
@@ -65,18 +66,32 @@ static int fail_denied(struct retire *retire, const char *topic) {
     return -1;
 }
 
+static void note_untold(struct retire *retire, const struct failure *failure) {
+    if (retire->untold.message[0] == '\0')
+        retire->untold = *failure;
+}
+
 /* Where nobody has answered the rule is not there, or what it starts has failed. That is not the network's fault, and
- * asking again costs the account something. */
-static int fail_unanswered(struct retire *retire, const char *topic, const char *answers, int64_t since_ms) {
+ * asking again costs the account something. It may have failed for this certificate alone. */
+static int take_silence(struct retire *retire, const char *topic, const char *answers, int64_t since_ms) {
     struct failure *failure = retire->failure;
     if (failure->class != FAILURE_NETWORK || tls_now_ms() - since_ms < EXCHANGE_TIMEOUT_S * 1000)
         return fail_denied(retire, topic);
     failure->class = FAILURE_CLOUD_BUSY;
     failure_append(failure, "; is there a rule for that topic, whose action answers on %s/accepted and %s/rejected?",
                    answers, answers);
-    return -1;
+    note_untold(retire, failure);
+    return 0;
 }
 
+static void take_rejection(struct retire *retire) {
+    struct failure failure;
+    failure_record(&failure, FAILURE_DENIED, STEP_RETIRE, "the cloud does not retire certificate %.16s...: %s",
+                   retire->id, retire->reason[0] != '\0' ? retire->reason : "it does not say why");
+    note_untold(retire, &failure);
+}
+
+/* 1: this one is retired, 0: not, but the next one may be; -1. */
 static int exchange(struct retire *retire, const char *topic, const char *payload) {
     struct mqtt *mqtt = retire->connection.host.mqtt;
     struct mqtt_reply reply = {.payload = NULL};
@@ -86,15 +101,15 @@ static int exchange(struct retire *retire, const char *topic, const char *payloa
     int64_t since_ms = tls_now_ms();
     mqtt_filter_replies(mqtt, is_our_answer, retire);
     if (mqtt_request(mqtt, topic, answers, payload, strlen(payload), EXCHANGE_TIMEOUT_S, &reply, retire->failure) < 0)
-        return fail_unanswered(retire, topic, answers, since_ms);
-    if (reply.outcome == MQTT_REJECTED && retire->rejected.message[0] == '\0')
-        failure_record(&retire->rejected, FAILURE_DENIED, STEP_RETIRE,
-                       "the cloud does not retire certificate %.16s...: %s", retire->id,
-                       retire->reason[0] != '\0' ? retire->reason : "it does not say why");
+        return take_silence(retire, topic, answers, since_ms);
+    bool accepted = reply.outcome == MQTT_ACCEPTED;
     mqtt_reply_clear(&reply);
-    return 0;
+    if (!accepted)
+        take_rejection(retire);
+    return accepted;
 }
 
+/* As exchange(). */
 static int tell(struct retire *retire) {
     const struct current_connection *connection = &retire->connection;
     AUTO_FREE char *topic = NULL;
@@ -106,7 +121,7 @@ static int tell(struct retire *retire) {
         return exchange(retire, topic, payload);
     if (mqtt_publish(connection->host.mqtt, topic, payload, strlen(payload), EXCHANGE_TIMEOUT_S, retire->failure) < 0)
         return fail_denied(retire, topic);
-    return 0;
+    return 1;
 }
 
 /* The next certificate to retire, never the one in use. Returns as retirement_next(). */
@@ -144,12 +159,16 @@ static int retire_all(struct retire *retire, const struct message *job) {
         host_explain_denial(retire->connection.client_id, retire->failure);
         return -1;
     }
-    while (next_id(retire, &list) > 0)
-        if (tell(retire) < 0)
+    while (next_id(retire, &list) > 0) {
+        int r = tell(retire);
+        if (r < 0)
             return -1;
-    if (retire->rejected.message[0] == '\0')
+        if (r > 0)
+            report_retired(retire->id);
+    }
+    if (retire->untold.message[0] == '\0')
         return 0;
-    *retire->failure = retire->rejected;
+    *retire->failure = retire->untold;
     return -1;
 }
 

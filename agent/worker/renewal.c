@@ -97,20 +97,20 @@ static void judge_imported(const struct message *job, const struct current *curr
     }
 }
 
-void renewal_judge(const struct message *job, const struct configuration *configuration,
+bool renewal_judge(const struct message *job, const struct configuration *configuration,
                    const struct settings *settings, const struct current *current,
                    char hindrance[FAILURE_MESSAGE_MAX]) {
     const char *method = renewal_method(settings, &current->identity);
     hindrance[0] = '\0';
     if (method[0] == '\0') {
         set(hindrance, "RenewMethod=none in [Renewal]");
-        return;
+        return false;
     }
     struct judgement *judgement =
         mmap(NULL, sizeof *judgement, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (judgement == MAP_FAILED) {
         set(hindrance, "the method %s cannot be looked at: %s", method, strerror(errno));
-        return;
+        return false;
     }
     judgement->method = method;
     judgement->configuration = configuration;
@@ -119,5 +119,7 @@ void renewal_judge(const struct message *job, const struct configuration *config
         set(hindrance, "%s", judgement->hindrance);
     else if (judgement->imports)
         judge_imported(job, current, method, hindrance);
+    bool imported = judgement->imports && hindrance[0] == '\0';
     munmap(judgement, sizeof *judgement);
+    return imported;
 }

@@ -11,8 +11,8 @@
 /* By which method: RenewMethod=, else the one that has issued it; "" for none. Borrowed from the arguments. */
 const char *renewal_method(const struct settings *settings, const struct identity *identity);
 
-/* Why it cannot be renewed, one sentence for people; "" if it can. Never fails: the method is loaded in a process of
- * its own, so that a module which crashes or hangs costs a renewal at most. The job has what is staged, if there is
- * something. */
-void renewal_judge(const struct message *job, const struct configuration *configuration,
+/* Why it cannot be renewed, one sentence for people; "" if it can. True if it can by a certificate that was imported
+ * for that. Never fails: the method is loaded in a process of its own, so that a module which crashes or hangs costs a
+ * renewal at most. The job has what is staged, if there is something. */
+bool renewal_judge(const struct message *job, const struct configuration *configuration,
                    const struct settings *settings, const struct current *current, char hindrance[FAILURE_MESSAGE_MAX]);

@@ -85,6 +85,18 @@ void report_note(const char *step, const char *text) {
         (void)channel_send(channel, &message);
 }
 
+void report_retired(const char *certificate_id) {
+    struct message message;
+    if (channel < 0) {
+        print("%s: certificate %s\n", STEP_RETIRE, certificate_id);
+        return;
+    }
+    message_init(&message, MESSAGE_PROGRESS);
+    if (message_add(&message, JOB_KEY_STEP, STEP_RETIRE) == 0 &&
+        message_add(&message, JOB_KEY_OLD, certificate_id) == 0)
+        (void)channel_send(channel, &message);
+}
+
 /* 0, or a negative errno. */
 static int await_continue(void) {
     struct message answer;

@@ -23,6 +23,9 @@ void report_refusal(const struct failure *failure);
 /* Something of that step that is worth a line in the log. */
 void report_note(const char *step, const char *text);
 
+/* The cloud knows that this certificate is replaced. */
+void report_retired(const char *certificate_id);
+
 /* Hands a checkpoint over (FILE_CHECKPOINT, or FILE_STAGED for what is staged) and waits until it is durable. Where a
  * person reads only what is staged is kept, as report_keep_staged() says. Class `internal`: it could not be stored. */
 int report_checkpoint(enum file_role role, const char *text, size_t size, struct failure *failure);

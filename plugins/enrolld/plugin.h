@@ -44,6 +44,7 @@ enum enrolld_class {
 
 /* Steps that people know from fleet provisioning; a plugin may name its own: one lower-case word, at most 31 bytes. */
 #define ENROLLD_STEP_CLAIM "claim"             /* reaching who issues, with whatever proves who asks */
+#define ENROLLD_STEP_IDENTITY "identity"       /* the same in renew(), with the identity in use */
 #define ENROLLD_STEP_CERTIFICATE "certificate" /* asking for the certificate */
 #define ENROLLD_STEP_REGISTER "register"       /* having certificate and thing registered */
 

@@ -43,9 +43,26 @@ static enum enrolld_class classify(const struct rejection *rejection) {
     return code >= 400 ? ENROLLD_CLASS_INVALID : ENROLLD_CLASS_CLOUD_BUSY;
 }
 
-static const char *advice(const struct rejection *rejection) {
+static bool renews(const struct enrolld_host *host) {
+    return host->current != NULL;
+}
+
+/* What the hook compares with the thing that the certificate in use hangs on. */
+static bool tells_thing(const struct enrolld_host *host) {
+    const char *name, *value;
+    size_t position = 0;
+    while (host->next_option(host, "RenewParameter.", &position, &name, &value))
+        if (strcmp(name, "ThingName") == 0)
+            return true;
+    return false;
+}
+
+static const char *advice(const struct enrolld_host *host, const struct rejection *rejection) {
     switch (rejection->status_code) {
     case 403:
+        if (renews(host) && !tells_thing(host))
+            return "; the pre-provisioning hook did not allow this device, or failed: it is told nothing but "
+                   "RenewParameter.NAME=, and RenewParameter.ThingName=%t is not set";
         return "; the pre-provisioning hook did not allow this device, or failed";
     case 404:
         return "; is there an enabled template of this name in this account and region?";
@@ -58,11 +75,7 @@ static int fail_rejected(const struct enrolld_host *host, const char *operation,
     if (rejection->status_code == 0 && rejection->error_code[0] == '\0')
         return host->fail(host, ENROLLD_CLASS_CLOUD_BUSY, "%s was rejected without a reason", operation);
     return host->fail(host, classify(rejection), "%s was rejected: %d %s: %s%s", operation, rejection->status_code,
-                      rejection->error_code, rejection->error_message, advice(rejection));
-}
-
-static bool renews(const struct enrolld_host *host) {
-    return host->current != NULL;
+                      rejection->error_code, rejection->error_message, advice(host, rejection));
 }
 
 static int make_topic(const struct enrolld_host *host, char topic[TOPIC_MAX]) {
@@ -191,7 +204,7 @@ static int connect(const struct enrolld_host *host) {
 
 static int provision(const struct enrolld_host *host) {
     char topic[TOPIC_MAX];
-    host->step(host, ENROLLD_STEP_CLAIM);
+    host->step(host, renews(host) ? ENROLLD_STEP_IDENTITY : ENROLLD_STEP_CLAIM);
     if (make_topic(host, topic) < 0 || connect(host) < 0 || subscribe(host, topic) < 0)
         return -1;
     if (host->held_secret(host) == NULL && create_certificate(host) < 0)

@@ -303,6 +303,19 @@ class Retire(IdentityJob):
         self.assertNotIn("\x1b", said)
         self.wait_messages(operator, OLD, OLDER)
 
+    def test_unanswered(self):
+        """What the rule starts has failed for one certificate: the one behind it is told all the same."""
+        def answers(message):
+            if message["old"] != OLD:
+                yield "accepted", json.dumps({"old": message["old"]}).encode()
+
+        self.begin(RetireAcknowledged="yes")
+        operator = self.operator(answers)
+        said = self.assertFailed(r"\(cloud-busy\) at step retire: .*is there a rule", "retire", f"--old={OLD} {OLDER}")
+        self.wait_messages(operator, OLD, OLDER)
+        self.assertIn(f"retire: certificate {OLDER}\n", said)
+        self.assertNotIn(f"retire: certificate {OLD}\n", said)
+
     def test_publish_denied(self):
         self.begin()
         self.gateway.configure("Renewal", RetireTopic="elsewhere/%o")

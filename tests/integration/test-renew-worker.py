@@ -387,7 +387,11 @@ class Replies(Scene):
         self.scene(backend="file")
         self.cloud.hook({"serialPrefix": "GW", "result": "deny"})
         self.assertFails("denied", "register", "403")
-        self.assertFails("denied", "register", "403")
+        told = self.assertFails("denied", "register", "403")
+        self.assertNotIn("RenewParameter", told.fields["MESSAGE"])
+        self.gateway.configure("fleet-claim", RenewParameter_ThingName=None)
+        self.assertFails("denied", "register", "403", "RenewParameter.ThingName=%t is not set")
+        self.gateway.configure("fleet-claim", RenewParameter_ThingName="%t")
         self.cloud.hook()
         self.assertRenewed(self.renew())
         self.assertEqual(self.asked(), 2)
@@ -482,7 +486,7 @@ class Settings(Scene):
         self.gateway.configure("fleet-claim", RenewTemplate=None)
         self.assertFails("invalid", "configuration", "RenewTemplate= is missing in section [fleet-claim]")
         self.gateway.configure("fleet-claim", RenewTemplate="no template")
-        self.assertFails("invalid", "claim", "RenewTemplate=no template is no template name")
+        self.assertFails("invalid", "identity", "RenewTemplate=no template is no template name")
         self.gateway.configure("Renewal", RenewMethod="none")
         self.assertFails("invalid", "configuration", "RenewMethod=none")
         self.gateway.configure("Renewal", RenewMethod="other")
@@ -491,6 +495,13 @@ class Settings(Scene):
         self.gateway.sections["jitp"] = {}
         self.assertFails("invalid", "configuration", "no certificate was imported")
         self.assertEqual(len(self.cloud.events(event="connect")), before)
+
+    def test_wrong_template(self):
+        """The device's own policy, and the key of renewals."""
+        self.scene(backend="file")
+        self.gateway.configure("fleet-claim", RenewTemplate="enrolld-renewal")
+        self.assertFails("denied", "identity", "provisioning-templates/enrolld-renewal/",
+                         "does the device's policy allow iot:Subscribe", "is RenewTemplate= right?")  # fmt: skip
 
     def test_damaged_identity(self):
         self.scene(backend="file")
@@ -540,6 +551,23 @@ class Imported(Scene):
         ids = {event["clientId"] for event in self.cloud.events(certificateId=new["certificateId"])
                if "clientId" in event}  # fmt: skip
         self.assertEqual(ids, {f"{SERIAL}-enrolld"})
+
+    def test_check_tells_of_it(self):
+        """What was imported makes a renewal due, but not one by another method, nor does a key that waits."""
+        self.imported_scene(ThingName="%c")
+        staged = self.staged(SERIAL)
+        waiting = json.dumps({key: value for key, value in json.loads(staged).items() if key != "certificate"})
+
+        def told(text):
+            fields = self.worker.job("check", self.current | {"staged": text}).fields
+            return fields["IMPORTED"], fields["HINDRANCE"] == ""
+
+        self.assertEqual(told(staged), ("yes", True))
+        self.assertEqual(told(waiting), ("no", False))
+        self.gateway.configure("Renewal", RenewMethod="fleet-claim")
+        self.gateway.sections["fleet-claim"] = {"RenewTemplate": TEMPLATE}
+        self.gateway.configure()
+        self.assertEqual(told(staged), ("no", True))
 
     def test_certificate_in_use(self):
         self.imported_scene()

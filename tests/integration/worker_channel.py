@@ -42,7 +42,7 @@ class Result:
 
     def __init__(self):
         self.fields, self.files = {}, {}
-        self.steps, self.notes = [], []
+        self.steps, self.notes, self.told = [], [], []
 
     @property
     def done(self):
@@ -111,7 +111,9 @@ class Worker:
         while (message := self.receive(channel)) is not None:
             fields, files = message
             if fields["TYPE"] == "progress":
-                if "NOTE" in fields or "MESSAGE" in fields:
+                if "OLD" in fields:
+                    result.told.append(fields["OLD"])
+                elif "NOTE" in fields or "MESSAGE" in fields:
                     result.notes.append(fields.get("NOTE") or fields["MESSAGE"])
                 elif fields["STEP"] not in result.steps[-1:]:
                     result.steps.append(fields["STEP"])

@@ -4,6 +4,7 @@
 #include "common/cleanup.h"
 #include "common/job.h"
 #include "common/memfd.h"
+#include "daemon/retired.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -115,6 +116,7 @@ static void send_checked(const char *certificate_id, const char *not_after, bool
     add_fact(&message, JOB_KEY_ISSUED_AT, "1700000060");
     add_fact(&message, JOB_KEY_RENEW_METHOD, "fleet-claim");
     add_fact(&message, JOB_KEY_HINDRANCE, "");
+    add_fact(&message, JOB_KEY_IMPORTED, "no");
     if (with_root_ca)
         message_attach(&message, FILE_ROOT_CA, memfd_create_sealed("root-ca", "other authorities", 17));
     send_message(&message);
@@ -144,6 +146,20 @@ static void send_bare(void) {
 }
 
 static unsigned generation; /* of the job */
+
+static char replaced[RETIRED_TEXT_MAX]; /* of the job */
+
+/* All but the first of them are retired. */
+static void send_told(void) {
+    struct message message;
+    for (char *rest = replaced, *id = strsep(&rest, " "); rest != NULL;) {
+        id = strsep(&rest, " ");
+        message_init(&message, MESSAGE_PROGRESS);
+        message_add(&message, JOB_KEY_STEP, "retire");
+        message_add(&message, JOB_KEY_OLD, id);
+        send_message(&message);
+    }
+}
 
 static void send_done(const char *verb) {
     static const char list[] = "fleet-claim\0by a claim", rows[] = "dns\0ok\0it answers\0";
@@ -403,6 +419,8 @@ static int behave(const char *behaviour, const char *verb) {
         wait_for_ever();
     } else if (strcmp(behaviour, "unusable") == 0)
         send_unusable();
+    else if (strcmp(behaviour, "all-but-first") == 0)
+        send_told(), send_failed("cloud-busy", "nobody answers", NULL);
     else if (strcmp(behaviour, "refused") == 0)
         send_refused();
     else if (strcmp(behaviour, "staged") == 0) {
@@ -417,6 +435,10 @@ static int behave(const char *behaviour, const char *verb) {
         if (!send_checkpoint("as far as this"))
             return 97;
         send_done(verb);
+    } else if (strcmp(behaviour, "checkpoint-failed") == 0) {
+        if (!send_checkpoint("as far as this"))
+            return 97;
+        send_failed(class, "the fake worker was told to fail", NULL);
     } else if (strcmp(behaviour, "resume") == 0) {
         if (!send_checkpoint("as far as this"))
             return 97;
@@ -466,6 +488,8 @@ int fake_worker_run(void) {
     message_get_number(&job, JOB_KEY_GENERATION, &number);
     generation = (unsigned)number;
     record(verb, message_get(&job, JOB_KEY_OLD));
+    if (message_get(&job, JOB_KEY_OLD) != NULL)
+        snprintf(replaced, sizeof replaced, "%s", message_get(&job, JOB_KEY_OLD));
     message_clear(&job);
     find_behaviour(method[0] != '\0' && find_behaviour(method, NULL, 0) ? method : verb, behaviour, sizeof behaviour);
     return behave(behaviour, verb);

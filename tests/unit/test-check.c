@@ -299,6 +299,7 @@ static void expect_renewal(struct files files, const char *method, const char *h
     CU_ASSERT_PTR_NOT_NULL_FATAL(told_hindrance);
     if (strstr(told_hindrance, hindrance) == NULL)
         ASSERT_TEXT(told_hindrance, hindrance);
+    ASSERT_TEXT(message_get(&result, JOB_KEY_IMPORTED), "no");
     message_clear(&result);
 }
 

@@ -9,10 +9,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static bool is_working(const struct status *status) {
     return strcmp(status->step, "claim") == 0;
+}
+
+static bool is_renewing(const struct status *status) {
+    return is_working(status) && status->state == STATE_RENEWING;
+}
+
+static bool is_enrolling(const struct status *status) {
+    return is_working(status) && status->state == STATE_ENROLLING;
 }
 
 static bool has_failed(const struct status *status) {
@@ -195,27 +204,80 @@ static void test_without_configuration(void) {
     tear_down();
 }
 
+/* Deeper than anything that is removed. */
+static const char *const depths[] = {"state/checkpoint-x",
+                                     "state/checkpoint-x/1",
+                                     "state/checkpoint-x/1/2",
+                                     "state/checkpoint-x/1/2/3",
+                                     "state/checkpoint-x/1/2/3/4",
+                                     "state/checkpoint-x/1/2/3/4/5",
+                                     "state/checkpoint-x/1/2/3/4/5/6"};
+
+static void put_in_the_way(void) {
+    for (size_t i = 0; i < sizeof depths / sizeof *depths; i++)
+        ASSERT_NUMBER(mkdirat(world.top_fd, depths[i], 0700), 0);
+}
+
+static void clear_the_way(void) {
+    for (size_t i = sizeof depths / sizeof *depths; i > 0; i--)
+        ASSERT_NUMBER(unlinkat(world.top_fd, depths[i - 1], AT_REMOVEDIR), 0);
+}
+
 /* What cannot be removed is in the way before the identity is touched: it is in use as before. */
 static void test_fails_whole(void) {
     struct failure failure = {0};
     set_up(good_configuration);
     provision();
-    const char *const depths[] = {"state/checkpoint-x",
-                                  "state/checkpoint-x/1",
-                                  "state/checkpoint-x/1/2",
-                                  "state/checkpoint-x/1/2/3",
-                                  "state/checkpoint-x/1/2/3/4",
-                                  "state/checkpoint-x/1/2/3/4/5",
-                                  "state/checkpoint-x/1/2/3/4/5/6"};
-    for (size_t i = 0; i < sizeof depths / sizeof *depths; i++)
-        ASSERT_NUMBER(mkdirat(world.top_fd, depths[i], 0700), 0);
+    put_in_the_way();
     ASSERT_NUMBER(agent_forget(world.agent, &failure), ANSWER_FAILED);
     ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
     ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
     ASSERT_NUMBER(is_there("run/provisioned"), 1);
     ASSERT_TEXT(read_file("state/current/private.pem"), "private-key");
-    for (size_t i = sizeof depths / sizeof *depths; i > 0; i--)
-        ASSERT_NUMBER(unlinkat(world.top_fd, depths[i - 1], AT_REMOVEDIR), 0);
+    clear_the_way();
+    tear_down();
+}
+
+static bool is_checked(const struct status *status) {
+    return status->state == STATE_PROVISIONED && strcmp(read_file("record"), "check\n") == 0;
+}
+
+/* What was foreseen comes all the same, and no record is believed to be there that is not. */
+static void test_fails_and_goes_on(void) {
+    struct failure failure = {0};
+    char text[RETIRED_TEXT_MAX];
+    set_up(good_configuration);
+    provision();
+    stop();
+    snprintf(text, sizeof text, "%s\n", fake_certificate_id(7));
+    write_file("state/retire", text);
+    provision();
+    ASSERT_NUMBER(agent_status(world.agent)->retired.count, 1);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    write_file("record", "");
+    put_in_the_way();
+    ASSERT_NUMBER(agent_forget(world.agent, &failure), ANSWER_FAILED);
+    ASSERT_NUMBER(agent_status(world.agent)->retired.count, is_there("state/retire"));
+    CU_ASSERT(wait_for(is_checked));
+    clear_the_way();
+    tear_down();
+}
+
+/* The same client id may connect anew a second later at the earliest, whatever it has connected for. */
+static void test_distance(void) {
+    uint32_t id = 0;
+    struct failure failure = {0};
+    set_up(good_configuration);
+    provision();
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=hold enroll=hold", 1);
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_renewing));
+    struct timespec before, after;
+    clock_gettime(CLOCK_BOOTTIME, &before);
+    forget();
+    CU_ASSERT(wait_for(is_enrolling));
+    clock_gettime(CLOCK_BOOTTIME, &after);
+    CU_ASSERT((after.tv_sec - before.tv_sec) * 1000 + (after.tv_nsec - before.tv_nsec) / 1000000 >= 1000);
     tear_down();
 }
 
@@ -241,6 +303,8 @@ int main(int argc, char **argv) {
         {"identities of before", test_identities_of_before},
         {"without a valid configuration", test_without_configuration},
         {"it fails before the identity is touched", test_fails_whole},
+        {"it fails, and what was foreseen comes", test_fails_and_goes_on},
+        {"in the middle of a renewal", test_distance},
         {"not while the daemon goes away", test_stopping},
         {NULL, NULL},
     };

@@ -16,6 +16,7 @@
 #define QUICK "[Retry]\nNetwork=20ms 40ms\nDenied=20ms 40ms\nInternal=20ms 40ms\nTPM=20ms 40ms\n"
 
 static const char retiring[] = HEAD "[Renewal]\nRetireTopic=retire/%t\n" QUICK;
+static const char slow_retiring[] = HEAD "[Renewal]\nRetireTopic=retire/%t\n[Retry]\nCloudBusy=1h 2h\n";
 static const char enrolling[] = HEAD "[Renewal]\nOnRefused=enroll\nRefusedGrace=60s\nRetireTopic=x\n" QUICK;
 static const char proving[] = HEAD "[Renewal]\nProveInterval=2s\n" QUICK;
 
@@ -129,6 +130,10 @@ static bool is_second(const struct status *status) {
     return status->state == STATE_PROVISIONED && status->generation == 2;
 }
 
+static bool is_first(const struct status *status) {
+    return status->state == STATE_PROVISIONED && status->generation == 1;
+}
+
 static bool has_retired(const struct status *status) {
     return status->generation == 2 && status->retired.count == 0;
 }
@@ -210,6 +215,20 @@ static void test_lost_here(void) {
     end();
 }
 
+/* Ended where it has not connected yet, it says nothing of the identity. */
+static void test_canceled_early(void) {
+    begin(good_configuration, "check=hold prove=done");
+    uint32_t id = check();
+    CU_ASSERT(wait_for(is_holding));
+    ASSERT_NUMBER(agent_cancel(world.agent, id), ANSWER_YES);
+    workers("check=done prove=done");
+    run_for_a_moment();
+    ASSERT_TEXT(read_file("record"), "check\n"); /* who has asked wants it no more */
+    ASSERT_TEXT(agent_status(world.agent)->error.class, "");
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
+    end();
+}
+
 /* --- refused --- */
 
 static void test_refused_and_healed(void) {
@@ -270,6 +289,21 @@ static void test_refused_enrolls(void) {
     ASSERT_NUMBER(agent_status(world.agent)->refused_since_usec, 0);
     ASSERT_NUMBER(is_there("state/refused"), 0);
     ASSERT_TEXT(agent_status(world.agent)->retired.ids[0], fake_certificate_id(1));
+    end();
+}
+
+/* What an operator says then holds for the identity that was given up, too. */
+static void test_given_up_and_waited_for(void) {
+    begin(enrolling, "check=done prove=refused enroll=failed");
+    check();
+    CU_ASSERT(wait_for(is_refused));
+    pass(61);
+    CU_ASSERT(wait_for(is_waiting));
+    workers("check=done prove=done enroll=hold");
+    write_file("enrolld.conf", good_configuration);
+    pass(31);
+    CU_ASSERT(wait_for(is_first));
+    CU_ASSERT(wait_for(is_accepted));
     end();
 }
 
@@ -353,6 +387,48 @@ static void test_not_retired(void) {
     end();
 }
 
+/* Whoever may ask for proofs may ask without end: a retirement is cut off for one of them, and then brought to its end.
+ */
+static void test_checks_do_not_stop_it(void) {
+    begin(retiring, "check=done renew=done retire=hold prove=done");
+    renew();
+    CU_ASSERT(wait_for(is_retiring));
+    check();
+    CU_ASSERT(wait_for(has_proven));
+    CU_ASSERT(wait_for(is_retiring));
+    forget_record();
+    for (int i = 0; i < 20; i++) {
+        check();
+        pass(31);
+        sd_event_run(world.event, 10000);
+    }
+    run_for_a_moment();
+    ASSERT_TEXT(read_file("record"), "(No such file or directory)");
+    ASSERT_NUMBER(is_retiring(agent_status(world.agent)), 1);
+    end();
+}
+
+/* Those that the cloud was told of are not told again, whatever becomes of the others. */
+static bool is_one_left(const struct status *status) {
+    return status->retired.count == 1 && status->error.class[0] != '\0';
+}
+
+static void test_retired_in_part(void) {
+    char text[RETIRED_TEXT_MAX], *at = text;
+    begin(slow_retiring, "");
+    stop();
+    for (unsigned i = 7; i < 10; i++)
+        at += sprintf(at, "%s\n", fake_certificate_id(i));
+    write_file("state/retire", text);
+    forget_record();
+    start("check=done retire=all-but-first");
+    CU_ASSERT(wait_for(is_one_left));
+    snprintf(text, sizeof text, "%s\n", fake_certificate_id(7));
+    ASSERT_TEXT(read_file("state/retire"), text);
+    ASSERT_TEXT(agent_status(world.agent)->retired.ids[0], fake_certificate_id(7));
+    end();
+}
+
 /* A crash between the record and the commit: the one in use stays what it is. */
 static void test_own_certificate(void) {
     char text[RETIRED_TEXT_MAX];
@@ -424,13 +500,17 @@ int main(int argc, char **argv) {
         {"a proof that says nothing", test_not_proven},
         {"there is nothing to prove", test_nothing_to_check},
         {"an identity that is lost here", test_lost_here},
+        {"a proof that is canceled before it connects", test_canceled_early},
         {"refused, and accepted again", test_refused_and_healed},
         {"refused for long, and waited for", test_refused_for_long},
         {"refused for long, and enrolled anew", test_refused_enrolls},
+        {"given up, and waited for after all", test_given_up_and_waited_for},
         {"only refusals that were seen count", test_grace_is_seen},
         {"a proof from time to time", test_interval},
         {"a replaced certificate is retired", test_retired},
         {"a retirement that fails", test_not_retired},
+        {"a retirement that fails in part", test_retired_in_part},
+        {"a retirement, and proofs in a loop", test_checks_do_not_stop_it},
         {"the certificate in use is never retired", test_own_certificate},
         {"nor one whose key is in another TPM", test_not_of_another_tpm},
         {"the authorities follow RootCA=", test_root_ca},

@@ -2,18 +2,28 @@
 #include "agent-world.h"
 
 #include "common/cleanup.h"
+#include "daemon/log.h"
 #include "fake-worker.h"
 #include "harness.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 
 #define DAY 86400LL
+
+static const char *read_link(const char *name) {
+    static char text[64];
+    ssize_t n = readlinkat(world.top_fd, name, text, sizeof text - 1);
+    text[n > 0 ? n : 0] = '\0';
+    return text;
+}
 
 /* The wall clock of the code under test is so far ahead of this machine's, which no test may set (ld(1), --wrap). */
 static int64_t ahead_s;
@@ -33,6 +43,41 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *ret) {
     }
     return r;
 }
+
+/* The disk does not confirm what was done. */
+static bool disk_fails;
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+
+int __wrap_fsync(int fd) {
+    errno = EIO;
+    return disk_fails && strcmp(read_file("run/generation"), "1\n") == 0 && is_there("state/generations/2") &&
+                   strcmp(read_link("state/current"), "generations/2") == 0
+               ? -1
+               : __real_fsync(fd);
+}
+
+/* What was warned of: that the certificate expires. */
+static char warning[512];
+void __wrap_log_event(enum log_event event, const struct failure *failure, int priority, const char *format, ...);
+
+void __wrap_log_event(enum log_event event, const struct failure *failure, int priority, const char *format, ...) {
+    char text[sizeof warning];
+    va_list arguments;
+    (void)failure, (void)priority;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (event == LOG_EVENT_EXPIRES)
+        memcpy(warning, text, sizeof warning);
+    fprintf(stderr, "%s\n", text);
+}
+
+static const char retiring_configuration[] =
+    "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
+    "[Renewal]\nRetireTopic=retire/%t\n[Retry]\nNetwork=20ms 40ms\nInternal=20ms 40ms\n";
+static const char unsynchronised_configuration[] =
+    "[Agent]\nMethods=fleet-claim\nClockWait=1s\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n";
 
 static int kernel = -1; /* the other end of what tells that the clock was set */
 
@@ -93,6 +138,8 @@ static void end(void) {
     kernel = -1;
     ahead_s = 0;
     reading_takes_ns = 0;
+    disk_fails = false;
+    warning[0] = '\0';
 }
 
 static bool is_second(const struct status *status) {
@@ -121,6 +168,10 @@ static bool is_holding(const struct status *status) {
 
 static bool is_quiet(const struct status *status) {
     return status->state == STATE_PROVISIONED && status->renew_rule[0] != '\0' && status->step[0] == '\0';
+}
+
+static bool is_hindered(const struct status *status) {
+    return status->state == STATE_PROVISIONED && status->renew_hindrance[0] != '\0';
 }
 
 static void run_for_a_moment(void) {
@@ -314,7 +365,62 @@ static void test_checkpoint(void) {
     end();
 }
 
+/* The last fsync of the commit fails when the successor is in use already. */
+static void test_commit_is_not_durable(void) {
+    uint32_t id = 0;
+    struct failure failure;
+    begin(retiring_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done retire=hold", 1);
+    disk_fails = true;
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(has_failed));
+    expect_error("internal", "durable");
+    /* Nothing is done with it before it is known, however long that takes. */
+    setenv(FAKE_WORKER_VARIABLE, "check=failed renew=done retire=hold", 1);
+    write_file("record", "");
+    disk_fails = false;
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_BUSY);
+    run_for_a_moment();
+    CU_ASSERT_PTR_NULL(strstr(read_file("record"), "renew"));
+    CU_ASSERT_PTR_NULL(strstr(read_file("record"), "retire"));
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done retire=hold", 1);
+    CU_ASSERT(wait_for(is_second));
+    CU_ASSERT_PTR_NOT_NULL(strstr(read_file("state/retire"), fake_certificate_id(1)));
+    ASSERT_TEXT(read_file("run/generation"), "2\n");
+    end();
+}
+
+/* A renewal may wait for the cloud for long: what is configured meanwhile holds when it has ended. */
+static void test_reloaded_meanwhile(void) {
+    struct failure failure = {0};
+    begin(slow_configuration);
+    ahead_s = 300 * DAY;
+    restart("check=done renew=hold");
+    CU_ASSERT(wait_for(is_holding));
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    set_fact("HINDRANCE", "RenewTemplate= is not set");
+    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_YES);
+    CU_ASSERT(wait_for(is_hindered));
+    end();
+}
+
 /* --- the end --- */
+
+/* Also where nothing ever says that the clock was set: then it is believed after ClockWait=. */
+static void test_warning(void) {
+    begin(unsynchronised_configuration);
+    set_fact("HINDRANCE", "RenewTemplate= is not set");
+    ASSERT_NUMBER(unlinkat(world.top_fd, "clock/synchronized", 0), 0);
+    restart("check=done");
+    expect_state(is_quiet, STATE_PROVISIONED);
+    ASSERT_TEXT(warning, "");
+    set_clock(360);
+    time_t deadline = time(NULL) + PATIENCE_S;
+    while (warning[0] == '\0' && time(NULL) < deadline)
+        sd_event_run(world.event, 10000);
+    CU_ASSERT_PTR_NOT_NULL(strstr(warning, "expires in less than 7 days, and nothing will renew it: RenewTemplate="));
+    end();
+}
 
 static void test_expired(void) {
     begin(good_configuration);
@@ -354,6 +460,43 @@ static void test_clock_comes_back(void) {
     expect_state(is_provisioned, STATE_PROVISIONED);
     ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
     ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    end();
+}
+
+/* Back by years and forth again: what is due by the date of now is done, once, and nothing else. */
+static void test_clock_jumps(void) {
+    begin(good_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    set_clock(-8000);
+    run_for_a_moment();
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
+    ASSERT_TEXT(read_file("record"), "enroll\ncheck\n");
+    set_dates(-1, 600);
+    set_clock(300); /* by the dates that are known, it is due */
+    CU_ASSERT(wait_for(is_second));
+    set_clock(-8000);
+    run_for_a_moment();
+    set_clock(300);
+    run_for_a_moment();
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
+    ASSERT_TEXT(read_file("record"), "enroll\ncheck\nrenew\ncheck\n");
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    end();
+}
+
+/* Due by a clock that nobody has set yet: nothing is sent until somebody has. */
+static void test_clock_set_late(void) {
+    begin(good_configuration);
+    ASSERT_NUMBER(unlinkat(world.top_fd, "clock/synchronized", 0), 0);
+    ahead_s = 300 * DAY;
+    restart("check=done renew=done");
+    expect_state(is_quiet, STATE_PROVISIONED);
+    run_for_a_moment();
+    ASSERT_TEXT(read_file("record"), "check\n");
+    AUTO_CLOSE int told = openat(world.top_fd, "clock/synchronized", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CU_ASSERT(told >= 0);
+    set_clock(301);
+    CU_ASSERT(wait_for(is_second));
     end();
 }
 
@@ -429,11 +572,23 @@ static void test_again_and_again(void) {
     end();
 }
 
-/* --- retirement --- */
+/* Only what an importing method waits for: a request from before another method renews is no reason. */
+static void test_staged(void) {
+    struct failure failure;
+    begin(good_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    write_file("state/staged.1", "a key that waits");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    run_for_a_moment();
+    CU_ASSERT_PTR_NULL(strstr(read_file("record"), "renew"));
+    set_fact("IMPORTED", "yes");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_second));
+    unsetenv(FAKE_FACT_PREFIX "IMPORTED");
+    end();
+}
 
-static const char retiring_configuration[] =
-    "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
-    "[Renewal]\nRetireTopic=retire/%t\n[Retry]\nNetwork=20ms 40ms\nInternal=20ms 40ms\n";
+/* --- retirement --- */
 
 /* The replaced certificate is on record before its successor is in force. */
 static void test_replaced_is_on_record(void) {
@@ -480,13 +635,19 @@ int main(int argc, char **argv) {
         {"the schedule survives a restart", test_schedule_survives},
         {"files that are not verified are not committed", test_files_not_verified},
         {"the checkpoint of a renewal", test_checkpoint},
+        {"a commit that is not durable", test_commit_is_not_durable},
+        {"a configuration that comes meanwhile", test_reloaded_meanwhile},
+        {"a warning by a clock that nobody sets", test_warning},
         {"an identity that has expired", test_expired},
         {"a doubtful clock lets none expire", test_expired_by_a_doubtful_clock},
         {"a clock that was ahead for a while", test_clock_comes_back},
+        {"a clock that jumps by years", test_clock_jumps},
+        {"a clock that is set late", test_clock_set_late},
         {"somebody asks for it", test_asked},
         {"somebody asks, and it fails", test_asked_and_failed},
         {"somebody asks where it cannot be", test_asked_in_vain},
         {"one after the other", test_again_and_again},
+        {"what is staged", test_staged},
         {"what is replaced is on record", test_replaced_is_on_record},
         {"a new network brings it forward", test_network},
         {NULL, NULL},

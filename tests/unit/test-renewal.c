@@ -11,7 +11,8 @@ static const struct settings usual = {.renew_percent = 66};
 
 static struct renewal_plan plan(const struct settings *settings, uint64_t days, uint64_t issued_after_days,
                                 const char *device) {
-    const struct renewal_dates dates = {BEGIN, BEGIN + days * DAY, BEGIN + issued_after_days * DAY};
+    const struct renewal_dates dates = {
+        .not_before_usec = BEGIN, .not_after_usec = BEGIN + days * DAY, .issued_usec = BEGIN + issued_after_days * DAY};
     return renewal_make_plan(settings, &dates, device);
 }
 
@@ -23,7 +24,7 @@ static void test_lifetime(void) {
 
 /* AWS IoT's own certificates end at this second, and nobody means that as a date. */
 static void test_no_end(void) {
-    struct renewal_dates dates = {BEGIN, RENEWAL_NO_END_USEC, BEGIN};
+    struct renewal_dates dates = {BEGIN, RENEWAL_NO_END_USEC, BEGIN, 0};
     ASSERT_NUMBER(renewal_make_plan(&usual, &dates, "sn-1").rule, RENEWAL_NEVER);
     ASSERT_NUMBER(renewal_make_plan(&usual, &dates, "sn-1").after_usec, 0);
     dates.not_after_usec -= 1000000;
@@ -40,7 +41,7 @@ static void test_max_age(void) {
     ASSERT_NUMBER(made.after_usec, BEGIN + 40 * DAY);
     made = plan(&settings, 30, 0, "sn-1"); /* what comes first */
     ASSERT_NUMBER(made.rule, RENEWAL_LIFETIME);
-    const struct renewal_dates endless = {BEGIN, RENEWAL_NO_END_USEC, BEGIN};
+    const struct renewal_dates endless = {BEGIN, RENEWAL_NO_END_USEC, BEGIN, 0};
     ASSERT_NUMBER(renewal_make_plan(&settings, &endless, "sn-1").after_usec, BEGIN + 30 * DAY);
 }
 
@@ -48,12 +49,24 @@ static void test_max_age(void) {
 static void test_issued_by_a_wrong_clock(void) {
     struct settings settings = usual;
     settings.max_age_ms = 30 * DAY / 1000;
-    const struct renewal_dates future = {BEGIN, RENEWAL_NO_END_USEC, RENEWAL_NO_END_USEC + DAY};
+    const struct renewal_dates future = {BEGIN, RENEWAL_NO_END_USEC, RENEWAL_NO_END_USEC + DAY, 0};
     ASSERT_NUMBER(renewal_make_plan(&settings, &future, "sn-1").after_usec, BEGIN + 30 * DAY);
-    const struct renewal_dates past = {BEGIN, RENEWAL_NO_END_USEC, BEGIN - 900 * DAY};
+    const struct renewal_dates past = {BEGIN, RENEWAL_NO_END_USEC, BEGIN - 900 * DAY, 0};
     ASSERT_NUMBER(renewal_make_plan(&settings, &past, "sn-1").after_usec, BEGIN + 30 * DAY);
-    const struct renewal_dates unknown = {BEGIN, RENEWAL_NO_END_USEC, 0};
+    const struct renewal_dates unknown = {BEGIN, RENEWAL_NO_END_USEC, 0, 0};
     ASSERT_NUMBER(renewal_make_plan(&settings, &unknown, "sn-1").after_usec, BEGIN + 30 * DAY);
+}
+
+/* A clock that is right now knows what one that was years ahead did not. */
+static void test_issued_in_the_future(void) {
+    struct settings settings = usual;
+    settings.max_age_ms = 30 * DAY / 1000;
+    struct renewal_dates dates = {BEGIN, RENEWAL_NO_END_USEC, BEGIN + 4000 * DAY, BEGIN + 3 * DAY};
+    ASSERT_NUMBER(renewal_make_plan(&settings, &dates, "sn-1").after_usec, BEGIN + 30 * DAY);
+    dates.now_usec = 0;
+    ASSERT_NUMBER(renewal_make_plan(&settings, &dates, "sn-1").after_usec, BEGIN + 4030 * DAY);
+    dates = (struct renewal_dates){BEGIN, RENEWAL_NO_END_USEC, BEGIN + 3 * DAY + DAY / 2, BEGIN + 3 * DAY};
+    ASSERT_NUMBER(renewal_make_plan(&settings, &dates, "sn-1").after_usec, BEGIN + 33 * DAY + DAY / 2);
 }
 
 /* From a stock that has lain for long: not renewed at once, nor again and again by an issuer that backdates. */
@@ -91,11 +104,11 @@ static void test_extremes(void) {
     settings.renew_percent = 95;
     settings.spread_percent = 50;
     settings.max_age_ms = 36500ULL * DAY / 1000;
-    struct renewal_dates dates = {0, UINT64_MAX / 2, 0};
+    struct renewal_dates dates = {0, UINT64_MAX / 2, 0, 0};
     ASSERT_NUMBER(renewal_make_plan(&settings, &dates, "").rule, RENEWAL_MAX_AGE);
-    dates = (struct renewal_dates){BEGIN, BEGIN, BEGIN}; /* no time at all */
+    dates = (struct renewal_dates){BEGIN, BEGIN, BEGIN, 0}; /* no time at all */
     ASSERT_NUMBER(renewal_make_plan(&usual, &dates, "").rule, RENEWAL_NEVER);
-    dates = (struct renewal_dates){BEGIN, BEGIN - DAY, BEGIN};
+    dates = (struct renewal_dates){BEGIN, BEGIN - DAY, BEGIN, 0};
     ASSERT_NUMBER(renewal_make_plan(&usual, &dates, "").rule, RENEWAL_NEVER);
 }
 
@@ -118,6 +131,7 @@ int main(int argc, char **argv) {
         {"a certificate without an end", test_no_end},
         {"an age", test_max_age},
         {"a clock that was wrong when it came", test_issued_by_a_wrong_clock},
+        {"a clock that was ahead when it came", test_issued_in_the_future},
         {"a certificate that was old when it came", test_old_when_it_came},
         {"a fleet is spread evenly, and each device stays at its place", test_spread},
         {"absurd dates and settings", test_extremes},
