@@ -17,11 +17,10 @@
 #define SYSCONFDIR "/etc"
 #endif
 
-static const char *const drop_in_directories[] = {
-    SYSCONFDIR "/enrolld/enrolld.conf.d",
-    "/run/enrolld/enrolld.conf.d",
-    "/usr/lib/enrolld/enrolld.conf.d",
-};
+#define DROP_INS "/enrolld/enrolld.conf.d"
+
+static const char *const everywhere[] = {SYSCONFDIR DROP_INS, "/run" DROP_INS, "/usr/lib" DROP_INS, NULL};
+static const char *const of_root[] = {SYSCONFDIR DROP_INS, "/usr/lib" DROP_INS, NULL};
 
 struct configuration *configuration_new(void) {
     return calloc(1, sizeof(struct configuration));
@@ -186,12 +185,11 @@ static int list_drop_ins(const char *directory, struct drop_in **drop_ins, size_
     return r;
 }
 
-static int load_drop_ins(struct configuration *configuration, const char *const *directories, size_t directory_count,
-                         struct failure *failure) {
+static int load_drop_ins(struct configuration *configuration, const char *const *directories, struct failure *failure) {
     AUTO_FREE struct drop_in *drop_ins = NULL;
     size_t count = 0;
     int r;
-    for (size_t i = 0; i < directory_count; i++)
+    for (size_t i = 0; directories[i] != NULL; i++)
         if ((r = list_drop_ins(directories[i], &drop_ins, &count)) < 0)
             return failure_set(failure, FAILURE_INVALID, STEP_CONFIGURATION, "%s: %s", directories[i], strerror(-r));
     if (count > 0)
@@ -206,19 +204,26 @@ static int load_drop_ins(struct configuration *configuration, const char *const 
     return 0;
 }
 
-int configuration_load(const char *path, struct configuration **ret, struct failure *failure) {
+static int load(const char *path, const char *const *usual, struct configuration **ret, struct failure *failure) {
     AUTO_CONFIGURATION struct configuration *configuration = configuration_new();
     AUTO_FREE char *directory = NULL;
     if (configuration == NULL || (path != NULL && asprintf(&directory, "%s.d", path) < 0))
         return failure_set(failure, FAILURE_INTERNAL, STEP_CONFIGURATION, "out of memory");
-    const char *const *directories = path != NULL ? (const char *const *)&directory : drop_in_directories;
-    size_t directory_count = path != NULL ? 1 : sizeof drop_in_directories / sizeof *drop_in_directories;
+    const char *const beside[] = {directory, NULL};
     if (load_file(configuration, path != NULL ? path : SYSCONFDIR "/enrolld/enrolld.conf", path == NULL, failure) < 0)
         return -1;
-    if (load_drop_ins(configuration, directories, directory_count, failure) < 0)
+    if (load_drop_ins(configuration, path != NULL ? beside : usual, failure) < 0)
         return -1;
     *ret = TAKE_POINTER(configuration);
     return 0;
+}
+
+int configuration_load(const char *path, struct configuration **ret, struct failure *failure) {
+    return load(path, everywhere, ret, failure);
+}
+
+int configuration_load_of_root(const char *path, struct configuration **ret, struct failure *failure) {
+    return load(path, of_root, ret, failure);
 }
 
 /* One entry a line: file, line, section, key, value, separated by tabs; the value may hold tabs, being last. */

@@ -29,6 +29,10 @@ struct configuration {
  */
 int configuration_load(const char *path, struct configuration **ret, struct failure *failure);
 
+/* The same without /run/enrolld, which is the daemon's own directory: for a process that may do more than the daemon.
+ */
+int configuration_load_of_root(const char *path, struct configuration **ret, struct failure *failure);
+
 /* Pure: adds the entries of one INI text. Lines are bounded by the INI library (200 bytes in a stock build). */
 int configuration_parse(struct configuration *configuration, const char *text, size_t size, const char *file,
                         struct failure *failure);

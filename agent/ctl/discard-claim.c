@@ -1,5 +1,6 @@
 #include "ctl/discard-claim.h"
 
+#include "common/configuration.h"
 #include "common/text.h"
 #include "ctl/in-force.h"
 #include "ctl/wipe.h"
@@ -24,17 +25,25 @@ static const char what[] = "cannot discard the claim";
 /* Where systemd looks for LoadCredentialEncrypted= and LoadCredential= and a device can write (systemd.exec(5)). */
 static const char *const stores[] = {"/etc/credstore.encrypted", "/etc/credstore"};
 
+/* Root destroys what root has written that it is, and not what the daemon says: that has fewer rights, and parses what
+ * comes from programs without any. */
 struct discarding {
-    struct in_force settings;
-    unsigned count; /* of files that the methods name */
-    bool failed;    /* one of them is still there */
+    struct configuration *configuration; /* root's own */
+    struct in_force settings;            /* what the daemon has, to tell where that is another one */
+    unsigned count;                      /* of files that the methods name */
+    bool failed;                         /* one of them is still there */
 };
+
+static const char *value_of(const struct configuration *configuration, const char *section, const char *key) {
+    const struct configuration_entry *entry = configuration_find(configuration, section, key);
+    return entry != NULL ? entry->value : "";
+}
 
 /* --- one file --- */
 
 /* It is what all devices need to talk to the cloud, whoever else names it. */
 static bool is_root_ca(const struct discarding *discarding, int file) {
-    const char *path = in_force_value(&discarding->settings, "Cloud", "RootCA");
+    const char *path = value_of(discarding->configuration, "Cloud", "RootCA");
     struct stat one, other;
     return fstat(file, &one) == 0 && stat(path, &other) == 0 && one.st_dev == other.st_dev &&
            one.st_ino == other.st_ino;
@@ -101,6 +110,38 @@ static bool is_claim(const char *line) {
     return strncmp(line, "  ", 2) == 0 && strchr(line, '=') != NULL && strstr(line, " (file)") != NULL;
 }
 
+static bool is_listed(const char *methods, const char *method) {
+    static const char blanks[] = " \t";
+    size_t length = strlen(method);
+    for (const char *at = methods; (at = strstr(at, method)) != NULL; at += length)
+        if ((at == methods || strchr(blanks, at[-1]) != NULL) && strchr(blanks, at[length]) != NULL)
+            return true; /* the NUL behind the last one is found, too */
+    return false;
+}
+
+static void tell_of_another(struct discarding *discarding, const char *key, const char *value) {
+    AUTO_FREE char *printable = strdup(value);
+    if (printable != NULL)
+        text_make_printable(printable);
+    fprintf(stderr,
+            "enrollctl: enrolld has %s=%s in force, root's configuration has not: that file stays. Correct one of "
+            "them, or do it yourself.\n",
+            key, printable != NULL ? printable : "");
+    discarding->failed = true;
+}
+
+static void discard_option(struct discarding *discarding, const char *method, const char *key) {
+    const struct configuration *configuration = discarding->configuration;
+    const struct in_force *settings = &discarding->settings;
+    bool is_ours = is_listed(value_of(configuration, "Agent", "Methods"), method);
+    bool is_in_force = is_listed(in_force_value(settings, "Agent", "Methods"), method);
+    const char *value = is_ours ? value_of(configuration, method, key) : "";
+    const char *other = is_in_force ? in_force_value(settings, method, key) : "";
+    if (other[0] != '\0' && strcmp(other, value) != 0)
+        tell_of_another(discarding, key, other);
+    discard_value(discarding, value);
+}
+
 static void discard_of_method(struct discarding *discarding, const char *method, const char *help) {
     AUTO_FREE char *copy = strdup(help);
     char *rest = copy;
@@ -108,23 +149,15 @@ static void discard_of_method(struct discarding *discarding, const char *method,
         if (!is_claim(line))
             continue;
         *strchr(line, '=') = '\0';
-        discard_value(discarding, in_force_value(&discarding->settings, method, line + 2));
+        discard_option(discarding, method, line + 2);
     }
-}
-
-static bool is_listed(const char *methods, const char *method) {
-    size_t length = strlen(method);
-    for (const char *at = methods; (at = strstr(at, method)) != NULL; at += length)
-        if ((at == methods || at[-1] == ' ') && (at[length] == ' ' || at[length] == '\0'))
-            return true;
-    return false;
 }
 
 /* 1 if there was another one, 0 at the end, or a negative errno. */
 static int discard_next(struct discarding *discarding, sd_bus_message *reply) {
     const char *method, *help;
     int r = sd_bus_message_read(reply, "(ss)", &method, &help);
-    if (r > 0 && is_listed(in_force_value(&discarding->settings, "Agent", "Methods"), method))
+    if (r > 0)
         discard_of_method(discarding, method, help);
     return r;
 }
@@ -157,18 +190,22 @@ static enum exit_code discard(sd_bus *bus, struct discarding *discarding) {
     if (r < 0)
         return bus_complain(what, r, &error);
     if (discarding->count == 0)
-        puts("no method names a file to enroll by");
+        puts("root's configuration names no file to enroll by");
     return discarding->failed ? EXIT_CODE_FAILED : EXIT_CODE_DONE;
 }
 
-enum exit_code discard_claim_run(sd_bus *bus) {
+/* The daemon makes the flag that starts this, but whether the claim is kept is root's word. */
+static bool may_discard(const struct configuration *configuration, bool yes) {
+    if (yes || strcmp(value_of(configuration, "Renewal", "KeepClaim"), "no") == 0)
+        return true;
+    fprintf(stderr, "enrollctl: %s: KeepClaim=no is not set, so this takes --yes.\n", what);
+    return false;
+}
+
+static enum exit_code discard_by(sd_bus *bus, struct configuration *configuration) {
     AUTO_PROPERTIES struct properties properties = {0};
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
-    struct discarding discarding = {.count = 0};
-    if (geteuid() != 0) {
-        fprintf(stderr, "enrollctl: %s: this is for root.\n", what);
-        return EXIT_CODE_FAILED;
-    }
+    struct discarding discarding = {.configuration = configuration};
     int r = bus_get_properties(bus, BUS_USUAL_TIMEOUT, &properties, &error);
     if (r < 0)
         return bus_complain(what, r, &error);
@@ -179,4 +216,18 @@ enum exit_code discard_claim_run(sd_bus *bus) {
     enum exit_code code = discard(bus, &discarding);
     in_force_clear(&discarding.settings);
     return code;
+}
+
+enum exit_code discard_claim_run(sd_bus *bus, const char *path, bool yes) {
+    AUTO_CONFIGURATION struct configuration *configuration = NULL;
+    struct failure failure;
+    if (geteuid() != 0) {
+        fprintf(stderr, "enrollctl: %s: this is for root.\n", what);
+        return EXIT_CODE_FAILED;
+    }
+    if (configuration_load_of_root(path, &configuration, &failure) < 0) {
+        fprintf(stderr, "enrollctl: %s: %s.\n", what, failure.message);
+        return EXIT_CODE_FAILED;
+    }
+    return may_discard(configuration, yes) ? discard_by(bus, configuration) : EXIT_CODE_FAILED;
 }

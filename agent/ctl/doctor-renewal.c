@@ -1,5 +1,6 @@
 #include "ctl/doctor-renewal.h"
 
+#include "common/step.h"
 #include "ctl/in-force.h"
 #include "ctl/moment.h"
 
@@ -31,6 +32,30 @@ static void add_hindrance(const struct properties *properties, struct findings *
                  "see docs/renewal.md, then `enrollctl reload`");
 }
 
+/* Of a renewal, which is tried again. What the cloud has against the identity, or has not taken of a retirement, has
+ * rows of its own. */
+static const struct property_error *last_failure(const struct properties *properties) {
+    const struct property_error *error = &properties->values[PROPERTY_LAST_ERROR].error;
+    bool is_of_renewal = error->class != NULL && error->class[0] != '\0' && strcmp(error->step, STEP_RETIRE) != 0 &&
+                         properties->values[PROPERTY_NEXT_ATTEMPT].time > 0 &&
+                         properties->values[PROPERTY_REFUSED_SINCE].time == 0;
+    return is_of_renewal ? error : NULL;
+}
+
+static void add_date(const struct properties *properties, const char *date, struct findings *findings) {
+    char text[TEXT_MAX], advice[TEXT_MAX], time[MOMENT_TEXT_MAX];
+    const struct property_error *error = last_failure(properties);
+    if (error == NULL) {
+        findings_add(findings, "renewal", "ok", date, "");
+        return;
+    }
+    snprintf(text, sizeof text, "%s; but the last attempt has failed: %s at step %s: %s", date, error->class,
+             error->step, error->message);
+    snprintf(advice, sizeof advice, "tried again at %s; at once, when it is corrected: `enrollctl renew`",
+             moment_format(properties->values[PROPERTY_NEXT_ATTEMPT].time, time, sizeof time));
+    findings_add(findings, "renewal", "warning", text, advice);
+}
+
 static void add_renewal(const struct in_force *settings, const struct properties *properties,
                         struct findings *findings) {
     char text[TEXT_MAX], time[MOMENT_TEXT_MAX];
@@ -38,11 +63,11 @@ static void add_renewal(const struct in_force *settings, const struct properties
     if (after > 0) {
         snprintf(text, sizeof text, "%s, rule %s, method %s", moment_format(after, time, sizeof time),
                  properties_text(properties, PROPERTY_RENEW_RULE), properties_text(properties, PROPERTY_RENEW_METHOD));
-        findings_add(findings, "renewal", "ok", text, "");
+        add_date(properties, text, findings);
     } else if (properties_text(properties, PROPERTY_RENEW_HINDRANCE)[0] != '\0' && is_wanted(settings, properties))
         add_hindrance(properties, findings);
     else
-        findings_add(findings, "renewal", "ok", "never: the certificate has no end, and MaxAge= is not set", "");
+        add_date(properties, "never: the certificate has no end, and MaxAge= is not set", findings);
 }
 
 static void add_pending(const char *id, bool is_told, struct findings *findings) {

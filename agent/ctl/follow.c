@@ -12,6 +12,8 @@
 
 #define BUSY_PATIENCE_USEC (60 * UINT64_C(1000000))
 #define BUSY_AGAIN_USEC UINT64_C(1000000)
+/* Above the second that the daemon leaves between two connections. */
+#define SLOW_USEC (3 * UINT64_C(1000000))
 
 static enum exit_code complain_about_wait(const struct watch *watch) {
     const struct property_error *error = &watch->properties.values[PROPERTY_LAST_ERROR].error;
@@ -67,11 +69,22 @@ static void print_step(FILE *stream, const struct watch *watch) {
                 words != NULL ? words : "", terminal_plain());
 }
 
-enum exit_code follow_job(struct watch *watch, uint32_t job, const char *what, FILE *steps) {
+/* Says `slow`, and that once, where nothing comes for a while; NULL: nothing. */
+static int next_event(struct watch *watch, const char **slow, sd_bus_error *error) {
+    const char *text = *slow;
+    *slow = NULL;
+    int r = watch_next(watch, text != NULL ? watch_now() + SLOW_USEC : WATCH_FOREVER, error);
+    if (r != 0)
+        return r;
+    fprintf(stderr, "enrollctl: waiting: %s.\n", text);
+    return watch_next(watch, WATCH_FOREVER, error);
+}
+
+static enum exit_code follow(struct watch *watch, uint32_t job, const char *what, FILE *steps, const char *slow) {
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
     const struct watch_event *event = &watch->event;
     int r;
-    while ((r = watch_next(watch, WATCH_FOREVER, &error)) > 0) {
+    while ((r = next_event(watch, &slow, &error)) > 0) {
         if (event->type == WATCH_VANISHED) {
             fprintf(stderr, "enrollctl: %s: enrolld has ended meanwhile. %s\n", what,
                     steps != NULL ? "It goes on at its next start: `enrollctl wait`." : "Call again once it runs.");
@@ -83,6 +96,10 @@ enum exit_code follow_job(struct watch *watch, uint32_t job, const char *what, F
             print_step(steps, watch);
     }
     return bus_complain(what, r, &error);
+}
+
+enum exit_code follow_job(struct watch *watch, uint32_t job, const char *what, FILE *steps) {
+    return follow(watch, job, what, steps, NULL);
 }
 
 static enum exit_code print_identity(struct watch *watch) {
@@ -130,21 +147,22 @@ static int start_in_turn(struct watch *watch, const char *method, uint32_t *ret_
 
 /* What is done with an identity that is there. A daemon that does not run is not started for it: one that has just
  * begun has no identity yet that it has looked at. */
-static enum exit_code follow_use(struct watch *watch, sd_bus *bus, const char *method, const char *what) {
+static enum exit_code follow_use(struct watch *watch, sd_bus *bus, const char *method, const char *what,
+                                 const char *slow) {
     AUTO_BUS_ERROR sd_bus_error error = SD_BUS_ERROR_NULL;
     uint32_t job = 0;
     int r = watch_init(watch, bus, WATCH_USUAL_PATIENCE, &error);
     if (r >= 0)
         r = watch->present ? start_in_turn(watch, method, &job, &error) : -ENOTCONN;
     if (r >= 0)
-        return follow_job(watch, job, what, stdout);
+        return follow(watch, job, what, stdout, slow);
     enum exit_code code = bus_complain(what, r, &error);
     return sd_bus_error_has_name(&error, BUS_NAME ".Error.NoIdentity") ? EXIT_CODE_NOT_PROVISIONED : code;
 }
 
 enum exit_code follow_renew(sd_bus *bus) {
     AUTO_WATCH struct watch watch = {0};
-    enum exit_code code = follow_use(&watch, bus, "Renew", "cannot renew the identity");
+    enum exit_code code = follow_use(&watch, bus, "Renew", "cannot renew the identity", NULL);
     if (code == EXIT_CODE_FAILED && watch.event.type == WATCH_JOB_REMOVED)
         fputs("The identity of before stays in use; `enrollctl status` says when it is tried again.\n", stderr);
     return code == EXIT_CODE_DONE ? print_identity(&watch) : code;
@@ -152,7 +170,8 @@ enum exit_code follow_renew(sd_bus *bus) {
 
 enum exit_code follow_check(sd_bus *bus) {
     AUTO_WATCH struct watch watch = {0};
-    enum exit_code code = follow_use(&watch, bus, "Check", "cannot check the identity");
+    enum exit_code code = follow_use(&watch, bus, "Check", "cannot check the identity",
+                                     "looks are 30 seconds apart, and come after what runs");
     return code == EXIT_CODE_DONE ? print_identity(&watch) : code;
 }
 

@@ -22,12 +22,20 @@
 #define TIMEOUT_MAX_S (365 * 86400)
 
 /* Bits of what was given. */
-enum { GIVEN_JSON = 1, GIVEN_TIMEOUT = 2, GIVEN_SUBJECT = 4, GIVEN_KEY = 8, GIVEN_WIPE = 16, GIVEN_YES = 32 };
+enum {
+    GIVEN_JSON = 1,
+    GIVEN_TIMEOUT = 2,
+    GIVEN_SUBJECT = 4,
+    GIVEN_KEY = 8,
+    GIVEN_WIPE = 16,
+    GIVEN_YES = 32,
+    GIVEN_CONFIG = 64
+};
 
 struct options {
     unsigned given;
     uint64_t timeout; /* microseconds */
-    const char *subject, *key;
+    const char *subject, *key, *configuration;
     const char *word; /* behind the verb, NULL for none */
 };
 
@@ -55,7 +63,8 @@ static const char help[] =
     "  cancel [JOB]        cancel a job by its number, or the one that runs\n"
     "  doctor [--json]     look at clock, TPM, serial number, network, claims, store and units: what is\n"
     "                      wrong, and what to do\n"
-    "  discard-claim       destroy the files of this device that it enrolls by, once it has an identity\n"
+    "  discard-claim [--config=FILE] [--yes]\n"
+    "                      destroy the files of this device that it enrolls by, once it has an identity\n"
     "  forget [--yes]      remove key and certificate of this device, and have it enroll anew\n"
     "  plugins [METHOD]    list the provisioning methods, or show the options of one\n"
     "  config              show the configuration in force, and where each value comes from\n"
@@ -67,7 +76,8 @@ static const char help[] =
     "      --subject=SUBJECT  of the request instead of the configured one: CN=%s,O=Example\n"
     "      --key=FILE|-       the private key, if it is not beside the certificate\n"
     "      --wipe             after the import overwrite and remove the file that the private key was in\n"
-    "      --yes              do not ask first\n"
+    "      --config=FILE      root's configuration, FILE and FILE.d/*.conf, in place of the usual places\n"
+    "      --yes              do not ask first; discard the claim though KeepClaim=no is not set\n"
     "  -h, --help\n"
     "      --version\n"
     "\n"
@@ -104,8 +114,7 @@ static enum exit_code run_check(sd_bus *bus, const struct options *options) {
 }
 
 static enum exit_code run_discard_claim(sd_bus *bus, const struct options *options) {
-    (void)options;
-    return discard_claim_run(bus);
+    return discard_claim_run(bus, options->configuration, options->given & GIVEN_YES);
 }
 
 static enum exit_code run_monitor(sd_bus *bus, const struct options *options) {
@@ -171,7 +180,7 @@ static const struct verb {
     {"cancel", run_cancel, 0, MAY_HAVE_WORD},
     {"export", run_export, GIVEN_JSON, NO_WORD},
     {"doctor", run_doctor, GIVEN_JSON, NO_WORD},
-    {"discard-claim", run_discard_claim, 0, NO_WORD},
+    {"discard-claim", run_discard_claim, GIVEN_CONFIG | GIVEN_YES, NO_WORD},
     {"forget", run_forget, GIVEN_YES, NO_WORD},
     {"plugins", run_plugins, 0, MAY_HAVE_WORD},
     {"config", run_config, 0, NO_WORD},
@@ -193,6 +202,8 @@ static enum exit_code take_option(unsigned bit, const char *value, struct option
         ret->subject = value;
     if (bit == GIVEN_KEY)
         ret->key = value;
+    if (bit == GIVEN_CONFIG)
+        ret->configuration = value;
     return bit == GIVEN_TIMEOUT ? parse_timeout(value, ret) : EXIT_CODE_DONE;
 }
 
@@ -201,6 +212,7 @@ static const struct option long_options[] = {{"json", no_argument, NULL, OPTION_
                                              {"subject", required_argument, NULL, OPTION_GIVEN + GIVEN_SUBJECT},
                                              {"key", required_argument, NULL, OPTION_GIVEN + GIVEN_KEY},
                                              {"wipe", no_argument, NULL, OPTION_GIVEN + GIVEN_WIPE},
+                                             {"config", required_argument, NULL, OPTION_GIVEN + GIVEN_CONFIG},
                                              {"yes", no_argument, NULL, OPTION_GIVEN + GIVEN_YES},
                                              {"help", no_argument, NULL, 'h'},
                                              {"version", no_argument, NULL, OPTION_VERSION},

@@ -18,7 +18,7 @@ const char *step_describe(const char *step) {
         {STEP_IDENTITY, "connecting with the identity in use"},
         {STEP_CERTIFICATE, "asking for the certificate"},
         {STEP_REGISTER, "having certificate and thing registered"},
-        {STEP_PROVE, "connecting with the new identity"},
+        {STEP_PROVE, "connecting with the identity"},
         {STEP_VERIFY, "checking the files, without network"},
         {STEP_COMMIT, "putting them into use"},
         {STEP_RETIRE, "telling the cloud which certificate is not used any more"},

@@ -185,6 +185,17 @@ static int get_time(sd_bus *bus, const char *path, const char *interface, const 
     return sd_bus_message_append(reply, "t", (uint64_t)strtoull(read_text(property, "0", text), NULL, 10));
 }
 
+/* CLASS STEP TIME MESSAGE */
+static int get_error(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+                     void *data, sd_bus_error *error) {
+    char text[TEXT_MAX], *rest = text;
+    (void)bus, (void)path, (void)interface, (void)data, (void)error;
+    if (read_text(property, "", text)[0] == '\0')
+        return sd_bus_message_append(reply, "(ssst)", "", "", "", (uint64_t)0);
+    const char *class = strsep(&rest, " "), *name = strsep(&rest, " "), *time = strsep(&rest, " ");
+    return sd_bus_message_append(reply, "(ssst)", class, name, rest, (uint64_t)strtoull(time, NULL, 10));
+}
+
 /* Words. */
 static int get_list(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
                     void *data, sd_bus_error *error) {
@@ -207,6 +218,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("RenewRule", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("RenewMethod", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("RenewHindrance", "s", get_text, 0, 0),
+    SD_BUS_PROPERTY("LastError", "(ssst)", get_error, 0, 0),
     SD_BUS_PROPERTY("NextAttempt", "t", get_time, 0, 0),
     SD_BUS_PROPERTY("NotAfter", "t", get_time, 0, 0),
     SD_BUS_PROPERTY("RenewAfter", "t", get_time, 0, 0),

@@ -4,6 +4,7 @@
 import json
 import os
 import re
+import select
 import shutil
 import stat
 import subprocess
@@ -93,13 +94,23 @@ class Fake(harness.TestCase):
     def test_check(self):
         self.agent.answer(steps="key prove")
         done = self.enrollctl("check")
-        self.assertIn("step prove: connecting with the new identity\ndone: thing gateway-1, certificate ", done.stdout)
+        self.assertIn("step prove: connecting with the identity\ndone: thing gateway-1, certificate ", done.stdout)
         self.assertEqual(self.agent.calls(), ["Check"])
         self.agent.answer(result="failed", detail="denied: prove: the cloud refuses it (0x87)")
         done = self.enrollctl("check", status=1)
         self.assertEqual(done.stderr, "enrollctl: check failed: denied: prove: the cloud refuses it (0x87)\n")
         self.agent.answer(error="org.enrolld1.Error.NoIdentity", message="There is none on this device")
         self.enrollctl("check", status=3)
+
+    def test_check_waits(self):
+        """It stands still for a while after another one: that is said, and once."""
+        self.agent.answer(result="later")
+        program = [harness.built("enrollctl"), "check"]
+        process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=self.environment())
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.kill)
+        self.assertTrue(select.select([process.stderr], [], [], harness.DEADLINE)[0], "it says nothing")
+        self.assertEqual(process.stderr.readline(), "enrollctl: waiting: looks are 30 seconds apart, and come after what runs.\n")
 
     # What status says.
 
@@ -171,6 +182,20 @@ class Fake(harness.TestCase):
         self.assertRow(self.rows()["renewal"], "warning", "RenewTemplate= is not set", "docs/renewal.md")
         self.agent.answer(NotAfter=usec(self.now + 20 * DAY))
         self.assertRow(self.rows(status=1)["renewal"], "wrong", "RenewTemplate= is not set")
+
+    def test_doctor_of_a_failure(self):
+        """A renewal that has just failed is not well, whenever it is due."""
+        failure = "denied register 1 the hook did not allow it"
+        self.agent.answer(LastError=failure, NextAttempt=usec(self.now + 600))
+        row = self.rows(RetireTopic="x", RetireAcknowledged="yes")["renewal"]
+        self.assertRow(row, "warning", "rule lifetime, method fleet-claim; but the last attempt has failed: denied at "
+                       "step register: the hook did not allow it", "`enrollctl renew`")
+        self.assertIn("tried again at 20", row["Advice"])
+        self.agent.answer(RenewRule="never", RenewAfter="0", NotAfter=usec(NO_END))
+        self.assertRow(self.rows()["renewal"], "warning", "denied at step register")
+        # What the cloud said of the identity has a row of its own, and no renewal has failed.
+        self.agent.answer(RefusedSince=usec(self.now - 60), LastError="denied prove 1 refused")
+        self.assertRow(self.rows(status=1)["renewal"], "ok", "never")
 
     def test_doctor_no_end(self):
         """What is in the way of a renewal that nothing asks for is no fault."""
@@ -245,6 +270,9 @@ class Real(harness.TestCase):
         self.assertEqual(self.gateway.identity()["certificateId"], first)
         self.assertEqual(self.status_line("State:"), "provisioned")
         self.assertIsNotNone(self.status_line("Last error:"))
+        rows = {row["What"]: row for row in json.loads(self.enrollctl("doctor", "--json").stdout)["Rows"]}
+        self.assertEqual(rows["renewal"]["Verdict"], "warning", rows["renewal"])
+        self.assertIn("but the last attempt has failed: ", rows["renewal"]["Text"])
 
     def test_not_renewable(self):
         self.gateway.configure("fleet-claim", RenewTemplate=None, RenewParameter_ThingName=None)
@@ -320,12 +348,16 @@ class DiscardClaim(harness.TestCase):
         shutil.copy(self.cloud.claim_certificate, self.claim)
         for path in (self.key, self.sealed, credentials / "claim-key"):
             shutil.copy(self.cloud.claim_key, path)
+        self.gateway.sections["Renewal"] = {"KeepClaim": "no"}
         self.gateway.configure("fleet-claim", Certificate=self.claim, PrivateKey="credential:claim-key")
+        self.precious = self.directory / "precious"
+        self.precious.write_text("root:x:0:0\n")
 
-    def discard(self, status=0):
-        script = f'mount --bind "{self.etc}" /etc && exec "$@"'
+    def discard(self, *words, status=0, configuration=None, before="true"):
+        script = f'mount --bind "{self.etc}" /etc && {before} && exec "$@"'
+        words = words or [f"--config={configuration or self.gateway.configuration}"]
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script, "sh", harness.built("enrollctl"), "discard-claim"],
+            ["unshare", "--mount", "sh", "-c", script, "sh", harness.built("enrollctl"), "discard-claim", *words],
             capture_output=True, text=True, timeout=2 * harness.DEADLINE, env=self.gateway.environment(),
         )  # fmt: skip
         self.assertEqual(done.returncode, status, done.stdout + done.stderr)
@@ -369,6 +401,64 @@ class DiscardClaim(harness.TestCase):
         self.gateway.call("Reload")
         self.assertIn("it is RootCA=, too", self.discard(status=1).stderr)
         self.assertTrue(os.path.getsize(self.cloud.root_ca) > 0)
+
+    def own_configuration(self):
+        """What root has written, while the daemon goes on to have more in force."""
+        path = self.directory / "root.conf"
+        shutil.copy(self.gateway.configuration, path)
+        return path
+
+    def test_the_daemon_names_no_file(self):
+        """It may be in somebody else's hands; what it has in force beyond root's configuration is told, and stays."""
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        configuration = self.own_configuration()
+        self.gateway.configure("fleet-claim", Certificate=self.precious)
+        self.gateway.call("Reload")
+        done = self.discard(status=1, configuration=configuration)
+        self.assertEqual(self.precious.read_text(), "root:x:0:0\n")
+        self.assertIn(f"enrolld has Certificate={self.precious} in force, root's configuration has not: that file stays",
+                      done.stderr)
+        self.assertFalse(self.claim.exists())
+        self.assertFalse(self.key.exists())
+
+    def test_the_daemon_names_no_method(self):
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        configuration = self.own_configuration()
+        configuration.write_text(configuration.read_text().replace("Methods=fleet-claim", "Methods=jitp"))
+        self.assertIn("root's configuration has not", self.discard(status=1, configuration=configuration).stderr)
+        self.assertTrue(self.claim.exists())
+
+    def test_the_daemon_writes_no_configuration(self):
+        """/run/enrolld is its own directory."""
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        text = self.gateway.configuration.read_text().replace(f"Certificate={self.claim}", f"Certificate={self.precious}")
+        (self.directory / "drop-in").write_text(text)
+        place = "/run/enrolld/enrolld.conf.d"
+        before = f"mount -t tmpfs none /run && mkdir -p {place} && cp '{self.directory}/drop-in' {place}/50.conf"
+        done = self.discard("--yes", status=1, before=before)
+        self.assertEqual(self.precious.read_text(), "root:x:0:0\n", done.stdout)
+
+    def test_root_keeps_the_claim(self):
+        """Whoever has made the flag: without KeepClaim=no it takes a word more."""
+        self.gateway.sections["Renewal"] = {}
+        self.gateway.configure()
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        self.assertIn("KeepClaim=no is not set, so this takes --yes", self.discard(status=1).stderr)
+        self.assertTrue(self.claim.exists() and self.key.exists())
+        self.discard(f"--config={self.gateway.configuration}", "--yes")
+        self.assertFalse(self.claim.exists() or self.key.exists())
+
+    def test_configuration_is_wrong(self):
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        wrong = self.directory / "wrong.conf"
+        wrong.write_text("[fleet-claim\n")
+        self.assertIn(f"cannot discard the claim: {wrong}:1: ", self.discard(status=1, configuration=wrong).stderr)
+        self.assertTrue(self.claim.exists())
 
     def test_without_identity(self):
         self.cloud.hook({"serialPrefix": "GW", "result": "deny"})

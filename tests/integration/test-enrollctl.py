@@ -296,7 +296,7 @@ class Terminal(Control):
         self.cloud.hook()
         text = COLOUR.sub("", self.show("enroll"))
         self.assertIn("method fleet-claim\nstep configuration: looking at", text)
-        self.assertIn("step prove: connecting with the new identity\n", text)
+        self.assertIn("step prove: connecting with the identity\n", text)
         self.assertRegex(text, r"\ndone: thing \S+, certificate \w{64}, generation 1\n$")
 
 

@@ -248,6 +248,16 @@ class Test(harness.TestCase):
                     keys[key] = seen.get(name, {}).get(key)
         self.assertEqual(seen, wanted)
 
+    def test_one_recipe(self):
+        """Who follows one document has what who follows another has."""
+        recipes = {}
+        for name in ("README.md", "docs/renewal.md", "etc/aws/README.md"):
+            blocks = re.findall(r"^ *```ini\n(.*?)^ *```$", (harness.SOURCE_DIR / name).read_text(), re.M | re.S)
+            (recipe,) = [block for block in blocks if "RenewTemplate=" in block]
+            recipes[name] = [line.strip() for line in recipe.splitlines()]
+        for name, recipe in recipes.items():
+            self.assertEqual(recipe, recipes["README.md"], name)
+
     def test_identity(self):
         text = source("agent/worker/identity.c")
         members = re.findall(r'(?:document_add_\w+|json_object_object_add)\(object, "(\w+)"', text)

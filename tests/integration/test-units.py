@@ -154,7 +154,8 @@ class Units(harness.TestCase):
         """However that ends the flag goes, or the unit would be started without end; and it can write to no more than it must."""
         service = settings("enrolld-discard-claim.service", "Service")
         self.assertEqual(service["ExecStopPost"], ["+rm -f /run/enrolld/discard-claim"])
-        self.assertEqual((service["ReadWritePaths"], service["CapabilityBoundingSet"]), (["/etc"], [""]))
+        self.assertEqual(service["ReadWritePaths"], ["-/etc/enrolld -/etc/credstore -/etc/credstore.encrypted"])
+        self.assertEqual(service["CapabilityBoundingSet"], [""])
 
     def test_sockets(self):
         """Where the daemon looks for them; for the daemon alone."""
