@@ -1,6 +1,7 @@
 #include "common/cleanup.h"
 #include "common/text.h"
 #include "worker/client-id.h"
+#include "worker/clock.h"
 #include "worker/deadline.h"
 #include "worker/document.h"
 #include "worker/enrollment.h"
@@ -155,6 +156,21 @@ static struct enrollment_connect *keep_distance(struct enrollment *enrollment, c
     return connect;
 }
 
+/* What the cloud does not say, the certificate does, where the clock can be believed. */
+static void explain_end(const struct enrollment *enrollment, const char *certificate_pem, struct failure *failure) {
+    struct certificate certificate;
+    struct failure ignored;
+    char date[CLOCK_TEXT_SIZE];
+    bool turned_away = failure->class == FAILURE_DENIED || (failure->class == FAILURE_NETWORK && failure->reached);
+    if (!turned_away || enrollment->clock_is_doubtful ||
+        certificate_parse(certificate_pem, strlen(certificate_pem), failure->step, &certificate, &ignored) < 0 ||
+        (int64_t)time(NULL) <= certificate.not_after)
+        return;
+    clock_print(certificate.not_after, date);
+    failure_append(failure, "; the certificate of this connection expired on %s: a new one is needed in its place",
+                   date);
+}
+
 int host_connect(struct enrollment *enrollment, const char *client_id, const char *certificate_pem, struct key *key,
                  const char *step, struct failure *failure) {
     const struct settings *settings = enrollment->settings;
@@ -181,6 +197,8 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
     deadline_start(CONNECT_TIMEOUT_S + 60, FAILURE_TPM, step, "the TPM's signature for the TLS handshake");
     int r = mqtt_connect(&connection, &enrollment->mqtt, failure);
     deadline_stop();
+    if (r < 0)
+        explain_end(enrollment, certificate_pem, failure);
     connect->boottime_ms = boottime_ms(); /* CONNECT came at the end of it, behind a handshake that may be slow */
     return r;
 }

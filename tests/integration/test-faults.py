@@ -7,6 +7,7 @@ import signal
 import subprocess
 
 import harness
+from authority import Authority
 from gateway import Gateway
 from parts import Cloud, Tpm
 
@@ -61,6 +62,17 @@ class Cloudy(Fault):
         gateway.start()
         self.assertFault(gateway, "failed", "denied", "claim", "localhost")
         self.cloud.set_certificate(self.cloud.claim_id, "ACTIVE")
+        gateway.call("Reload")
+        self.assertHealed(gateway)
+
+    def test_claim_has_expired(self):
+        """The cloud does not say so, the claim does."""
+        gateway = self.gateway_with()
+        Authority(self.directory, "maker").device("old", days=-1)
+        gateway.configure("fleet-claim", Certificate=self.directory / "old.pem", PrivateKey=self.directory / "old.key")
+        gateway.start()
+        self.assertFault(gateway, "failed", "denied", "claim", "expired on 20", "a new one is needed in its place")
+        gateway.configure("fleet-claim", Certificate=self.cloud.claim_certificate, PrivateKey=self.cloud.claim_key)
         gateway.call("Reload")
         self.assertHealed(gateway)
 
