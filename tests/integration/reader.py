@@ -73,7 +73,16 @@ class Publisher:
             cwd=(gateway.state / "current").resolve(),
             stdin=subprocess.PIPE,
         )
+        self.said, self.hushed = 0, threading.Event()
+        self.thread = threading.Thread(target=self.talk, daemon=True)
         test.addCleanup(self.end)
+        self.thread.start()
+
+    def talk(self):
+        """One number after the other, whatever happens meanwhile."""
+        while not self.hushed.wait(0.05):
+            self.say(str(self.said))
+            self.said += 1
 
     def say(self, text):
         self.process.popen.stdin.write(f"{text}\n".encode())
@@ -81,6 +90,8 @@ class Publisher:
 
     def end(self):
         """What was said is acknowledged when this returns; its exit status."""
+        self.hushed.set()
+        self.thread.join(DEADLINE)
         if not self.process.popen.stdin.closed:
             self.process.popen.stdin.close()
         return self.process.wait()
