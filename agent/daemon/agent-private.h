@@ -152,7 +152,7 @@ int agent_load_configuration(struct agent *agent, struct failure *failure);
 /* Derives from the disk what comes next: a look at the identity at once, an enrolment when its time has come. */
 void agent_resume(struct agent *agent);
 
-bool agent_has_staged(const struct agent *agent);
+bool agent_has_kept(const struct agent *agent, const char *name);
 
 /* --- agent-diagnose.c --- */
 

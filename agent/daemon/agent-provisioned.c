@@ -125,6 +125,19 @@ static const char *device_of(const struct identity *identity) {
     return identity->serial_number[0] != '\0' ? identity->serial_number : identity->certificate_id;
 }
 
+static bool date_has_come(const struct agent *agent) {
+    uint64_t after = agent->status.renew_after_usec;
+    return after != 0 && agent_now_usec() >= after;
+}
+
+/* A certificate that was imported while another one is in use is to take its place; and what was begun is brought to an
+ * end, whoever has asked for it. */
+static bool is_due(const struct agent *agent) {
+    if (agent->status.identity.hindrance[0] != '\0')
+        return false;
+    return agent->status.identity.imported || agent->renewals.retry.attempts > 0 || date_has_come(agent);
+}
+
 static void make_plan(struct agent *agent) {
     struct status *status = &agent->status;
     const struct identity *identity = &status->identity;
@@ -139,25 +152,18 @@ static void make_plan(struct agent *agent) {
     if (identity->hindrance[0] != '\0')
         plan = (struct renewal_plan){RENEWAL_NEVER, 0};
     status->renew_after_usec = plan.after_usec;
-    status->next_attempt_usec = agent->renewals.retry.attempts > 0 ? agent->renewals.retry.next_usec : 0;
+    status->next_attempt_usec =
+        agent->renewals.retry.attempts > 0 && is_due(agent) ? agent->renewals.retry.next_usec : 0;
     status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
 }
 
-static bool date_has_come(const struct agent *agent) {
-    uint64_t after = agent->status.renew_after_usec;
-    return after != 0 && agent_now_usec() >= after;
-}
-
-/* A certificate that was imported while another one is in use is to take its place; and what was begun is brought to an
- * end, whoever has asked for it. */
-static bool is_due(const struct agent *agent) {
-    if (agent->status.identity.hindrance[0] != '\0')
-        return false;
-    return agent->status.identity.imported || agent->renewals.retry.attempts > 0 || date_has_come(agent);
+/* Its last second is still one of it (RFC 5280, section 4.1.2.5), and checks count in seconds. */
+static uint64_t end_usec(const struct agent *agent) {
+    return agent->status.identity.not_after_usec + 1000000;
 }
 
 static bool seems_expired(const struct agent *agent) {
-    return agent_now_usec() > agent->status.identity.not_after_usec;
+    return agent_now_usec() >= end_usec(agent);
 }
 
 /* --- duties: when each is due (CLOCK_BOOTTIME, UINT64_MAX: not foreseen), and what it does --- */
@@ -243,8 +249,8 @@ static int on_date(sd_event_source *source, uint64_t usec, void *data) {
 /* CLOCK_REALTIME: it comes at its hour, also after the system has slept, or the clock was set past it. */
 static void arm_date(struct agent *agent) {
     const struct status *status = &agent->status;
-    uint64_t now = agent_now_usec(), end = status->identity.not_after_usec + 1;
-    uint64_t next = earlier_but_later_than(now, status->renew_after_usec, end);
+    uint64_t now = agent_now_usec();
+    uint64_t next = earlier_but_later_than(now, status->renew_after_usec, end_usec(agent));
     next = earlier_but_later_than(now, next, renewal_next_warning_usec(status->identity.not_after_usec, now));
     agent->date_timer = sd_event_source_disable_unref(agent->date_timer);
     if (next <= now)

@@ -510,10 +510,10 @@ void agent_stop(struct agent *agent) {
 }
 
 /* An import forgets the attempts before it. */
-bool agent_has_staged(const struct agent *agent) {
+bool agent_has_kept(const struct agent *agent, const char *name) {
     AUTO_CLOSE int file = -1;
     struct failure ignored;
-    return store_open_kept(agent->environment.store, STORE_STAGED, &file, &ignored) == 0 && file >= 0;
+    return store_open_kept(agent->environment.store, name, &file, &ignored) == 0 && file >= 0;
 }
 
 static void watch_network(struct agent *agent) {
@@ -554,7 +554,7 @@ void agent_start(struct agent *agent) {
         agent->next_boottime_usec = agent_boottime_usec() + (next > now ? next - now : 0);
         agent->status.next_attempt_usec = next;
     }
-    if (agent->attempts.retry.attempts > 0 || agent_has_staged(agent))
+    if (agent->attempts.retry.attempts > 0 || agent_has_kept(agent, STORE_STAGED))
         agent->enroll_ended_usec = agent_boottime_usec(); /* for all that is known */
     store_load_refusal(agent->environment.store, &agent->proving.refusal);
     if (r == 0 && prove_gave_up(agent)) /* a check would find it good, and have the checkpoint of its successor go */

@@ -81,8 +81,8 @@ enum agent_answer agent_renew(struct agent *agent, uint32_t *ret_id, struct fail
 enum agent_answer agent_check(struct agent *agent, uint32_t *ret_id, struct failure *failure);
 
 /* Has a worker make a key that waits, and a request for a certificate for it, when the present worker has ended;
- * subject: in place of the configured one, "" for that. JobRemoved() tells the end. ALREADY_PROVISIONED; BUSY: another
- * request or import waits; INVALID_CONFIGURATION with its failure. */
+ * subject: in place of the configured one, "" for that. JobRemoved() tells the end. BUSY: another request or
+ * import waits; INVALID_CONFIGURATION with its failure. */
 enum agent_answer agent_request(struct agent *agent, const char *subject, uint32_t *ret_id, struct failure *failure);
 /* The last request that was made since the start, in PEM; NULL for none. Borrowed. */
 const char *agent_request_pem(const struct agent *agent);

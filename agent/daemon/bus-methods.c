@@ -39,40 +39,33 @@ static int answer_job(sd_bus_message *message, enum agent_answer answer, uint32_
     return sd_bus_reply_method_return(message, "u", id);
 }
 
-/* Enroll() -> u: AccessDenied, AlreadyProvisioned, Busy, ClockNotSet, InvalidConfiguration */
-int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
+/* What has no arguments and begins a job, for whom `authorize` lets in. */
+static int begin(sd_bus_message *message, const struct bus *bus,
+                 int (*authorize)(sd_bus_message *message, sd_bus_error *error),
+                 enum agent_answer (*ask)(struct agent *agent, uint32_t *ret_id, struct failure *failure),
+                 sd_bus_error *error) {
     struct failure failure;
     uint32_t id = 0;
-    int r = bus_authorize(message, error);
+    int r = authorize(message, error);
     if (r < 0)
         return r;
-    enum agent_answer answer = agent_enroll(bus->agent, &id, &failure);
+    enum agent_answer answer = ask(bus->agent, &id, &failure);
     return answer_job(message, answer, id, &failure, error);
+}
+
+/* Enroll() -> u: AccessDenied, AlreadyProvisioned, Busy, ClockNotSet, InvalidConfiguration */
+int bus_enroll(sd_bus_message *message, void *data, sd_bus_error *error) {
+    return begin(message, data, bus_authorize, agent_enroll, error);
 }
 
 /* Renew() -> u: AccessDenied, Busy, ClockNotSet, InvalidConfiguration, NoIdentity, NotRenewable */
 int bus_renew(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
-    struct failure failure;
-    uint32_t id = 0;
-    int r = bus_authorize(message, error);
-    if (r < 0)
-        return r;
-    enum agent_answer answer = agent_renew(bus->agent, &id, &failure);
-    return answer_job(message, answer, id, &failure, error);
+    return begin(message, data, bus_authorize, agent_renew, error);
 }
 
 /* Check() -> u: AccessDenied, Busy, InvalidConfiguration, NoIdentity */
 int bus_check(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
-    struct failure failure;
-    uint32_t id = 0;
-    int r = bus_authorize_user(message, error);
-    if (r < 0)
-        return r;
-    enum agent_answer answer = agent_check(bus->agent, &id, &failure);
-    return answer_job(message, answer, id, &failure, error);
+    return begin(message, data, bus_authorize_user, agent_check, error);
 }
 
 /* What would not fit into a job's message, or not be one line of it; NULL: nothing is wrong. */
@@ -82,7 +75,7 @@ static const char *judge_subject(const char *subject) {
     return strpbrk(subject, "\r\n") != NULL ? "The subject has a line break" : NULL;
 }
 
-/* CreateRequest(s subject) -> u: AccessDenied, AlreadyProvisioned, Busy, InvalidConfiguration */
+/* CreateRequest(s subject) -> u: AccessDenied, Busy, InvalidConfiguration */
 int bus_create_request(sd_bus_message *message, void *data, sd_bus_error *error) {
     struct bus *bus = data;
     struct failure failure;
@@ -212,14 +205,7 @@ int bus_list_plugins(sd_bus_message *message, void *data, sd_bus_error *error) {
 
 /* Diagnose() -> u: AccessDenied, Busy, InvalidConfiguration */
 int bus_diagnose(sd_bus_message *message, void *data, sd_bus_error *error) {
-    struct bus *bus = data;
-    struct failure failure;
-    uint32_t id = 0;
-    int r = bus_authorize(message, error);
-    if (r < 0)
-        return r;
-    enum agent_answer answer = agent_diagnose(bus->agent, &id, &failure);
-    return answer_job(message, answer, id, &failure, error);
+    return begin(message, data, bus_authorize, agent_diagnose, error);
 }
 
 static int append_diagnosis(sd_bus_message *reply, const char *rows, size_t size) {

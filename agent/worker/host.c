@@ -156,21 +156,6 @@ static struct enrollment_connect *keep_distance(struct enrollment *enrollment, c
     return connect;
 }
 
-/* What the cloud does not say, the certificate does, where the clock can be believed. */
-static void explain_end(const struct enrollment *enrollment, const char *certificate_pem, struct failure *failure) {
-    struct certificate certificate;
-    struct failure ignored;
-    char date[CLOCK_TEXT_SIZE];
-    bool turned_away = failure->class == FAILURE_DENIED || (failure->class == FAILURE_NETWORK && failure->reached);
-    if (!turned_away || enrollment->clock_is_doubtful ||
-        certificate_parse(certificate_pem, strlen(certificate_pem), failure->step, &certificate, &ignored) < 0 ||
-        (int64_t)time(NULL) <= certificate.not_after)
-        return;
-    clock_print(certificate.not_after, date);
-    failure_append(failure, "; the certificate of this connection expired on %s: a new one is needed in its place",
-                   date);
-}
-
 int host_connect(struct enrollment *enrollment, const char *client_id, const char *certificate_pem, struct key *key,
                  const char *step, struct failure *failure) {
     const struct settings *settings = enrollment->settings;
@@ -197,8 +182,6 @@ int host_connect(struct enrollment *enrollment, const char *client_id, const cha
     deadline_start(CONNECT_TIMEOUT_S + 60, FAILURE_TPM, step, "the TPM's signature for the TLS handshake");
     int r = mqtt_connect(&connection, &enrollment->mqtt, failure);
     deadline_stop();
-    if (r < 0)
-        explain_end(enrollment, certificate_pem, failure);
     connect->boottime_ms = boottime_ms(); /* CONNECT came at the end of it, behind a handshake that may be slow */
     return r;
 }
@@ -240,6 +223,21 @@ int host_load_client_key(struct enrollment *enrollment, const char *certificate_
     return 0;
 }
 
+/* The cloud's words need not tell an expired claim from one that was taken away. */
+static bool explain_expiry(struct enrollment *enrollment, const char *certificate_pem) {
+    struct certificate certificate;
+    struct failure ignored;
+    char date[CLOCK_TEXT_SIZE];
+    if (enrollment->failure->class != FAILURE_DENIED || enrollment->clock_is_doubtful ||
+        certificate_parse(certificate_pem, strlen(certificate_pem), enrollment->step, &certificate, &ignored) < 0 ||
+        (int64_t)time(NULL) <= certificate.not_after)
+        return false;
+    clock_print(certificate.not_after, date);
+    failure_append(enrollment->failure,
+                   "; the certificate of this connection expired on %s: put a new one in its place", date);
+    return true;
+}
+
 static int host_plugin_connect(const struct enrolld_host *host, const char *client_id, const char *certificate_pem,
                                const char *private_key_pem) {
     struct enrollment *enrollment = enrollment_of(host);
@@ -251,7 +249,7 @@ static int host_plugin_connect(const struct enrolld_host *host, const char *clie
     client_id = client_id != NULL ? client_id : default_id;
     int r = host_connect(enrollment, client_id, certificate_pem, enrollment->client_key, enrollment->step,
                          enrollment->failure);
-    if (r < 0)
+    if (r < 0 && !explain_expiry(enrollment, certificate_pem))
         host_explain_denial(client_id, enrollment->failure);
     return r;
 }

@@ -50,11 +50,11 @@ static void write_refusals(const struct diagnosis *diagnosis, char *text, size_t
 }
 
 void diagnosis_write(const struct diagnosis *diagnosis, char text[DIAGNOSIS_MAX]) {
-    char refusals[80], region[DIAGNOSIS_REGION_MAX] = "";
+    char refusals[96], region[DIAGNOSIS_REGION_MAX] = "";
     bool has_region = diagnosis_region(diagnosis->endpoint, region);
     write_refusals(diagnosis, refusals, sizeof refusals);
     snprintf(text, DIAGNOSIS_MAX,
-             "%s%.*s%s To learn why: `aws iot describe-certificate --certificate-id %.64s%s%s`. "
+             "%.76s%.*s%s To learn why: `aws iot describe-certificate --certificate-id %.64s%s%s`. "
              "ResourceNotFound: no registered ACTIVE CA with auto-registration has issued it%s; "
              "PENDING_ACTIVATION: %s; INACTIVE, REVOKED: somebody's decision; "
              "ACTIVE: its policy does not allow the client id",

@@ -102,6 +102,12 @@ def errors(scene):
     return [error for error in told if not (scene.replacement and error[:2] == ["tpm", "key"])]
 
 
+def was_hit(scene, point):
+    """How often files are looked for, and opened to read, is a matter of time: then it was another call."""
+    lines = [line for line in (scene.directory / "calls").read_text().splitlines() if "(INJECTED)" in line]
+    return any(point.call != "openat" or "O_CREAT" in line for line in lines)
+
+
 def suffer(scene, point, verdict):
     """Runs the daemon on the bad disk for as long as there is something to see."""
     gateway = scene.gateway
@@ -116,7 +122,7 @@ def suffer(scene, point, verdict):
     ended = not gateway.process.running()
     status = gateway.stop()
     scene.end_everything()
-    verdict.reached = "(INJECTED)" in (scene.directory / "calls").read_text()
+    verdict.reached = was_hit(scene, point)
     words = gateway.log.read_text()[said:]
     judge_words(verdict, point, words, errors(scene))
     if status != (1 if ended else 0):

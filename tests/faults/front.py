@@ -3,7 +3,8 @@ no broker can be asked to do: below TLS what anyone on the path could, inside TL
 could.
 
 A fault is a dictionary:
-    step  "prove" meets the connections with the new certificate, all others those with the claim
+    step  "prove" meets the connections with the new certificate, "retire" those after it is in use, all others those
+          with the claim, or in a renewal with the identity in use
     at    tcp             in place of accepting the connection, or at once after it
           hello           after the ClientHello
           handshake       inside the server's first flight
@@ -48,7 +49,9 @@ class Front:
     def __init__(self, test, cloud):
         self.cloud = cloud
         self.port = free_port()
-        self.claim = ssl.PEM_cert_to_DER_cert(cloud.claim_certificate.read_text())
+        self.set_asker(cloud.claim_certificate, cloud.claim_key)
+        self.committed = lambda: False  # whether the new certificate is in use
+        self.before = 0  # registrations before the fault was armed
         self.fault = None
         self.connects = []  # (seconds since the epoch, client id) of each CONNECT that the broker has not seen
         self.errors = []  # what went wrong in here
@@ -58,9 +61,15 @@ class Front:
         test.addCleanup(self.stop)
         self.listen()
 
+    def set_asker(self, certificate, key):
+        """Files of the identity that asks for certificates."""
+        self.asker = (certificate, key)
+        self.asker_der = ssl.PEM_cert_to_DER_cert(certificate.read_text())
+
     def arm(self, fault):
+        self.before = len(self.registrations())
         self.fault = fault
-        if fault["do"] == "refuse" and fault["step"] != "prove":
+        if fault["do"] == "refuse" and phase_of(fault) == "ask":
             self.refuse()
 
     def lift(self):
@@ -109,12 +118,17 @@ class Front:
             self.errors.append(repr(error))
             device.close()
 
-    def registered(self):
-        """Whether connections have the new certificate from now on."""
-        return bool(self.cloud.events(event="register-thing", result="accepted"))
+    def registrations(self):
+        return self.cloud.events(event="register-thing", result="accepted")
+
+    def phase(self):
+        """Whether connections have the new certificate from now on, and whether it is in use."""
+        if self.committed():
+            return "retire"
+        return "prove" if len(self.registrations()) > self.before else "ask"
 
     def choose(self, device, fault):
-        if fault is None or (fault["step"] == "prove") != self.registered() or fault["do"] == "refuse":
+        if fault is None or phase_of(fault) != self.phase() or fault["do"] == "refuse":
             self.relay(device)
         elif fault["do"] in ("slow", "flip"):
             self.relay(device, fault)
@@ -148,7 +162,8 @@ class Front:
     def refuse_proof(self):
         """Nobody listens any more before the device can know that it is registered."""
         fault = self.fault
-        if fault is not None and fault["do"] == "refuse" and fault["step"] == "prove" and self.registered():
+        later = fault is not None and fault["do"] == "refuse" and phase_of(fault) != "ask"
+        if later and phase_of(fault) == self.phase():
             self.refuse()
 
     def break_off(self, device, fault):
@@ -184,6 +199,10 @@ class Front:
                 self.held.append(device)
                 return
         reset(device)
+
+
+def phase_of(fault):
+    return fault["step"] if fault["step"] in ("prove", "retire") else "ask"
 
 
 def first_part(flight, fault):

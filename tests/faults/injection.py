@@ -2,19 +2,29 @@
 with one member: its name is that of a class below (in lower case), its value is what that class takes."""
 
 import json
+import pathlib
+import signal
 import subprocess
 
 import policies
+from harness import SOURCE_DIR, Process, built, wait_for
 
 
 class Injection:
-    """arm() is called before the gateway starts, lift() while it runs."""
+    """arm() is called before the gateway starts, or is to renew; lift() while it runs."""
 
     def __init__(self, scene, row, value):
         self.scene = scene
         self.cloud = scene.cloud
         self.row = row
         self.value = value
+
+    def template(self):
+        """The name of the one that registers."""
+        return "enrolld-renew" if self.row.get("renews") else self.cloud.template
+
+    def prepare(self):
+        """Before the gateway starts."""
 
     def arm(self):
         raise NotImplementedError
@@ -107,9 +117,9 @@ class Device(Injection):
         self.cloud.set_certificate(newest, "ACTIVE")
 
     def set_outcome(self, status):
-        body = json.loads(self.cloud.registry()["templates"][self.cloud.template]["templateBody"])
+        body = json.loads(self.cloud.registry()["templates"][self.template()]["templateBody"])
         body["Resources"]["certificate"]["Properties"]["Status"] = status
-        self.cloud.edit(template=self.cloud.template, body=body)
+        self.cloud.edit(template=self.template(), body=body)
 
 
 class Clock(Injection):
@@ -143,7 +153,8 @@ class Policy(Injection):
         self.cloud.edit(policy=self.name, document=self.right)
 
     def find(self):
-        name = "enrolld-device" if self.row["step"] == "prove" else "enrolld-claim"
+        device = self.row["step"] == "prove" or self.row.get("renews")
+        name = "enrolld-device" if device else "enrolld-claim"
         return name, self.cloud.registry()["policies"][name]
 
 
@@ -151,10 +162,10 @@ class Template(Injection):
     """The provisioning template is disabled."""
 
     def arm(self):
-        self.cloud.edit(template=self.cloud.template, enabled=False)
+        self.cloud.edit(template=self.template(), enabled=False)
 
     def lift(self):
-        self.cloud.edit(template=self.cloud.template, enabled=True)
+        self.cloud.edit(template=self.template(), enabled=True)
 
 
 class Options(Injection):
@@ -182,6 +193,84 @@ class Settings(Injection):
             section, key = name.split(".", 1)
             self.scene.gateway.configure(section, **{key: value})
         self.scene.gateway.call("Reload")
+
+
+class Authority(Injection):
+    """The authority whose certificate is imported has another status."""
+
+    def arm(self):
+        self.cloud.set_authority(self.scene.authority, status=self.value)
+
+    def lift(self):
+        self.cloud.set_authority(self.scene.authority, status="ACTIVE")
+
+
+class Function(Injection):
+    """A function of etc/aws that cannot be run: its name, its file."""
+
+    def arm(self):
+        name, _ = self.value
+        self.cloud.set_function(name, self.scene.directory / "nonesuch.py")
+
+    def lift(self):
+        name, file = self.value
+        self.cloud.set_function(name, SOURCE_DIR / "etc/aws" / file)
+
+
+class Tpm(Injection):
+    """The TPM is gone."""
+
+    def arm(self):
+        self.scene.tpm.stop()
+
+    def lift(self):
+        self.scene.tpm.start()
+
+
+class Disk(Injection):
+    """A call of the daemon on a file of the state directory fails: strace(1) sees to that."""
+
+    def arm(self):
+        gateway, value = self.scene.gateway, self.value
+        words = ["strace", "-qq", "-o", "/dev/null", "-p", gateway.pid(), "-P", gateway.state / value["file"]]
+        words += ["-e", f"trace={value['call']}", "-e", f"inject={value['call']}:error={value['error']}"]
+        self.process = Process("strace", words, self.scene.directory / "strace.log")
+        self.scene.addCleanup(self.process.stop)
+        wait_for("strace has seized the daemon", self.is_traced)
+
+    def is_traced(self):
+        status = pathlib.Path(f"/proc/{self.scene.gateway.pid()}/status").read_text()
+        return f"TracerPid:\t{self.process.pid}\n" in status
+
+    def lift(self):
+        self.process.send_signal(signal.SIGTERM)
+        wait_for("strace has ended", lambda: not self.process.running())
+
+
+class Worker(Injection):
+    """Workers are killed at their start: "each", or each "second" one, which is the one that verifies."""
+
+    def arm(self):
+        (self.scene.directory / "armed").touch()
+
+    def lift(self):
+        (self.scene.directory / "armed").unlink()
+
+    WRAPPER = """#!/bin/sh
+if [ -e {directory}/armed ]; then
+    echo >>{directory}/started
+    [ {how} = each ] || [ $(($(wc -l <{directory}/started) % 2)) = 0 ] && kill -9 $$
+fi
+exec {worker} "$@"
+"""
+
+    def prepare(self):
+        """Before the daemon starts."""
+        wrapper = self.scene.directory / "worker"
+        words = {"directory": self.scene.directory, "how": self.value, "worker": built("enrolld-worker")}
+        wrapper.write_text(self.WRAPPER.format(**words))
+        wrapper.chmod(0o755)
+        self.scene.gateway.extra_environment["ENROLLD_WORKER"] = str(wrapper)
 
 
 KINDS = {kind.__name__.lower(): kind for kind in Injection.__subclasses__()}

@@ -42,6 +42,31 @@ def no_register(document):
     return document
 
 
+def without_topic(document, part):
+    """Statements lose the resources that contain it."""
+    document = copy.deepcopy(document)
+    for statement in document["Statement"]:
+        names = statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        statement["Resource"] = [name for name in names if part not in name]
+    document["Statement"] = [statement for statement in document["Statement"] if statement["Resource"]]
+    return document
+
+
+def no_renewal(document):
+    """A device may not use the template of renewals."""
+    return without_topic(document, "enrolld-renew")
+
+
+def no_retirement(document):
+    """A device may not tell of its old certificate."""
+    return without_topic(document, "enrolld_retire")
+
+
+def no_own_topics(document):
+    """A device may connect, and publish nothing but what a renewal takes."""
+    return without_topic(document, "topic/things/")
+
+
 def keys_from_cloud(document):
     """For CreateKeysAndCertificate instead of CreateCertificateFromCsr."""
     return narrow_create(document)

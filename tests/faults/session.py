@@ -92,16 +92,16 @@ class Session:
         except ssl.SSLError:  # one of both has sent an alert
             finish(self.tls)
             return
-        if self.tls.getpeercert(True) == self.front.claim:
+        if self.tls.getpeercert(True) == self.front.asker_der:
             self.converse()
         else:
             self.judge_device()
 
     def converse(self):
-        """Carries packets, with the claim's key towards the broker, until the place of the fault is reached."""
+        """Carries packets, with the key of who asks towards the broker, until the place of the fault is reached."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(self.front.cloud.root_ca)
-        context.load_cert_chain(self.front.cloud.claim_certificate, self.front.cloud.claim_key)
+        context.load_cert_chain(*self.front.asker)
         with context.wrap_socket(self.front.upstream(), server_hostname="localhost") as upstream:
             device, broker = Stream(self.tls), Stream(upstream)
             while not device.ended and not broker.ended:
@@ -119,14 +119,14 @@ class Session:
         packet = Stream(self.tls).first()
         if packet is None:
             finish(self.tls)
-        elif self.fault["step"] == "prove":
+        elif self.fault["step"] in ("prove", "retire"):
             self.answer(packet)
         else:  # it is not registered yet, and the broker would say so
             self.note_connect(packet)
             finish_tls(self.tls, mqtt.connack(0x87))
 
     def meets(self, packet):
-        here = self.fault["step"] != "prove" and self.fault["at"] == place(packet)
+        here = self.fault["step"] not in ("prove", "retire") and self.fault["at"] == place(packet)
         return here and self.fault["do"] != "unacknowledged"
 
     def swallows(self, packet):

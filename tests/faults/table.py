@@ -11,27 +11,45 @@
     settings     further ones of the gateway, SECTION.KEY
     propagation  [Retry] Propagation= if it is not the 2 s of these tests
     seconds      for what takes longer than a minute
-    sample       one of those that `make check` runs"""
+    sample       one of those that `make check` runs
+    renewal      false: it is about what a renewal does not have; or what differs in one: members as these
+Rows of renewals alone are in renewal.json; there also:
+    import       the successor is imported, and renewed by jitp"""
 
 import json
 import pathlib
 
 import cell
+import renewal
 
 PATH = pathlib.Path(__file__).with_name("table.json")
+RENEWALS = pathlib.Path(__file__).with_name("renewal.json")
 
 
 def read():
+    """All rows, those of renewals behind the others."""
     rows = json.loads(PATH.read_text())
-    names = [name(row) for row in rows]
+    found = rows + [in_renewal(row) for row in rows if row.get("renewal", True)]
+    found += [{"renews": True, "alone": True, **row} for row in json.loads(RENEWALS.read_text())]
+    names = [name(row) for row in found]
     twice = {each for each in names if names.count(each) > 1}
     if twice:
         raise ValueError(f"twice in {PATH}: {twice}")
-    return rows
+    return found
+
+
+def in_renewal(row):
+    """The row as it is in a renewal."""
+    common = {key: value for key, value in row.items() if key not in ("renewal", "sample")}
+    return common | row.get("renewal", {}) | {"renews": True}
 
 
 def name(row):
-    return f"{row['step']}: {row['fault']}"
+    return f"{'renewal, ' if row.get('renews') else ''}{row['step']}: {row['fault']}"
+
+
+def cell_class(row):
+    return renewal.RenewalCell if row.get("renews") else cell.Cell
 
 
 def litter_text(row):
@@ -41,13 +59,30 @@ def litter_text(row):
     return ", ".join(words) or "nothing"
 
 
+def line(row, last):
+    key = cell.retry_key(row)
+    wait = f"`{key}=`" if key and row["class"] != "not-yet" else ""
+    says = row.get("says", "").replace("|", "\\|")
+    words = [row["fault"], row["step"], row["class"], cell.state(row), wait, says, litter_text(row), *last]
+    return "| " + " | ".join(words) + " |"
+
+
+def difference(row):
+    """What a renewal makes of it."""
+    if not row.get("renewal", True):
+        return ""
+    there = in_renewal(row)
+    words = [there["class"]] if there["class"] != row["class"] else []
+    words += [f'"{there["says"]}"'] if there.get("says") != row.get("says") else []
+    words += [litter_text(there)] if litter_text(there) != litter_text(row) else []
+    return "; ".join(words) or "the same"
+
+
 def markdown(rows):
     """As it stands in docs/reliability.md."""
-    lines = ["| fault | step | class | state | waits as | message | left in the cloud |", "|" + "---|" * 7]
-    for row in rows:
-        key = cell.retry_key(row)
-        wait = f"`{key}=`" if key and row["class"] != "not-yet" else ""
-        says = row.get("says", "").replace("|", "\\|")
-        words = [row["fault"], row["step"], row["class"], cell.state(row), wait, says, litter_text(row)]
-        lines.append("| " + " | ".join(words) + " |")
+    titles = ["fault", "step", "class", "state", "waits as", "message", "left in the cloud"]
+    lines = ["| " + " | ".join([*titles, "in a renewal"]) + " |", "|" + "---|" * 8]
+    lines += [line(row, [difference(row)]) for row in rows if not row.get("renews")]
+    lines += ["", "Of renewals alone:", "", "| " + " | ".join(titles) + " |", "|" + "---|" * 7]
+    lines += [line(row, []) for row in rows if row.get("alone")]
     return "\n".join(lines) + "\n"

@@ -73,16 +73,7 @@ class Publisher:
             cwd=(gateway.state / "current").resolve(),
             stdin=subprocess.PIPE,
         )
-        self.said, self.hushed = 0, threading.Event()
-        self.thread = threading.Thread(target=self.talk, daemon=True)
         test.addCleanup(self.end)
-        self.thread.start()
-
-    def talk(self):
-        """One number after the other, whatever happens meanwhile."""
-        while not self.hushed.wait(0.05):
-            self.say(str(self.said))
-            self.said += 1
 
     def say(self, text):
         self.process.popen.stdin.write(f"{text}\n".encode())
@@ -90,8 +81,49 @@ class Publisher:
 
     def end(self):
         """What was said is acknowledged when this returns; its exit status."""
-        self.hushed.set()
-        self.thread.join(DEADLINE)
         if not self.process.popen.stdin.closed:
             self.process.popen.stdin.close()
         return self.process.wait()
+
+
+class Application:
+    """Publishes all the time, by one connection after the other: with follows=True it connects anew when /run/enrolld says
+    that there is another identity, as the documentation tells applications to."""
+
+    def __init__(self, test, gateway, cloud, follows):
+        self.test, self.gateway, self.cloud, self.follows = test, gateway, cloud, follows
+        self.thing = gateway.property("ThingName")
+        self.topic = f"things/{self.thing}/data"
+        self.said, self.connections, self.generation = 0, 0, self.read()
+        self.ended = threading.Event()
+        self.publisher, self.status = None, None
+        self.thread = threading.Thread(target=self.publish, daemon=True)
+        self.thread.start()
+        test.addCleanup(self.ended.set)
+
+    def read(self):
+        return (self.gateway.runtime / "generation").read_text()
+
+    def connect(self):
+        self.connections += 1
+        return Publisher(self.test, self.gateway, self.cloud, self.thing, self.topic)
+
+    def publish(self):
+        self.publisher = self.connect()
+        while not self.ended.wait(0.02):
+            if self.follows and self.read() != self.generation:
+                self.generation = self.read()
+                self.publisher.end()
+                self.publisher = self.connect()
+            self.publisher.say(str(self.said))
+            self.said += 1
+        self.status = self.publisher.end()  # here, as it ends with the thread that has started it
+
+    def assert_nothing_lost(self):
+        """All of it has arrived, in its order; nobody has thrown the application out."""
+        self.ended.set()
+        self.thread.join(DEADLINE)
+        self.test.assertEqual(self.status, 0, self.publisher.log.read_text())
+        heard = [event["payload"] for event in self.cloud.events(event="message", topic=self.topic)]
+        self.test.assertEqual(heard, [str(number) for number in range(self.said)])
+        self.test.assertEqual(len(self.cloud.events(event="connect", clientId=self.thing)), self.connections)

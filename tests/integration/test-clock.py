@@ -187,5 +187,37 @@ class Provisioned(Device):
         self.gateway.wait_property("State", "failed")
 
 
+class Future(harness.TestCase):
+    """The cloud's clock is ahead of this device's: a certificate begins a moment from now."""
+
+    def start(self):
+        self.cloud = Cloud(self, "--issuer=private:400:4")
+        self.gateway = Gateway(self, self.cloud, backend="file")
+        self.gateway.configure("Retry", Propagation="60s")  # else another one would be asked for
+        self.gateway.configure("fleet-claim", RenewTemplate="enrolld-renew", RenewParameter_ThingName="%t")
+        self.gateway.start()
+        self.gateway.wait_provisioned(60)
+
+    def assertBegun(self, generation):
+        """It was put into use when its time had come, and it is the only one that was asked for."""
+        identity = self.gateway.identity()
+        self.assertEqual(identity["generation"], generation)
+        self.assertLessEqual(identity["notBefore"], time.time())
+        self.assertEqual(sorted(self.cloud.device_certificates().values()), ["ACTIVE"] * generation)
+        self.assertEqual(self.gateway.property("LastError")[0], "")
+
+    def test_enrolled(self):
+        self.start()
+        self.assertBegun(1)
+
+    def test_renewed(self):
+        """Until then the old one is in use."""
+        self.start()
+        self.gateway.call("Renew")
+        self.gateway.wait_property("Generation", 2, 60)
+        self.assertBegun(2)
+        self.assertEqual(self.gateway.signalled("State")[-3:], ["provisioned", "renewing", "provisioned"])
+
+
 if __name__ == "__main__":
     harness.main()

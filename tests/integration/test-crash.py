@@ -129,6 +129,18 @@ class Sample(unittest.TestCase):
                 status, text = self.run_part("kill_imported.py", f"--way={way}", "--every=61")
                 self.assertEqual(status, 0, text)
 
+    def test_renewal(self):
+        """Kills, power cuts and errors of the disk from the beginning of a renewal to the retirement."""
+        for part, every in (("kill.py", 83), ("replay.py", 23), ("disk_errors.py", 59)):
+            with self.subTest(part=part):
+                status, text = self.run_part(part, "--renewal", f"--every={every}")
+                self.assertEqual(status, 0, text)
+
+    def test_power_cuts_of_a_renewal_without_fsync(self):
+        status, text = self.run_part("replay.py", "--renewal", "--every=83", "--without-fsync")
+        self.assertEqual(status, 1, text)
+        self.assertRegex(text, "lost [1-9]|second certificates [1-9]")
+
     def test_power_cuts(self):
         status, text = self.run_part("replay.py", "--every=11")
         self.assertEqual(status, 0, text)

@@ -10,15 +10,21 @@ sys.path.insert(0, str(harness.SOURCE_DIR / "tests/faults"))
 
 import table  # noqa: E402
 from cell import Cell  # noqa: E402
+from renewal import RenewalCell  # noqa: E402
 
 
 class Sample(Cell):
     pass
 
 
+class RenewalSample(RenewalCell):
+    pass
+
+
 def add_test(row):
     words = "".join(letter if letter.isalnum() else "_" for letter in table.name(row))
-    setattr(Sample, f"test_{words}", lambda self: self.run_row(row))
+    sample = RenewalSample if row.get("renews") else Sample
+    setattr(sample, f"test_{words}", lambda self: self.run_row(row))
 
 
 for each in table.read():

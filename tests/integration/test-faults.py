@@ -7,7 +7,6 @@ import signal
 import subprocess
 
 import harness
-from authority import Authority
 from gateway import Gateway
 from parts import Cloud, Tpm
 
@@ -15,8 +14,8 @@ from parts import Cloud, Tpm
 class Fault(harness.TestCase):
     """A fault before the start: seen, lifted, forgotten."""
 
-    def gateway_with(self, backend="file", tpm=None):
-        self.cloud = Cloud(self)
+    def gateway_with(self, *options, backend="file", tpm=None):
+        self.cloud = Cloud(self, *options)
         return Gateway(self, self.cloud, tpm, backend)
 
     def assertFault(self, gateway, state, error_class, step, *words):
@@ -66,13 +65,19 @@ class Cloudy(Fault):
         self.assertHealed(gateway)
 
     def test_claim_has_expired(self):
-        """The cloud does not say so, the claim does."""
-        gateway = self.gateway_with()
-        Authority(self.directory, "maker").device("old", days=-1)
-        gateway.configure("fleet-claim", Certificate=self.directory / "old.pem", PrivateKey=self.directory / "old.key")
+        """It says so, and what to do; a new one in its place is enough."""
+        gateway = self.gateway_with("--claim=expired:-1")
+        certificate, key = self.directory / "claim.pem", self.directory / "claim.key"
+
+        def put(name):
+            certificate.write_bytes((self.cloud.directory / f"{name}.pem").read_bytes())
+            key.write_bytes((self.cloud.directory / f"{name}.key").read_bytes())
+
+        put("expired")
+        gateway.configure("fleet-claim", Certificate=certificate, PrivateKey=key)
         gateway.start()
-        self.assertFault(gateway, "failed", "denied", "claim", "expired on 20", "a new one is needed in its place")
-        gateway.configure("fleet-claim", Certificate=self.cloud.claim_certificate, PrivateKey=self.cloud.claim_key)
+        self.assertFault(gateway, "failed", "denied", "claim", "expired on ", "put a new one in its place")
+        put("claim")
         gateway.call("Reload")
         self.assertHealed(gateway)
 
@@ -266,7 +271,7 @@ class Hardware(Fault):
     def test_tpm_is_absent(self):
         tpm = Tpm(self)
         tpm.stop()
-        gateway = self.gateway_with("tpm2", tpm)
+        gateway = self.gateway_with(backend="tpm2", tpm=tpm)
         gateway.start()
         self.assertFault(gateway, "backoff", "tpm", "key", str(tpm.socket))
         tpm.start()
@@ -274,7 +279,7 @@ class Hardware(Fault):
 
     def test_another_tpm(self):
         """The disk was moved or cloned: an operator's affair, unless he has said what to do."""
-        gateway = self.gateway_with("tpm2", Tpm(self))
+        gateway = self.gateway_with(backend="tpm2", tpm=Tpm(self))
         gateway.start()
         gateway.wait_provisioned()
         first = gateway.property("CertificateId")
@@ -297,7 +302,7 @@ class Hardware(Fault):
 
     def test_tpm_absent_for_a_while_keeps_the_identity(self):
         tpm = Tpm(self)
-        gateway = self.gateway_with("tpm2", tpm)
+        gateway = self.gateway_with(backend="tpm2", tpm=tpm)
         gateway.start()
         gateway.wait_provisioned()
         first = gateway.property("CertificateId")

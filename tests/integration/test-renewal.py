@@ -7,7 +7,7 @@ import json
 import harness
 from gateway import BusError, Gateway
 from parts import Cloud, Tpm
-from reader import Publisher, Reader
+from reader import Application, Reader
 
 RETIRE_TOPIC = "$aws/rules/enrolld_retire/things/%t/retire"
 
@@ -85,26 +85,34 @@ class Renewal(Case):
         self.gateway.wait_property("State", "provisioned")
         self.assertEqual(self.gateway.identity()["thingName"], first["thingName"])
 
-    def test_ten_in_a_row(self):
-        """Under a reader that opens current/ all the time, and one connection of a stock client that goes through all of
-        them: it is not thrown out, and no message is lost."""
-        self.scene(ReuseKey="no")
+    def ten_in_a_row(self, follows):
         self.provision()
-        thing = self.gateway.property("ThingName")
         reader = Reader(self, self.gateway)
-        publisher = Publisher(self, self.gateway, self.cloud, thing, f"things/{thing}/data")
+        application = Application(self, self.gateway, self.cloud, follows)
         for _ in range(10):
-            before = publisher.said
             self.assertEqual(self.renew(), ("done", ""))
-            self.assertGreater(publisher.said, before + 5)
-        self.assertEqual(publisher.end(), 0, publisher.log.read_text())
+        self.assertEqual(self.gateway.property("Generation"), 11)
+        self.gateway.wait_property("RetirePending", [])
+        application.assert_nothing_lost()
+        self.assertGreaterEqual(application.said, 200)
         reader.assert_whole(self)
         self.assertGreaterEqual(reader.count, 20)
-        self.assertEqual(len(self.cloud.events(event="connect", clientId=thing)), 1)
-        heard = [event["payload"] for event in self.cloud.events(event="message", topic=f"things/{thing}/data")]
-        self.assertEqual(heard, [str(number) for number in range(publisher.said)])
-        self.assertEqual(self.gateway.property("Generation"), 11)
         self.assertEqual(len(list((self.gateway.state / "generations").iterdir())), 2)
+        return application
+
+    def test_ten_in_a_row(self):
+        """Under a reader that opens current/ all the time, and one connection of a stock client that publishes through all
+        of them: it is not thrown out, and no message is lost."""
+        self.scene()
+        self.assertEqual(self.ten_in_a_row(follows=False).connections, 1)
+        self.assertEqual(self.statuses(), 11 * ["ACTIVE"])
+
+    def test_ten_in_a_row_retired(self):
+        """The same where the cloud ends each old certificate, and with it the connections by that: the application has
+        connected by the new one before."""
+        self.scene(RetireTopic=RETIRE_TOPIC, RetireAcknowledged="yes")
+        self.ten_in_a_row(follows=True)
+        self.assertEqual(self.statuses(), ["ACTIVE"] + 10 * ["INACTIVE"])
 
 
 class Retirement(Case):
@@ -182,6 +190,24 @@ class Refused(Case):
         self.assertEqual(self.gateway.identity()["thingName"], first["thingName"])
         self.assertEqual(self.gateway.property("RefusedSince"), 0)
         self.assertEqual(self.statuses(), ["ACTIVE", "REVOKED"])
+
+
+class Recovery(Case):
+    def test_expired(self):
+        """Nobody renews it: it ends while the daemon runs, and a claim that is valid brings another one for the same thing, as
+        the hook finds all of its certificates dead."""
+        self.scene("--issuer=private:0.0002", RenewMethod="none")
+        self.provision()
+        first = self.gateway.identity()
+        self.assertEqual(self.gateway.property("RenewRule"), "never")
+        self.assertIn("RenewMethod=none", self.gateway.property("RenewHindrance"))
+        self.gateway.wait_property("State", "enrolling", 60)
+        self.assertIn("expired on ", self.gateway.wait_signalled("LastError", lambda error: error[1] == "verify")[2])
+        self.gateway.wait_property("Generation", 2)
+        self.gateway.wait_provisioned()
+        self.assertEqual(self.gateway.identity()["thingName"], first["thingName"])
+        self.assertNotEqual(self.gateway.property("CertificateId"), first["certificateId"])
+        self.assertIn("expires in less than 1 day, and nothing will renew it", self.gateway.log.read_text())
 
 
 class RootCa(Case):

@@ -437,6 +437,10 @@ static int behave(const char *behaviour, const char *verb) {
         if (!send_checkpoint("as far as this"))
             return 97;
         send_done(verb);
+    } else if (strcmp(behaviour, "checkpoint-failed") == 0) {
+        if (!send_checkpoint("as far as this"))
+            return 97;
+        send_failed(class, "the fake worker was told to fail", NULL);
     } else if (strcmp(behaviour, "resume") == 0) {
         if (!send_checkpoint("as far as this"))
             return 97;

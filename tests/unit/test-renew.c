@@ -505,6 +505,43 @@ static void test_look_is_made_good(void) {
     end();
 }
 
+/* Back by years and forth again: what is due by the date of now is done, once, and nothing else. */
+static void test_clock_jumps(void) {
+    begin(good_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    set_clock(-8000);
+    run_for_a_moment();
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
+    ASSERT_TEXT(read_file("record"), "enroll\ncheck\n");
+    set_dates(-1, 600);
+    set_clock(300); /* by the dates that are known, it is due */
+    CU_ASSERT(wait_for(is_second));
+    set_clock(-8000);
+    run_for_a_moment();
+    set_clock(300);
+    run_for_a_moment();
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
+    ASSERT_TEXT(read_file("record"), "enroll\ncheck\nrenew\ncheck\n");
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    end();
+}
+
+/* Due by a clock that nobody has set yet: nothing is sent until somebody has. */
+static void test_clock_set_late(void) {
+    begin(good_configuration);
+    ASSERT_NUMBER(unlinkat(world.top_fd, "clock/synchronized", 0), 0);
+    ahead_s = 300 * DAY;
+    restart("check=done renew=done");
+    expect_state(is_quiet, STATE_PROVISIONED);
+    run_for_a_moment();
+    ASSERT_TEXT(read_file("record"), "check\n");
+    AUTO_CLOSE int told = openat(world.top_fd, "clock/synchronized", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    CU_ASSERT(told >= 0);
+    set_clock(301);
+    CU_ASSERT(wait_for(is_second));
+    end();
+}
+
 /* --- who asks --- */
 
 static void test_asked(void) {
@@ -652,6 +689,8 @@ int main(int argc, char **argv) {
         {"a clock that was ahead for a while", test_clock_comes_back},
         {"a clock that comes back in the middle of an enrolment", test_clock_comes_back_meanwhile},
         {"a look that fails and is made good", test_look_is_made_good},
+        {"a clock that jumps by years", test_clock_jumps},
+        {"a clock that is set late", test_clock_set_late},
         {"somebody asks for it", test_asked},
         {"somebody asks, and it fails", test_asked_and_failed},
         {"somebody asks where it cannot be", test_asked_in_vain},

@@ -159,7 +159,7 @@ class Machine:
     def log_state(self):
         """From the next boot on all that is written to the state disk is recorded: see block_log.py."""
         self.state_log = self.directory / "state.log"
-        self.state_log.touch()
+        self.state_log.write_bytes(b"")
 
     def state_drive(self):
         if self.state_log is None:

@@ -23,7 +23,9 @@ LANES = 2
 SEED = 20261122
 HALVES = 12
 FILES = ("certificate.pem", "private.pem", "root-ca.pem", "identity.json")
+FIRST = 1
 GENERATION = re.compile(r"generations/([1-9][0-9]*)")
+KEPT = re.compile(r"retry|retry-renewal|retire|checkpoint-[a-z-]+|renewal-[a-z-]+\.[1-9][0-9]*")
 # Work in progress: recovery removes it, whatever it is.
 UNFINISHED = re.compile(r"incoming|.*\.new")
 E2FSCK_SAFE = (0, 1)  # nothing to mend but what a crash always leaves
@@ -56,13 +58,31 @@ class Outcome:
 
 
 @dataclasses.dataclass
+class Promise:
+    """generation: that somebody was told of, or 0: it is in use, or one that came later. pending: the certificate that the
+    cloud must still be told of where a later one is in use."""
+
+    generation: int = 0
+    pending: str = ""
+
+
+@dataclasses.dataclass
 class Recording:
-    """One boot. begin: the disk before it. announced: the requests up to the last flush before somebody was told of the
-    identity."""
+    """One boot. begin: the disk before it. announced: for each identity, by its generation, the requests up to the last flush
+    before somebody was told of it. replaced: of a renewal, the certificate of the first; until request number `kept` the
+    cloud has taken it for one in use."""
 
     begin: bytes
     log: pathlib.Path
-    announced: int
+    announced: dict
+    replaced: str = ""
+    kept: int = 0
+
+    def promise(self, end):
+        """What must hold on a disk that has all requests up to the last flush before number end (None: all there are)."""
+        told = [generation for generation, requests in self.announced.items() if end is None or end > requests]
+        pending = self.replaced if end is not None and end <= self.kept else ""
+        return Promise(max(told, default=0), pending)
 
 
 # Of one state.
@@ -124,25 +144,36 @@ def judge_files(directory, number):
         yield f"identity.json has {document}"
 
 
-def judge_current(tree, announced):
+def judge_current(tree, promise):
     current = tree / "current"
     if not current.is_symlink():
         if current.exists():
             yield "`current` is not a link"
-        elif announced:
+        elif promise.generation > 0:
             yield "the identity is not there, and was announced"
         return
     target = str(current.readlink())
-    if not GENERATION.fullmatch(target) or not (tree / target).is_dir():
+    found = GENERATION.fullmatch(target)
+    if not found or not (tree / target).is_dir():
         yield f"`current` leads to {target}, and there is none"
+    elif int(found[1]) < promise.generation:
+        yield f"`current` leads to {target}, and generation {promise.generation} was announced"
+    elif promise.pending and int(found[1]) > FIRST:
+        retire = tree / "retire"
+        if not retire.exists() or promise.pending not in retire.read_text().split():
+            yield f"{target} is in use, and `retire` does not have what it has replaced"
 
 
 def judge_kept(path):
     """What the next attempt reads."""
     text = path.read_text()
-    if path.name == "retry":
+    if path.name == "retire":
+        if not re.fullmatch(r"([0-9a-f]{64}\n)*", text):
+            yield f"`retire` has {text!r}"
+        return
+    if path.name in ("retry", "retry-renewal"):
         if not re.fullmatch(r"(\w+=\S+\n){4}", text):
-            yield f"`retry` has {text!r}"
+            yield f"`{path.name}` has {text!r}"
         return
     try:
         document = json.loads(text)
@@ -153,18 +184,21 @@ def judge_kept(path):
         yield f"{path.name} has {sorted(document)}"
 
 
-def judge(tree, announced):
+def judge(tree, promise):
     """Yields what is wrong with a state directory."""
-    yield from judge_current(tree, announced)
+    yield from judge_current(tree, promise)
     generations = tree / "generations"
     for path in generations.iterdir() if generations.exists() else ():
         number = int(path.name) if path.name.isdecimal() else 0
         yield from (f"generation {path.name}: {fault}" for fault in judge_files(path, number))
     for path in tree.iterdir():
-        if path.name == "retry" or re.fullmatch(r"checkpoint-[a-z-]+", path.name):
+        if KEPT.fullmatch(path.name):
             yield from judge_kept(path)
         elif path.name == "lost+found":
             yield from (f"e2fsck has found {lost.name}" for lost in path.iterdir())
+        elif path.name == "clock":
+            if path.stat().st_size != 0:  # only its date means something
+                yield f"`clock` has {path.stat().st_size} bytes"
         elif path.name not in ("current", "generations") and not UNFINISHED.fullmatch(path.name):
             yield f"there is {path.name}"
 
@@ -180,20 +214,21 @@ def recovered(data):
         yield tree, fault
 
 
-def is_kept(begin, log):
-    """Whether an identity would be in use if the power went now."""
+def is_kept(begin, log, generation=FIRST):
+    """Whether the identity would be in use if the power went now."""
     log = Log(log)
     with recovered(Disk(begin, log).state(len(log.rounds), ())) as (tree, _):
-        return (tree / "current").is_symlink()
+        current = tree / "current"
+        return current.is_symlink() and str(current.readlink()) == f"generations/{generation}"
 
 
 # Of all.
 
 
-def try_state(data, announced, name, outcome):
+def try_state(data, promise, name, outcome):
     outcome.states += 1
     with recovered(data) as (tree, fault):
-        faults = [fault] if fault else list(judge(tree, announced))
+        faults = [fault] if fault else list(judge(tree, promise))
         if faults:
             outcome.faults[name] = "; ".join(faults)
         elif (tree / "current").exists():
@@ -211,9 +246,9 @@ def lane(recording, number):
     for position, (whole, chosen) in enumerate(log.cuts(SEED, HALVES)):
         if position % LANES != number:
             continue
-        announced = whole >= len(log.ends) or log.ends[whole] > recording.announced
+        promise = recording.promise(log.ends[whole] if whole < len(log.ends) else None)
         missing = f"with blocks {list(chosen)} of {len(log.rounds[whole])} that were pending" if chosen else "with none"
-        try_state(disk.state(whole, chosen), announced, f"after flush {whole} {missing}", outcome)
+        try_state(disk.state(whole, chosen), promise, f"after flush {whole} {missing}", outcome)
     return outcome
 
 

@@ -9,6 +9,7 @@ import scenarios_secrets
 import scenarios_system
 import scenarios_target
 import scenarios_use
+import scenarios_year
 from scenario import EVERY
 
 THEMES = (
@@ -20,6 +21,7 @@ THEMES = (
     scenarios_secrets,
     scenarios_power,
     scenarios_renewal,
+    scenarios_year,
     scenarios_readme,
 )
 __all__ = ["EVERY"]

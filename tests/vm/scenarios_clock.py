@@ -35,9 +35,14 @@ def expect_nothing_sent(gateway):
     expect("connections to the cloud", connections, "")
 
 
-def tell_time(gateway):
-    """From now on somebody knows the time."""
-    gateway.run(f"systemd-run --quiet --unit=sntp-server /usr/local/lib/machine/sntp-server {time.time():.3f}")
+def tell_time(gateway, seconds=None):
+    """From now on somebody knows the time: that of the host, or another one."""
+    seconds = time.time() if seconds is None else seconds
+    gateway.run(f"systemd-run --quiet --unit=sntp-server /usr/local/lib/machine/sntp-server {seconds:.3f}")
+
+
+def start_timesyncd(gateway):
+    gateway.run("systemctl unmask systemd-timesyncd.service && systemctl start systemd-timesyncd.service")
 
 
 def expect_provisioned(scene, gateway):
@@ -57,7 +62,7 @@ def clock_timesyncd(scene):
     """With its clock unset a gateway sends nothing, boots to the end, and is provisioned as soon as timesyncd has the time."""
     gateway = boot_without_clock(scene, TIMESYNCD_FILES)
     tell_time(gateway)
-    gateway.run("systemctl unmask systemd-timesyncd.service && systemctl start systemd-timesyncd.service")
+    start_timesyncd(gateway)
     expect_provisioned(scene, gateway)
 
 

@@ -1,4 +1,4 @@
-"""The identity in use gets its successor."""
+"""The power goes while the identity in use gets its successor."""
 
 import random
 
@@ -6,14 +6,16 @@ import block_log
 import replay
 from gateway_machine import THING
 from machine import wait_for
-from renewal import FOLLOWING_FILES, RENEWAL, events, in_days, lasting, rtc
+from renewal import FOLLOWING_FILES, RENEWAL, events, in_days, lasting, rtc, wait_retired
 from scenario import expect, provision, scenario
+from scenarios_power import expect_whole, replay_all
 
 DAYS = 400  # that a certificate is valid: its successor is due after 237 to 264 of them
 LATER = 270
-# Of the moments at which the power goes: from the boot's first flush of the state disk to the end of the retirement.
-SEEDS = (1, 2, 3)
-FLUSHES = range(6, 50)
+MINUTES = 5 / 24 / 60  # from a power cut to the next boot, days
+# Of the moments at which the power goes: a renewal goes from the sixth flush of the state disk to the 45th.
+SEEDS = (3, 9, 6)
+FLUSHES = range(6, 45)
 
 
 def used_by_application(gateway):
@@ -23,25 +25,66 @@ def used_by_application(gateway):
 
 def wait_renewed(gateway, generation):
     gateway.wait(f"grep -x {generation} /run/enrolld/generation", 240)
-    gateway.wait("test ! -s /var/lib/enrolld/retire", 240)
-    status = gateway.wait_provisioned()
-    expect("the generation", status["Generation"], generation)
-    return status
+    return wait_retired(gateway)
+
+
+def cut_at_flush(scene, gateway, number, days, generation):
+    """The renewal of a generation that has become due: the power goes, and the next boot ends it."""
+    gateway.options = rtc(in_days(days))
+    gateway.log_state()
+    gateway.boot(wait=False)
+    wait_for(f"flush {number}", lambda: block_log.count_flushes(gateway.state_log) >= number, 240)
+    gateway.cut()
+    with replay.recovered(gateway.state.read_bytes()) as (tree, fault):
+        expect("the file system has a fault", fault, None)
+        expect("what is wrong with the state", list(replay.judge(tree, replay.Promise(generation))), [])
+        names = sorted(path.name for path in tree.iterdir() if path.name != "lost+found")
+        current = (tree / "current").readlink()
+    gateway.options = rtc(in_days(days + MINUTES))
+    expect("after the boot the system is", gateway.boot(), "running")
+    status = wait_renewed(gateway, generation + 1)
+    expect("in the cloud", gateway.certificates(), {status["CertificateId"]: "ACTIVE"})
+    wait_for("the application uses it", lambda: used_by_application(gateway) == status["CertificateId"], 120)
+    gateway.power_off()
+    scene.say(f"cut after flush {number}, with {' '.join(names)}, {current} in use: then {generation + 1}, 1 certificate ACTIVE")
 
 
 @scenario
-def renewal_first(scene):
-    gateway, before = provision(scene, more=RENEWAL, standin=lasting(DAYS), files=FOLLOWING_FILES)
-    gateway.wait("systemctl is-active application.service")
+def renewal_power_cut(scene):
+    """The machine is killed at three moments of renewals that are due: the next boot ends them, the cloud is told which
+    certificate was replaced, and the application uses the new one."""
+    gateway, _ = provision(scene, more=RENEWAL, standin=lasting(DAYS), files=FOLLOWING_FILES)
     gateway.power_off()
+    for generation, seed in enumerate(SEEDS, 1):
+        flush = random.Random(seed).choice(FLUSHES)
+        cut_at_flush(scene, gateway, flush, LATER * generation, generation)
+
+
+def record(gateway, before):
+    """One renewal, from power on to power off."""
+    begin = gateway.state.read_bytes()
     gateway.options = rtc(in_days(LATER))
     gateway.log_state()
-    expect("after the boot the system is", gateway.boot(), "running")
-    gateway.wait("grep -x 2 /run/enrolld/generation", 240)
-    scene.say(f"{block_log.count_flushes(gateway.state_log)} flushes")
-    scene.say(gateway.run("journalctl --boot --output=short-monotonic --unit=enrolld.service"))
-    gateway.wait("systemctl is-active application.service")
-    scene.say(str(gateway.certificates()))
-    scene.say(used_by_application(gateway))
-    scene.say(str(events(gateway, event="function")))
-    scene.say(gateway.run("enrollctl status; ls -la /var/lib/enrolld; cat /srv/cloud/state/functions.log || true"))
+    gateway.boot(wait=False)
+    gateway.run("until grep -qsx 2 /run/enrolld/generation; do :; done", 240)
+    announced = now = kept = block_log.count_requests(gateway.state_log)
+    while gateway.registry()["certificates"][before]["status"] == "ACTIVE":
+        kept, now = now, block_log.count_requests(gateway.state_log)
+    wait_retired(gateway)
+    wait_for("the identity is on the disk", lambda: replay.is_kept(begin, gateway.state_log, 2), 60)
+    gateway.power_off()
+    return replay.Recording(begin, gateway.state_log, {1: -1, 2: announced}, before, kept)
+
+
+@scenario
+def renewal_power_cuts(scene):
+    """Whatever a disk may have kept when the power went in a renewal: one of both identities is in use, whole, and not the old
+    one once the new one was announced; and until the cloud knows of the old one the gateway remembers it."""
+    gateway, status = provision(scene, more=RENEWAL, standin=lasting(DAYS))
+    gateway.power_off()
+    outcome = replay_all(scene, "a renewal", record(gateway, status["CertificateId"]))
+    expect("states without an identity", outcome.without, 0)
+    expect_whole(gateway, outcome, 2)
+
+
+renewal_power_cut.deadline = renewal_power_cuts.deadline = 1200
