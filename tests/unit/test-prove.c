@@ -451,7 +451,7 @@ static void test_own_certificate(void) {
 static void test_not_of_another_tpm(void) {
     static const char elsewhere[] = "[Key]\nOnWrongTPM=enroll\n" HEAD "[Renewal]\nRetireTopic=x\n" QUICK;
     begin(elsewhere, "");
-    restart("check=elsewhere enroll=done retire=hold");
+    restart("check=moved enroll=done retire=hold");
     CU_ASSERT(wait_for(is_second));
     run_for_a_moment();
     ASSERT_NUMBER(is_there("state/retire"), 0);
