@@ -85,8 +85,7 @@ static void move_next_attempt(struct agent *agent) {
     bus_publish(agent->bus, status);
 }
 
-/* An identity that had expired by the clock of before need not have by that of now. */
-static bool look_at_lost(struct agent *agent) {
+bool agent_clock_look_at_lost(struct agent *agent) {
     if (agent->lost_generation == 0 || agent->lost_generation != store_current(agent->environment.store) ||
         prove_gave_up(agent) || task_waits(agent) || agent->job != NULL)
         return false;
@@ -101,12 +100,12 @@ static void on_clock_set(void *data) {
     switch (agent->status.state) {
     case STATE_WAITING_CLOCK:
         agent->clock_was_set = true;
-        if (!look_at_lost(agent))
+        if (!agent_clock_look_at_lost(agent))
             agent_arm_timer(agent, 0);
         break;
     case STATE_BACKOFF:
     case STATE_FAILED:
-        if (look_at_lost(agent))
+        if (agent_clock_look_at_lost(agent))
             break;
         move_next_attempt(agent);
         if (strcmp(agent->status.error.class, failure_class_name(FAILURE_CLOCK)) == 0)
@@ -121,7 +120,9 @@ static void on_clock_set(void *data) {
         agent_arm_timer(agent, 0);
         break;
     case STATE_CHECKING:
-    case STATE_ENROLLING:
+    case STATE_ENROLLING: /* looked at when it has failed */
+        agent->clock_was_set = true;
+        break;
     case STATE_RENEWING:
         break;
     }

@@ -37,6 +37,7 @@ struct proving {
     bool wanted;            /* there is a reason for one, and nobody waits for it */
     uint64_t begun_usec;    /* the last one, 0: none has */
     uint64_t again_usec;    /* while it is refused: the next one */
+    uint64_t told_usec;     /* the time of LastError that tells of the last one */
     uint64_t refused_usec;  /* the last one was refused then, 0: it was not */
     uint64_t interval_usec; /* ProveInterval= that the next one was reckoned by */
     uint64_t routine_usec;  /* the next one by it */
@@ -93,13 +94,14 @@ struct agent {
     sd_event_source *date_timer;  /* provisioned: the next date of the certificate that matters */
     bool look;                    /* provisioned: the identity is to be checked again */
     uint64_t look_after_usec;     /* CLOCK_BOOTTIME: but not before */
+    uint64_t look_told_usec;      /* the time of LastError that tells of the last one */
     unsigned warned_days;         /* of the end of the certificate, 0: not yet */
     char lost_certificate_id[65]; /* of lost_generation, "" if that is not known */
     uint64_t quiet_until_usec;    /* CLOCK_BOOTTIME: until then nothing brings another attempt forward */
     struct clock_watch *clock_watch;
     uint64_t started_usec;        /* CLOCK_BOOTTIME */
     enum clock_trust clock_trust; /* waiting for the clock: as it was told */
-    bool clock_was_set;           /* since then */
+    bool clock_was_set;           /* since then, or during the attempt */
     uint64_t enroll_ended_usec;   /* CLOCK_BOOTTIME, 0: none has since the start */
     bool resumed;                 /* this method has gone on with another worker */
     bool resuming;                /* the next worker of this attempt is to be started when the timer ends */
@@ -240,6 +242,9 @@ bool agent_clock_holds(struct agent *agent);
 bool agent_clock_refuses(const struct agent *agent, struct failure *failure);
 /* What workers are told. */
 bool agent_clock_is_synchronised(const struct agent *agent);
+/* The clock was set: an identity that had expired by that of before need not have by that of now. True if it is looked
+ * at. */
+bool agent_clock_look_at_lost(struct agent *agent);
 /* From the start on: sees it when the clock is set. */
 void agent_clock_watch(struct agent *agent);
 

@@ -2,7 +2,6 @@
  * time to time (ProveInterval=), and again while the cloud refuses it. */
 #include "daemon/agent-private.h"
 
-#include "common/step.h"
 #include "daemon/log.h"
 
 #include <stdio.h>
@@ -105,8 +104,7 @@ static void accepted(struct agent *agent) {
     proving->refusal = (struct refusal){0};
     proving->refusals = 0;
     proving->refused_usec = status->refused_since_usec = 0;
-    if (strcmp(status->error.step, STEP_PROVE) == 0)
-        memset(&status->error, 0, sizeof status->error);
+    status_make_good(status, proving->told_usec);
 }
 
 /* Only what lies between two refusals counts, not what lies beside one. */
@@ -154,6 +152,7 @@ static void not_proven(struct agent *agent, const struct failure *failure, bool 
     char detail[DETAIL_MAX];
     agent_describe(failure, detail);
     agent_set_error(agent, failure);
+    agent->proving.told_usec = agent->status.error.time_usec;
     if (is_refused)
         refused(agent, failure, detail);
     else {

@@ -51,6 +51,7 @@ void agent_tell_files_changed(struct agent *agent) {
 /* One that was in use already, and still is. */
 static void keep_identity(struct agent *agent, const struct identity *identity) {
     agent->attempts.local = 0;
+    status_make_good(&agent->status, agent->look_told_usec);
     show_identity(agent, identity);
     if (prove_goes_on(agent))
         return;

@@ -2,7 +2,6 @@
  * done. Nothing waits for it. */
 #include "daemon/agent-private.h"
 
-#include "common/step.h"
 #include "daemon/log.h"
 
 #include <stdio.h>
@@ -71,9 +70,7 @@ void retire_told(const char *certificate_id, void *data) {
 
 /* All that was sent, and nothing else: no certificate is replaced while this runs. */
 static void succeeded(struct agent *agent) {
-    struct status *status = &agent->status;
-    if (status->error.time_usec == agent->retiring.told_usec)
-        memset(&status->error, 0, sizeof status->error);
+    status_make_good(&agent->status, agent->retiring.told_usec);
     agent->retiring = (struct retiring){0};
     save(agent, &(const struct retired){0});
 }

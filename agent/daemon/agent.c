@@ -210,6 +210,7 @@ static void look_failed(struct agent *agent, const struct failure *failure) {
     char detail[DETAIL_MAX];
     agent_describe(failure, detail);
     agent_set_error(agent, failure);
+    agent->look_told_usec = agent->status.error.time_usec;
     log_event(LOG_EVENT_ATTEMPT_FAILED, failure, LOG_ERR, "the identity in use cannot be checked: %s (next in %.1f s)",
               detail, (double)end.delay_ms / 1000);
     agent_end_operation(agent, "failed", detail);
@@ -252,6 +253,8 @@ void agent_attempt_failed(struct agent *agent, const struct failure *failure, en
     agent->status.attempt = end.number;
     wait_until(agent, row, end.next_usec);
     agent_end_operation(agent, canceled ? "canceled" : "failed", detail);
+    if (agent->clock_was_set)
+        agent->clock_was_set = !agent_clock_look_at_lost(agent);
 }
 
 /* --- what is next --- */

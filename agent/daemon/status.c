@@ -23,6 +23,11 @@ const char *status_state_name(enum agent_state state) {
     return "";
 }
 
+void status_make_good(struct status *status, uint64_t error_time_usec) {
+    if (status->error.time_usec == error_time_usec)
+        memset(&status->error, 0, sizeof status->error);
+}
+
 void status_set_text(char *member, size_t size, const char *text) {
     memset(member, 0, size);
     snprintf(member, size, "%s", text);

@@ -50,5 +50,8 @@ struct status {
 /* "checking" ... */
 const char *status_state_name(enum agent_state state);
 
+/* What this error told of, by its time, is good now: it is cleared if it still stands. */
+void status_make_good(struct status *status, uint64_t error_time_usec);
+
 /* Sets a text member. */
 void status_set_text(char *member, size_t size, const char *text);

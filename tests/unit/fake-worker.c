@@ -429,7 +429,9 @@ static int behave(const char *behaviour, const char *verb) {
         send_done(verb);
     } else if (strcmp(behaviour, "lost") == 0)
         send_failed(class, "the key is lost", JOB_LOST_YES);
-    else if (strcmp(behaviour, "elsewhere") == 0)
+    else if (strcmp(behaviour, "moved") == 0 && generation > 1)
+        send_done(verb); /* the key of its successor is here */
+    else if (strcmp(behaviour, "elsewhere") == 0 || strcmp(behaviour, "moved") == 0)
         send_failed("tpm", "the key is in another TPM", JOB_LOST_ELSEWHERE);
     else if (strcmp(behaviour, "checkpoint") == 0) {
         if (!send_checkpoint("as far as this"))

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define DAY 86400LL
@@ -77,7 +78,7 @@ static const char retiring_configuration[] =
     "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
     "[Renewal]\nRetireTopic=retire/%t\n[Retry]\nNetwork=20ms 40ms\nInternal=20ms 40ms\n";
 static const char unsynchronised_configuration[] =
-    "[Agent]\nMethods=fleet-claim\nClockWait=1s\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n";
+    "[Agent]\nMethods=fleet-claim\nClockWait=0s\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n";
 
 static int kernel = -1; /* the other end of what tells that the clock was set */
 
@@ -210,6 +211,7 @@ static void test_due(void) {
     ASSERT_NUMBER(is_there("state/retry-renewal.1"), 0);
     ASSERT_NUMBER(is_there("state/generations/1"), 1);
     run_for_a_moment(); /* by its dates the successor is due, too: no loop */
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
     ASSERT_NUMBER(agent_status(world.agent)->generation, 2);
     end();
 }
@@ -280,7 +282,7 @@ static void test_hindered(void) {
 
 static void test_failure_keeps_the_old(void) {
     begin(slow_configuration);
-    ahead_s = 300 * DAY;
+    ahead_s = 360 * DAY;
     restart("check=done renew=failed");
     CU_ASSERT(wait_for(has_failed));
     const struct status *status = agent_status(world.agent);
@@ -293,6 +295,7 @@ static void test_failure_keeps_the_old(void) {
     ASSERT_NUMBER(is_there("state/incoming"), 0);
     run_for_a_moment();
     ASSERT_TEXT(read_file("record"), "check\nrenew\n");
+    ASSERT_TEXT(warning, ""); /* it will be renewed */
     end();
 }
 
@@ -419,6 +422,13 @@ static void test_warning(void) {
     while (warning[0] == '\0' && time(NULL) < deadline)
         sd_event_run(world.event, 10000);
     CU_ASSERT_PTR_NOT_NULL(strstr(warning, "expires in less than 7 days, and nothing will renew it: RenewTemplate="));
+    warning[0] = '\0'; /* once */
+    set_clock(361);
+    run_for_a_moment();
+    ASSERT_TEXT(warning, "");
+    set_clock(363);
+    run_for_a_moment();
+    CU_ASSERT_PTR_NOT_NULL(strstr(warning, "expires in less than 1 day,"));
     end();
 }
 
@@ -439,7 +449,7 @@ static void test_expired(void) {
 
 /* By a clock that nobody has set it only seems so. */
 static void test_expired_by_a_doubtful_clock(void) {
-    begin(good_configuration);
+    begin(unsynchronised_configuration);
     ASSERT_NUMBER(unlinkat(world.top_fd, "clock/synchronized", 0), 0);
     set_clock(400);
     run_for_a_moment();
@@ -460,6 +470,38 @@ static void test_clock_comes_back(void) {
     expect_state(is_provisioned, STATE_PROVISIONED);
     ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
     ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    end();
+}
+
+/* The same in the middle of the enrolment. */
+static void test_clock_comes_back_meanwhile(void) {
+    begin(slow_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=lost enroll=hold", 1);
+    set_clock(4000);
+    CU_ASSERT(wait_for(is_holding));
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_ENROLLING);
+    setenv(FAKE_WORKER_VARIABLE, "check=done enroll=failed", 1);
+    set_clock(0);
+    run_for_a_moment();
+    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_YES);
+    CU_ASSERT(wait_for(is_provisioned));
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
+    end();
+}
+
+/* What was wrong with a look is over when the next one is good. */
+static bool is_without_error(const struct status *status) {
+    return status->state == STATE_PROVISIONED && status->error.class[0] == '\0';
+}
+
+static void test_look_is_made_good(void) {
+    struct failure failure = {0};
+    begin(good_configuration);
+    setenv(FAKE_WORKER_VARIABLE, "check=failed-tpm", 1);
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(has_failed));
+    setenv(FAKE_WORKER_VARIABLE, "check=done", 1);
+    CU_ASSERT(wait_for(is_without_error));
     end();
 }
 
@@ -597,7 +639,11 @@ static void test_replaced_is_on_record(void) {
     begin(retiring_configuration);
     setenv(FAKE_WORKER_VARIABLE, "check=done renew=done retire=failed", 1);
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
-    CU_ASSERT(wait_for(is_second));
+    CU_ASSERT_FATAL(mkdirat(world.top_fd, "state/generations/2", 0700) == 0);
+    write_file("state/generations/2/in-the-way", "");
+    CU_ASSERT(wait_for(has_failed));
+    expect_error("internal", "commit");
+    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
     CU_ASSERT_PTR_NOT_NULL(strstr(read_file("state/retire"), fake_certificate_id(1)));
     end();
 }
@@ -641,6 +687,8 @@ int main(int argc, char **argv) {
         {"an identity that has expired", test_expired},
         {"a doubtful clock lets none expire", test_expired_by_a_doubtful_clock},
         {"a clock that was ahead for a while", test_clock_comes_back},
+        {"a clock that comes back in the middle of an enrolment", test_clock_comes_back_meanwhile},
+        {"a look that fails and is made good", test_look_is_made_good},
         {"a clock that jumps by years", test_clock_jumps},
         {"a clock that is set late", test_clock_set_late},
         {"somebody asks for it", test_asked},
