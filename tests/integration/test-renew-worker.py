@@ -389,12 +389,15 @@ class Replies(Scene):
         self.assertFails("denied", "register", "403")
         told = self.assertFails("denied", "register", "403")
         self.assertNotIn("RenewParameter", told.fields["MESSAGE"])
-        self.gateway.configure("fleet-claim", RenewParameter_ThingName=None)
-        self.assertFails("denied", "register", "403", "RenewParameter.ThingName=%t is not set")
-        self.gateway.configure("fleet-claim", RenewParameter_ThingName="%t")
         self.cloud.hook()
         self.assertRenewed(self.renew())
         self.assertEqual(self.asked(), 2)
+
+    def test_hook_is_told_too_little(self):
+        self.scene(backend="file")
+        self.gateway.configure("fleet-claim", RenewParameter_ThingName=None)
+        self.cloud.hook({"serialPrefix": "GW", "result": "deny"})
+        self.assertFails("denied", "register", "403", "RenewParameter.ThingName=%t is not set")
 
 
 class OtherThing(Scene):
