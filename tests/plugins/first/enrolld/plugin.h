@@ -1,4 +1,5 @@
-/* The header as it was when version 1 of the interface came. Nothing in here ever changes: tests build plugins with it. */
+/* The header as it was when version 1 of the interface came. Nothing in here ever changes: tests build plugins with it.
+ */
 /* The interface between enrolld's worker and a provisioning method, version 1: the only header that a plugin needs.
  * docs/plugin.md builds one step by step.
  *
