@@ -82,8 +82,8 @@ def check_identity(gateway, identity):
             (directory / file).write_bytes(content)
         configuration = pathlib.Path(name) / "enrolld.conf"
         more = f"[Key]\nTCTI={gateway.tpm.tcti}"
-        text = CONFIGURATION.format(serial=f"literal:{SERIAL}", endpoint="localhost", port=PORT, more=more)
-        configuration.write_text(text)
+        names = {"serial": f"literal:{SERIAL}", "endpoint": "localhost", "port": PORT, "agent": "", "more": more}
+        configuration.write_text(CONFIGURATION.format(**names))
         worker = [gateway.golden.build / "enrolld-worker", "check", f"--config={configuration}", f"--directory={directory}"]
         done = subprocess.run(worker, capture_output=True, text=True)
     return "" if done.returncode == 0 else done.stdout + done.stderr
