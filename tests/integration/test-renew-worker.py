@@ -138,7 +138,7 @@ class Straight(Scene):
         before = len(self.cloud.events())
         result = self.renew()
         new = self.assertRenewed(result)
-        self.assertEqual(result.steps, ["configuration", "key", "request", "claim", "certificate", "register", "prove"])
+        self.assertEqual(result.steps, ["configuration", "key", "request", "identity", "certificate", "register", "prove"])
         self.assertEqual((new["method"], new["keyOrigin"]), ("fleet-claim", "tpm"))
         events = self.cloud.events()[before:]
         connects = [(event["certificateId"], event["clientId"]) for event in events if event["event"] == "connect"]
@@ -242,7 +242,7 @@ class Straight(Scene):
         self.cloud.set_policy("enrolld-device", policy)
         self.enroll_again_as_bare()
         before = len(self.cloud.events())
-        self.assertFails("denied", "claim", f"client id {self.thing()}-enrolld", "iot:Connect")
+        self.assertFails("denied", "identity", f"client id {self.thing()}-enrolld", "iot:Connect")
         refused = [event["clientId"] for event in self.cloud.events()[before:] if event["event"] == "refused"]
         self.assertEqual(refused, [f"{self.thing()}-enrolld"])
 

@@ -60,7 +60,8 @@ int __wrap_fsync(int fd) {
 
 /* What was warned of: that the certificate expires. */
 static char warning[512];
-void __wrap_log_event(enum log_event event, const struct failure *failure, int priority, const char *format, ...);
+__attribute__((format(printf, 4, 5))) void __wrap_log_event(enum log_event event, const struct failure *failure,
+                                                            int priority, const char *format, ...);
 
 void __wrap_log_event(enum log_event event, const struct failure *failure, int priority, const char *format, ...) {
     char text[sizeof warning];
