@@ -107,7 +107,7 @@ static void discard_value(struct discarding *discarding, const char *value) {
 /* The text of ListPlugins has a line for each option: "  KEY=  what it is (file) (required)", where "(file)" stands for
  * one that only an enrolment needs. */
 static bool is_claim(const char *line) {
-    return strncmp(line, "  ", 2) == 0 && strchr(line, '=') != NULL && strstr(line, " (file)") != NULL;
+    return strncmp(line, "  ", 2) == 0 && strstr(line, " (file)") != NULL;
 }
 
 static bool is_listed(const char *methods, const char *method) {
@@ -146,9 +146,10 @@ static void discard_of_method(struct discarding *discarding, const char *method,
     AUTO_FREE char *copy = strdup(help);
     char *rest = copy;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
-        if (!is_claim(line))
+        char *equals = strchr(line, '=');
+        if (equals == NULL || !is_claim(line))
             continue;
-        *strchr(line, '=') = '\0';
+        *equals = '\0';
         discard_option(discarding, method, line + 2);
     }
 }

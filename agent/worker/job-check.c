@@ -149,7 +149,7 @@ static void read_root_ca(const char *path, struct root_ca *ret) {
 static int attach_root_ca(const struct current *current, const char *path, const struct root_ca *root_ca,
                           struct message *result, struct failure *failure) {
     struct failure reason;
-    if (root_ca->error < 0) {
+    if (root_ca->pem == NULL) {
         staged_note(STEP_VERIFY, "RootCA=%.300s cannot be read, the authorities of the identity stay in use: %s", path,
                     strerror(-root_ca->error));
         return 0;

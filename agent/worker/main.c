@@ -201,7 +201,7 @@ static int make_job(const struct arguments *arguments, struct message *job, stru
     if (attach_configuration(job, arguments->configuration, failure) < 0)
         return -1;
     /* Before anything is asked of the cloud: a certificate that cannot be written would be wasted. */
-    if (makes_identity(arguments->verb) && mkdir(arguments->directory, 0700) < 0)
+    if (makes_identity(arguments->verb) && arguments->directory != NULL && mkdir(arguments->directory, 0700) < 0)
         return failure_set(failure, FAILURE_INVALID, STEP_COMMIT, "%s: %s", arguments->directory, strerror(errno));
     if (arguments->staged != NULL && attach_material(arguments, job, failure) < 0)
         return -1;
@@ -283,7 +283,7 @@ static int work(const struct arguments *arguments, struct report_verdict *verdic
         r = by_hand ? make_job(arguments, &job, failure) : receive_job(CHANNEL_WORKER_FD, &job, failure);
     if (r == 0 && !by_hand && (r = watch_channel(CHANNEL_WORKER_FD)) < 0)
         r = failure_set(failure, FAILURE_INTERNAL, STEP_WORKER, "the channel cannot be watched: %s", strerror(-r));
-    bool makes_directory = by_hand && makes_identity(arguments->verb);
+    bool makes_directory = by_hand && makes_identity(arguments->verb) && arguments->directory != NULL;
     if (r == 0 && (r = run_job(&job, &result, verdict, &resume, failure)) < 0 && makes_directory)
         (void)rmdir(arguments->directory); /* made by make_job() and still empty: the next try makes it again */
     if (r == 0 && makes_directory)
