@@ -187,6 +187,8 @@ bool agent_take_worker(struct agent *agent);
 void provisioned_turn(struct agent *agent);
 /* False after a commit that was seen to fail and is in force all the same, until a look at it tells what it is. */
 bool provisioned_knows_identity(const struct agent *agent);
+/* What Renew() and Check() need first: YES; BUSY, NO_IDENTITY, or INVALID_CONFIGURATION with its failure. */
+enum agent_answer provisioned_may_be_asked(struct agent *agent, struct failure *failure);
 /* Has the identity in use checked again after that wait. */
 void provisioned_look(struct agent *agent, uint64_t delay_usec);
 

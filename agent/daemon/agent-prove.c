@@ -213,12 +213,9 @@ bool prove_cancel(struct agent *agent, uint32_t id) {
 enum agent_answer agent_check(struct agent *agent, uint32_t *ret_id, struct failure *failure) {
     struct proving *proving = &agent->proving;
     enum agent_state state = agent->status.state;
-    if (agent->stopping)
-        return ANSWER_BUSY;
-    if (!agent_has_identity(agent))
-        return ANSWER_NO_IDENTITY;
-    if (agent->configuration == NULL && agent_load_configuration(agent, failure) < 0)
-        return ANSWER_INVALID_CONFIGURATION;
+    enum agent_answer answer = provisioned_may_be_asked(agent, failure);
+    if (answer != ANSWER_YES)
+        return answer;
     if (state != STATE_PROVISIONED && state != STATE_RENEWING)
         return ANSWER_BUSY;
     if (proving->running) {

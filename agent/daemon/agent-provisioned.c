@@ -265,6 +265,16 @@ bool provisioned_knows_identity(const struct agent *agent) {
     return store_current(agent->environment.store) == agent->status.generation;
 }
 
+enum agent_answer provisioned_may_be_asked(struct agent *agent, struct failure *failure) {
+    if (agent->stopping)
+        return ANSWER_BUSY;
+    if (!agent_has_identity(agent))
+        return ANSWER_NO_IDENTITY;
+    if (agent->configuration == NULL && agent_load_configuration(agent, failure) < 0)
+        return ANSWER_INVALID_CONFIGURATION;
+    return ANSWER_YES;
+}
+
 void provisioned_turn(struct agent *agent) {
     uint64_t next = UINT64_MAX, now = agent_boottime_usec();
     if (agent->status.state != STATE_PROVISIONED || agent->stopping || agent->job != NULL || agent->operation != 0)

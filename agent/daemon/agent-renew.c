@@ -95,12 +95,9 @@ void renew_keep_distance(struct agent *agent) {
 
 enum agent_answer agent_renew(struct agent *agent, uint32_t *ret_id, struct failure *failure) {
     const struct status *status = &agent->status;
-    if (agent->stopping)
-        return ANSWER_BUSY;
-    if (!agent_has_identity(agent))
-        return ANSWER_NO_IDENTITY;
-    if (agent->configuration == NULL && agent_load_configuration(agent, failure) < 0)
-        return ANSWER_INVALID_CONFIGURATION;
+    enum agent_answer answer = provisioned_may_be_asked(agent, failure);
+    if (answer != ANSWER_YES)
+        return answer;
     if (status->state != STATE_RENEWING) {
         if (status->state != STATE_PROVISIONED || agent->operation != 0 || !provisioned_knows_identity(agent))
             return ANSWER_BUSY;
