@@ -7,20 +7,23 @@
 #include <string.h>
 
 void retry_format(const struct retry *retry, char text[RETRY_TEXT_MAX]) {
-    snprintf(text, RETRY_TEXT_MAX, "attempts=%u\nbegun=%s\nclass=%s\nnext=%llu\n", retry->attempts,
-             retry->begun ? "yes" : "no", failure_class_name(retry->class), (unsigned long long)retry->next_usec);
+    snprintf(text, RETRY_TEXT_MAX, "attempts=%u\nbegun=%s\nclass=%s\nnext=%llu\nasked=%u\n", retry->attempts,
+             retry->begun ? "yes" : "no", failure_class_name(retry->class), (unsigned long long)retry->next_usec,
+             retry->asked_s);
 }
 
-enum { SEEN_ATTEMPTS = 1, SEEN_BEGUN = 2, SEEN_CLASS = 4, SEEN_NEXT = 8, SEEN_ALL = 15 };
+/* Older versions have written no SEEN_ASKED. */
+enum { SEEN_ATTEMPTS = 1, SEEN_BEGUN = 2, SEEN_CLASS = 4, SEEN_NEXT = 8, SEEN_ALL = 15, SEEN_ASKED = 16 };
 
 /* Returns which line it was, 0 for one of a newer version, -EBADMSG for a wrong value. */
 static int parse_line(const char *name, const char *value, struct retry *retry) {
     uint64_t number;
-    if (strcmp(name, "attempts") == 0) {
-        if (text_to_u64(value, &number) < 0 || number > UINT32_MAX)
+    bool asked = strcmp(name, "asked") == 0;
+    if (asked || strcmp(name, "attempts") == 0) {
+        if (text_to_u64(value, &number) < 0 || number > (asked ? RETRY_AFTER_MAX_S : UINT32_MAX))
             return -EBADMSG;
-        retry->attempts = (uint32_t)number;
-        return SEEN_ATTEMPTS;
+        *(asked ? &retry->asked_s : &retry->attempts) = (uint32_t)number;
+        return asked ? SEEN_ASKED : SEEN_ATTEMPTS;
     }
     if (strcmp(name, "begun") == 0) {
         retry->begun = strcmp(value, "yes") == 0;
@@ -56,7 +59,7 @@ int retry_parse(const char *text, struct retry *ret) {
             return -EBADMSG;
         seen |= r;
     }
-    if (seen != SEEN_ALL)
+    if ((seen & SEEN_ALL) != SEEN_ALL)
         return -EBADMSG;
     *ret = retry;
     return 0;
