@@ -234,6 +234,17 @@ static const struct {
     {renew_due_usec, renew_begin}, {retire_due_usec, retire_run},
 };
 
+static bool is_foreseen(uint64_t due_usec, uint64_t until_usec) {
+    return due_usec > until_usec && due_usec != UINT64_MAX;
+}
+
+bool provisioned_waits_for_network(struct agent *agent, uint64_t until_usec) {
+    const struct proving *proving = &agent->proving;
+    const struct retiring *retiring = &agent->retiring;
+    return (proving->no_network && (proving->running || is_foreseen(prove_due_usec(agent), until_usec))) ||
+           (retiring->no_network && (retiring->running || is_foreseen(retire_due_usec(agent), until_usec)));
+}
+
 /* --- the wall clock --- */
 
 static uint64_t earlier_but_later_than(uint64_t now, uint64_t a, uint64_t b) {
@@ -282,6 +293,7 @@ void provisioned_turn(struct agent *agent) {
     make_plan(agent);
     bus_publish(agent->bus, &agent->status);
     arm_date(agent);
+    network_listen(agent->network, agent_renewal_lacks_network(agent) || provisioned_waits_for_network(agent, 0));
     if (task_waits(agent)) {
         task_run(agent);
         return;
