@@ -1,0 +1,250 @@
+/* The state machine while an identity is in use: a network that changes, and servers that say when to come again. */
+#include "renewal-world.h"
+
+#include "fake-worker.h"
+#include "harness.h"
+
+#include <linux/rtnetlink.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Waits that no test sees the end of, but by what brings an attempt forward. */
+#define LONG_WAITS "[Retry]\nNetwork=20d 20d\nCloudBusy=10s 10s\nDenied=20d 20d\nInvalid=20d 20d\nInternal=20d 20d\n"
+#define HEAD "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
+
+static const char waiting[] = HEAD LONG_WAITS;
+
+static uint64_t waiting_s(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t next_s = agent_status(world.agent)->next_attempt_usec / 1000000;
+    return next_s > (uint64_t)now.tv_sec ? next_s - (uint64_t)now.tv_sec : 0;
+}
+
+/* It is due, and the first attempt has failed so; after a restart, as the record on the disk has it. */
+static void begin_due(const char *configuration, const char *class) {
+    char workers[64];
+    begin(configuration);
+    snprintf(workers, sizeof workers, "check=done prove=done renew=failed-%s", class);
+    ahead_s = 300 * DAY;
+    connect_kernel();
+    restart(workers);
+    CU_ASSERT(wait_for(has_failed));
+    settle();
+    ASSERT_NUMBER(count_runs("renew"), 1);
+    ASSERT_TEXT(agent_status(world.agent)->error.class, class);
+}
+
+/* --- brought forward --- */
+
+static void test_brought_forward(void) {
+    begin_due(waiting, "network");
+    CU_ASSERT(waiting_s() > DAY);
+    tell(RTM_DELROUTE);
+    tell(RTM_NEWLINK);
+    settle();
+    CU_ASSERT(waiting_s() > DAY);
+    tell(RTM_NEWROUTE);
+    settle();
+    CU_ASSERT(waiting_s() <= 8);
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
+    ASSERT_NUMBER(count_runs("renew"), 1); /* not at once */
+    set_dates(299, 600);
+    set_workers("check=done renew=done");
+    pass(9);
+    CU_ASSERT(wait_for(is_second));
+    ASSERT_NUMBER(is_there("state/retry-renewal.1"), 0);
+    settle();
+    tell(RTM_NEWADDR); /* nobody is woken */
+    ASSERT_NUMBER(sd_event_run(world.event, 0), 0);
+    end();
+}
+
+/* What has changed in the middle of the attempt counts for the next one. */
+static void test_changed_meanwhile(void) {
+    begin(waiting);
+    ahead_s = 300 * DAY;
+    connect_kernel();
+    restart("check=done renew=fail-at-go");
+    CU_ASSERT(wait_for(is_holding));
+    tell(RTM_NEWADDR);
+    run_for_a_moment();
+    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_RENEWING);
+    write_file("go", "");
+    CU_ASSERT(wait_for(has_failed));
+    settle();
+    CU_ASSERT(waiting_s() <= 8);
+    end();
+}
+
+/* The time on the disk is the earlier one. */
+static void test_brought_forward_and_restarted(void) {
+    begin_due(waiting, "network");
+    tell(RTM_NEWROUTE);
+    settle();
+    CU_ASSERT(waiting_s() <= 8);
+    restart("check=done renew=hold");
+    expect_state(is_provisioned, STATE_PROVISIONED);
+    ASSERT_NUMBER(agent_status(world.agent)->attempt, 1);
+    CU_ASSERT(waiting_s() <= 8);
+    pass(9);
+    CU_ASSERT(wait_for(is_holding));
+    ASSERT_NUMBER(agent_status(world.agent)->attempt, 2);
+    end();
+}
+
+/* What the cloud has answered is no matter of the network. */
+static void expect_left_alone(const char *class) {
+    begin_due(waiting, class);
+    uint64_t next_usec = agent_status(world.agent)->next_attempt_usec;
+    CU_ASSERT(next_usec != 0);
+    for (int i = 0; i < 300; i++) {
+        tell(i % 2 == 0 ? RTM_NEWADDR : RTM_NEWROUTE);
+        pass(1);
+        settle();
+    }
+    ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, next_usec);
+    ASSERT_NUMBER(count_runs("renew"), 1);
+    end();
+}
+
+static void test_left_alone(void) {
+    expect_left_alone("denied");
+    expect_left_alone("invalid");
+    expect_left_alone("internal");
+}
+
+/* --- flapping --- */
+
+#define QUIET_S 30
+
+/* Changes all the time, a fifth of a second apart by the clock of the kernel: how often it is tried in so many seconds.
+ */
+static unsigned flap(const char *verb, unsigned seconds) {
+    forget_runs();
+    for (unsigned i = 0; i < seconds; i++) {
+        for (int j = 0; j < 5; j++) {
+            tell(j % 2 == 0 ? RTM_NEWADDR : RTM_NEWROUTE);
+            settle();
+        }
+        pass(1);
+        settle();
+    }
+    return count_runs(verb);
+}
+
+static void expect_no_storm(const char *verb) {
+    unsigned in_a_minute = flap(verb, 60), in_an_hour = flap(verb, 3600);
+    if (in_a_minute < 2 || in_a_minute > 60 / QUIET_S + 1)
+        ASSERT_NUMBER(in_a_minute, 60 / QUIET_S);
+    if (in_an_hour < 3600 / QUIET_S - 2 || in_an_hour > 3600 / QUIET_S + 1)
+        ASSERT_NUMBER(in_an_hour, 3600 / QUIET_S);
+}
+
+static void test_no_storm(void) {
+    begin_due(waiting, "network");
+    expect_no_storm("renew");
+    end();
+}
+
+/* The same bound holds for enrolments. */
+static void test_no_storm_of_enrolments(void) {
+    set_up(waiting);
+    connect_kernel();
+    start("enroll=failed-network");
+    CU_ASSERT(wait_for(is_waiting));
+    expect_no_storm("enroll");
+    end();
+}
+
+/* --- servers that say when to come again --- */
+
+/* "in 600 s", as an HTTPS service says with 429. */
+static void begin_asked(const char *class) {
+    set_fact("RETRY_AFTER", "600");
+    begin_due(waiting, class);
+    CU_ASSERT(waiting_s() >= 599);
+}
+
+static void test_retry_after(void) {
+    begin_asked("cloud-busy"); /* CloudBusy=10s 10s */
+    CU_ASSERT(waiting_s() <= 600);
+    pass(590);
+    settle();
+    ASSERT_NUMBER(count_runs("renew"), 1);
+    set_dates(299, 600);
+    set_workers("check=done renew=done");
+    pass(12);
+    CU_ASSERT(wait_for(is_second));
+    end();
+}
+
+/* Without a word of the cloud a quota costs the wait of its class. */
+static void test_quota(void) {
+    begin_due(waiting, "cloud-busy");
+    CU_ASSERT(waiting_s() <= 10);
+    pass(11);
+    CU_ASSERT(wait_for(has_failed_twice));
+    end();
+}
+
+static void expect_not_undercut(const char *class) {
+    begin_asked(class);
+    uint64_t next_usec = agent_status(world.agent)->next_attempt_usec;
+    ASSERT_NUMBER(flap("renew", 500), 0);
+    ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, next_usec);
+    end();
+}
+
+static void test_retry_after_is_not_undercut(void) {
+    expect_not_undercut("cloud-busy");
+    expect_not_undercut("network"); /* said by a gateway on the way, perhaps */
+}
+
+/* Attempts go on counting, too. */
+static void test_retry_after_survives(void) {
+    begin_asked("cloud-busy");
+    uint64_t next_usec = agent_status(world.agent)->next_attempt_usec;
+    for (int i = 0; i < 3; i++) {
+        pass(100);
+        restart("check=done renew=failed-cloud-busy");
+        CU_ASSERT(wait_for(is_quiet));
+        settle();
+        ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, next_usec);
+        ASSERT_NUMBER(agent_status(world.agent)->attempt, 1);
+        ASSERT_NUMBER(count_runs("renew"), 0);
+    }
+    pass(301);
+    CU_ASSERT(wait_for(has_failed_twice));
+    ASSERT_NUMBER(count_runs("renew"), 1);
+    end();
+}
+
+/* The clock was set back since: no longer than was asked for. */
+static void test_retry_after_and_the_clock(void) {
+    begin_asked("cloud-busy");
+    ahead_s -= 10 * DAY;
+    restart("check=done renew=failed-cloud-busy");
+    CU_ASSERT(wait_for(is_quiet));
+    settle();
+    CU_ASSERT(waiting_s() > 500 && waiting_s() <= 600);
+    end();
+}
+
+int main(int argc, char **argv) {
+    static const struct unit_test tests[] = {
+        {"a new network brings a renewal forward", test_brought_forward},
+        {"a network that changes in the middle of an attempt", test_changed_meanwhile},
+        {"what was brought forward stays so over a restart", test_brought_forward_and_restarted},
+        {"a new network is no answer to a refusal", test_left_alone},
+        {"a network that flaps makes no storm of renewals", test_no_storm},
+        {"nor of enrolments", test_no_storm_of_enrolments},
+        {"what a server asks for is obeyed", test_retry_after},
+        {"a quota", test_quota},
+        {"a new network does not undercut what a server asks for", test_retry_after_is_not_undercut},
+        {"what a server asks for is obeyed after a restart", test_retry_after_survives},
+        {"what a server asks for, and a clock that was set back", test_retry_after_and_the_clock},
+        {NULL, NULL},
+    };
+    return fake_worker_unit_run("renew-network", tests, argc, argv);
+}
