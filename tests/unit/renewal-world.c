@@ -47,12 +47,13 @@ int __real_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t c
 int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, uint64_t usec, uint64_t accuracy,
                              sd_event_time_handler_t callback, void *userdata);
 
-/* The kernel's clocks are not ahead. */
+/* The kernel's clocks are not ahead; and what is due comes at once, however much time it has. */
 int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, uint64_t usec, uint64_t accuracy,
                              sd_event_time_handler_t callback, void *userdata) {
+    (void)accuracy;
     uint64_t ahead_usec = (uint64_t)(clock == CLOCK_REALTIME ? ahead_s : boot_ahead_s) * 1000000;
-    int r = __real_sd_event_add_time(event, ret, clock, usec > ahead_usec ? usec - ahead_usec : 0, accuracy, callback,
-                                     userdata);
+    int r =
+        __real_sd_event_add_time(event, ret, clock, usec > ahead_usec ? usec - ahead_usec : 0, 1, callback, userdata);
     if (r < 0)
         return r;
     sd_event_source **place = &timers[timer_count++ % (sizeof timers / sizeof *timers)];
@@ -79,6 +80,18 @@ void pass(int64_t seconds) {
     boot_ahead_s += seconds;
     for (size_t i = 0; i < sizeof timers / sizeof *timers; i++)
         bring_timer_near(timers[i], (uint64_t)seconds * 1000000);
+}
+
+/* --- chance --- */
+
+uint64_t random_number = RANDOM_NUMBER;
+ssize_t __wrap_getrandom(void *buffer, size_t size, unsigned flags);
+
+ssize_t __wrap_getrandom(void *buffer, size_t size, unsigned flags) {
+    (void)flags;
+    memset(buffer, 0, size);
+    memcpy(buffer, &random_number, size < sizeof random_number ? size : sizeof random_number);
+    return (ssize_t)size;
 }
 
 /* --- the journal --- */
@@ -192,6 +205,7 @@ void begin(const char *configuration) {
     set_fact("HINDRANCE", "");
     set_dates(-1, 364);
     watch_clock();
+    random_number = RANDOM_NUMBER;
     log_set_target(LOG_TARGET_JOURNAL);
     start("enroll=done check=done");
     expect_state(is_provisioned, STATE_PROVISIONED);
@@ -219,6 +233,7 @@ void end(void) {
     unsetenv(FAKE_FACT_PREFIX "IMPORTED");
     ahead_s = boot_ahead_s = 0;
     reading_takes_ns = 0;
+    random_number = RANDOM_NUMBER;
     journal_forget();
 }
 

@@ -11,6 +11,10 @@ extern int64_t ahead_s;
 /* As on a slow machine: between two readings of its clock time has passed. */
 extern long reading_takes_ns;
 
+/* What chance brings, in the code under test; from begin() on a wait of up to 20 days takes nearly as long. */
+#define RANDOM_NUMBER (20 * DAY * 1000 - 1)
+extern uint64_t random_number;
+
 /* MESSAGE_ID= of what is logged. */
 #define ID_EXPIRES "216fad5a0fa945a781056f834cce7ea2"
 #define ID_RENEWAL_FAILED "d5779f6a26ca412eb50a56422de299dd"

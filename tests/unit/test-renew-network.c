@@ -7,12 +7,17 @@
 #include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 /* Waits that no test sees the end of, but by what brings an attempt forward. */
 #define LONG_WAITS "[Retry]\nNetwork=20d 20d\nCloudBusy=10s 10s\nDenied=20d 20d\nInvalid=20d 20d\nInternal=20d 20d\n"
 #define HEAD "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
 
 static const char waiting[] = HEAD LONG_WAITS;
+static const char retiring[] = HEAD "[Renewal]\nRetireTopic=retire/%t\n" LONG_WAITS;
+static const char proving[] = HEAD "[Renewal]\nProveInterval=10d\n" LONG_WAITS;
+static const char healing[] = HEAD "[Retry]\nNetwork=20d 20d\nDenied=1d 1d\n";
 
 static uint64_t waiting_s(void) {
     struct timespec now;
@@ -157,6 +162,186 @@ static void test_no_storm_of_enrolments(void) {
     end();
 }
 
+/* --- retirements --- */
+
+/* The successor is in use, and the cloud cannot be told of the one before. */
+static void begin_retiring(const char *workers) {
+    struct failure failure = {0};
+    uint32_t id = 0;
+    begin(retiring);
+    connect_kernel();
+    restart(workers);
+    CU_ASSERT(wait_for(is_quiet));
+    settle();
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_second));
+    pass(2);
+    CU_ASSERT(wait_for(has_failed));
+    settle();
+    ASSERT_NUMBER(count_runs("retire"), 1);
+}
+
+static void test_retirement(void) {
+    begin_retiring("check=done renew=done retire=failed-network");
+    pass(60);
+    settle();
+    ASSERT_NUMBER(count_runs("retire"), 1);
+    tell(RTM_NEWROUTE);
+    settle();
+    ASSERT_NUMBER(count_runs("retire"), 1); /* not at once */
+    set_workers("check=done retire=done");
+    pass(9);
+    settle();
+    ASSERT_NUMBER(count_runs("retire"), 2);
+    ASSERT_NUMBER(agent_status(world.agent)->retired.count, 0);
+    tell(RTM_NEWADDR); /* nobody is woken */
+    ASSERT_NUMBER(sd_event_run(world.event, 0), 0);
+    end();
+}
+
+static bool is_retiring(const struct status *status) {
+    return strcmp(status->step, "claim") == 0;
+}
+
+/* What has changed while it ran counts for the next one. */
+static void test_retirement_meanwhile(void) {
+    begin_retiring("check=done renew=done retire=failed-network");
+    for (unsigned i = 0; i < 3; i++) {
+        forget_runs();
+        unlinkat(world.top_fd, "go", 0);
+        set_workers("check=done retire=fail-at-go");
+        if (i == 0)
+            tell(RTM_NEWADDR);
+        settle();
+        pass(i == 0 ? 40 : 20 * DAY); /* brought forward, or in its time */
+        CU_ASSERT(wait_for(is_retiring));
+        for (int j = 0; j < 50; j++) { /* also where it lasts for long */
+            tell(RTM_NEWADDR);
+            sd_event_run(world.event, 0);
+            pass(1);
+        }
+        write_file("go", "");
+        settle();
+        ASSERT_NUMBER(count_runs("retire"), 1);
+        pass(31);
+        settle();
+        ASSERT_NUMBER(count_runs("retire"), 2);
+        pass(40);
+    }
+    end();
+}
+
+static void test_retirement_left_alone(void) {
+    begin_retiring("check=done renew=done retire=failed-denied");
+    ASSERT_NUMBER(flap("retire", 100), 0);
+    end();
+    set_fact("RETRY_AFTER", "80000");
+    begin_retiring("check=done renew=done retire=failed-network");
+    ASSERT_NUMBER(flap("retire", 100), 0);
+    end();
+}
+
+static void test_no_storm_of_retirements(void) {
+    begin_retiring("check=done renew=done retire=failed-network");
+    expect_no_storm("retire");
+    end();
+}
+
+/* --- proofs --- */
+
+static void ask_for_proof(void) {
+    struct failure failure = {0};
+    uint32_t id = 0;
+    ASSERT_NUMBER(agent_check(world.agent, &id, &failure), ANSWER_YES);
+    settle();
+    pass(2); /* the distance between two connections */
+    settle();
+}
+
+/* The cloud has refused it, and cannot be asked whether it still does. */
+static void begin_refused(void) {
+    begin(healing);
+    connect_kernel();
+    restart("check=done prove=refused");
+    CU_ASSERT(wait_for(is_quiet));
+    ask_for_proof();
+    CU_ASSERT(agent_status(world.agent)->refused_since_usec != 0);
+    set_workers("check=done prove=failed-network");
+    pass(DAY);
+    settle();
+    ASSERT_NUMBER(count_runs("prove"), 2);
+    ASSERT_TEXT(agent_status(world.agent)->error.class, "network");
+}
+
+static void test_proof(void) {
+    begin_refused();
+    pass(DAY);
+    settle();
+    ASSERT_NUMBER(count_runs("prove"), 2);
+    tell(RTM_NEWADDR);
+    settle();
+    set_workers("check=done prove=done");
+    pass(9);
+    settle();
+    ASSERT_NUMBER(count_runs("prove"), 3);
+    ASSERT_NUMBER(agent_status(world.agent)->refused_since_usec, 0);
+    end();
+}
+
+/* A refusal is no matter of the network. */
+static void test_refused_proof(void) {
+    begin_refused();
+    set_workers("check=done prove=refused");
+    tell(RTM_NEWADDR);
+    settle();
+    pass(31);
+    settle();
+    ASSERT_NUMBER(count_runs("prove"), 3);
+    ASSERT_NUMBER(flap("prove", 100), 0);
+    end();
+}
+
+static void test_no_storm_of_proofs(void) {
+    begin_refused();
+    expect_no_storm("prove");
+    end();
+}
+
+/* Those that come from time to time as well; but where nobody wants any, none comes. */
+static void test_routine_proof(void) {
+    begin(proving);
+    connect_kernel();
+    restart("check=done prove=failed-network");
+    CU_ASSERT(wait_for(is_quiet));
+    pass(10 * DAY);
+    settle();
+    ASSERT_NUMBER(count_runs("prove"), 1);
+    set_workers("check=done prove=done");
+    tell(RTM_NEWADDR);
+    settle();
+    pass(31);
+    settle();
+    ASSERT_NUMBER(count_runs("prove"), 2);
+    end();
+    begin(waiting);
+    connect_kernel();
+    restart("check=done prove=failed-network");
+    CU_ASSERT(wait_for(is_quiet));
+    ask_for_proof();
+    ASSERT_TEXT(agent_status(world.agent)->error.class, "network");
+    ASSERT_NUMBER(flap("prove", 100), 0);
+    tell(RTM_NEWADDR); /* nobody is woken */
+    ASSERT_NUMBER(sd_event_run(world.event, 0), 0);
+    end();
+    begin_due(waiting, "network"); /* nor for the sake of a renewal */
+    set_workers("check=done prove=failed-network renew=failed-network");
+    ask_for_proof();
+    ASSERT_NUMBER(count_runs("prove"), 1);
+    ASSERT_NUMBER(flap("prove", 100), 0);
+    CU_ASSERT(count_runs("renew") > 0);
+    end();
+}
+
 /* --- servers that say when to come again --- */
 
 /* "in 600 s", as an HTTPS service says with 429. */
@@ -239,6 +424,14 @@ int main(int argc, char **argv) {
         {"a new network is no answer to a refusal", test_left_alone},
         {"a network that flaps makes no storm of renewals", test_no_storm},
         {"nor of enrolments", test_no_storm_of_enrolments},
+        {"a retirement is brought forward, too", test_retirement},
+        {"a network that changes in the middle of a retirement", test_retirement_meanwhile},
+        {"a retirement that was refused waits", test_retirement_left_alone},
+        {"no storm of retirements", test_no_storm_of_retirements},
+        {"a proof is brought forward, too", test_proof},
+        {"a proof that was refused waits", test_refused_proof},
+        {"no storm of proofs", test_no_storm_of_proofs},
+        {"a proof from time to time is brought forward", test_routine_proof},
         {"what a server asks for is obeyed", test_retry_after},
         {"a quota", test_quota},
         {"a new network does not undercut what a server asks for", test_retry_after_is_not_undercut},
