@@ -127,9 +127,9 @@ class EndToEnd(Scene):
     def test_retry_after_in_a_renewal(self):
         """Obeyed over a restart, too, after which the wait of the class alone would be shorter."""
         self.scene()
-        source = (EXAMPLE / "https-json.c").read_text().replace("    .enroll = enroll,\n", "    .enroll = enroll, .renew = enroll,\n")
+        source = (EXAMPLE / "https-json.c").read_text().replace("    .enroll = enroll,\n", "    .enroll = enroll,\n    .renew = enroll,\n")
         renewing = self.directory / "renewing.c"
-        renewing.write_text(source)
+        renewing.write_text(source.replace('{.name = "', '{.use = ENROLLD_USE_BOTH, .name = "'))
         compile_plugin(renewing, self.plugins / "https-json.so")
         self.gateway.start()
         self.gateway.wait_provisioned()
