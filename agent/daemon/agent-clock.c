@@ -112,7 +112,7 @@ static void on_clock_set(void *data) {
             agent_bring_forward(agent, true, 0, "the clock was set");
         break;
     case STATE_PROVISIONED:
-        if (agent->status.next_attempt_usec != 0)
+        if (agent->renewals.retry.attempts > 0)
             move_next_attempt(agent);
         else
             agent->next_boottime_usec = 0; /* the distance was by dates of before */

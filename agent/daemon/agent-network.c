@@ -17,7 +17,7 @@ static bool lack_network(const struct attempts *attempts) {
 }
 
 bool agent_renewal_lacks_network(const struct agent *agent) {
-    return lack_network(&agent->renewals);
+    return provisioned_renewal_waits(agent) && lack_network(&agent->renewals);
 }
 
 void agent_bring_forward(struct agent *agent, bool attempt, uint64_t wait_usec, const char *why) {
@@ -44,8 +44,7 @@ void agent_bring_forward(struct agent *agent, bool attempt, uint64_t wait_usec, 
 /* What began after the change has seen the network as it is. */
 uint64_t agent_brought_forward(const struct agent *agent, uint64_t due_usec, uint64_t begun_usec) {
     uint64_t forward_usec = agent->quiet_until_usec - BROUGHT_FORWARD_QUIET_USEC;
-    return agent->quiet_until_usec != 0 && begun_usec < forward_usec && forward_usec < due_usec ? forward_usec
-                                                                                                : due_usec;
+    return begun_usec < forward_usec && forward_usec < due_usec ? forward_usec : due_usec;
 }
 
 /* What a changed network may have mended is tried soon: not at once, for the rest of it comes after the first address,

@@ -202,6 +202,8 @@ void provisioned_turn(struct agent *agent);
 bool provisioned_knows_identity(const struct agent *agent);
 /* What Renew() and Check() need first: YES; BUSY, NO_IDENTITY, or INVALID_CONFIGURATION with its failure. */
 enum agent_answer provisioned_may_be_asked(struct agent *agent, struct failure *failure);
+/* One has failed, and is tried again. */
+bool provisioned_renewal_waits(const struct agent *agent);
 /* Whether a proof or a retirement has failed for want of a network, and the next one is foreseen, but later than that;
  * also while it runs. */
 bool provisioned_waits_for_network(struct agent *agent, uint64_t until_usec);

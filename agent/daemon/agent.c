@@ -108,25 +108,21 @@ void agent_set_state(struct agent *agent, enum agent_state state) {
     case STATE_CHECKING:
     case STATE_ENROLLING:
         status->next_attempt_usec = 0;
-        network_listen(agent->network, false);
-        break;
-    case STATE_WAITING_CLOCK:
-        network_listen(agent->network, false);
         break;
     case STATE_BACKOFF:
     case STATE_FAILED: {
         uint64_t now = agent_now_usec();
         bool waits = status->next_attempt_usec > now && !task_waits(agent);
         agent_arm_timer(agent, waits ? status->next_attempt_usec - now : 0);
-        network_listen(agent->network, state == STATE_BACKOFF);
         break;
     }
+    case STATE_WAITING_CLOCK:
     case STATE_RENEWING:
-        network_listen(agent->network, false);
-        break;
-    case STATE_PROVISIONED: /* its turns decide */
+    case STATE_PROVISIONED:
         break;
     }
+    if (state != STATE_PROVISIONED) /* whose turns decide */
+        network_listen(agent->network, state == STATE_BACKOFF);
     notify_state(agent);
     bus_publish(agent->bus, status);
 }

@@ -50,7 +50,8 @@ int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t c
 /* The kernel's clocks are not ahead; and what is due comes at once, however much time it has. */
 int __wrap_sd_event_add_time(sd_event *event, sd_event_source **ret, clockid_t clock, uint64_t usec, uint64_t accuracy,
                              sd_event_time_handler_t callback, void *userdata) {
-    (void)accuracy;
+    if (clock != CLOCK_REALTIME && clock != CLOCK_BOOTTIME)
+        return __real_sd_event_add_time(event, ret, clock, usec, accuracy, callback, userdata);
     uint64_t ahead_usec = (uint64_t)(clock == CLOCK_REALTIME ? ahead_s : boot_ahead_s) * 1000000;
     int r =
         __real_sd_event_add_time(event, ret, clock, usec > ahead_usec ? usec - ahead_usec : 0, 1, callback, userdata);

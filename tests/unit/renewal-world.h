@@ -36,7 +36,7 @@ void set_workers(const char *list);
 
 /* The wall clock is set: the agent is told, as the kernel does. */
 void set_clock(int64_t days);
-/* Time passes, for all clocks and timers: nobody is told. */
+/* Time passes, or the system sleeps so long: for CLOCK_REALTIME and CLOCK_BOOTTIME. Nobody is told. */
 void pass(int64_t seconds);
 
 /* What the kernel tells of the network from the next start on: RTM_NEWADDR ... */

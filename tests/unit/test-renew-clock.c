@@ -111,6 +111,29 @@ static void test_look_is_made_good(void) {
     end();
 }
 
+/* As long as it waits, who looks at the status sees until when. */
+static void test_look_that_waits(void) {
+    struct failure failure = {0};
+    begin(slow_configuration);
+    set_workers("check=failed-tpm");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(has_failed));
+    settle();
+    const struct status *status = agent_status(world.agent);
+    uint64_t next_usec = status->next_attempt_usec;
+    CU_ASSERT(next_usec > (uint64_t)time(NULL) * 1000000);
+    set_clock(10);
+    set_workers("check=failed-tpm");
+    settle();
+    CU_ASSERT(status->next_attempt_usec > next_usec + 9ULL * DAY * 1000000);
+    set_workers("check=done");
+    pass(7200);
+    settle();
+    ASSERT_TEXT(status->error.class, "");
+    ASSERT_NUMBER(status->next_attempt_usec, 0);
+    end();
+}
+
 /* Back by years and forth again: what is due by the date of now is done, once, and nothing else. */
 static void test_clock_jumps(void) {
     begin(good_configuration);
@@ -156,6 +179,7 @@ int main(int argc, char **argv) {
         {"a clock that was ahead for a while", test_clock_comes_back},
         {"a clock that comes back in the middle of an enrolment", test_clock_comes_back_meanwhile},
         {"a look that fails and is made good", test_look_is_made_good},
+        {"a look that waits", test_look_that_waits},
         {"a clock that jumps by years", test_clock_jumps},
         {"a clock that is set late", test_clock_set_late},
         {NULL, NULL},

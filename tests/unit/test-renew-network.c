@@ -42,6 +42,18 @@ static void begin_due(const char *configuration, const char *class) {
 
 /* --- brought forward --- */
 
+/* And so is the time that the system has slept: CLOCK_MONOTONIC stands still meanwhile (timer_create(2)). */
+static void test_sleep(void) {
+    begin_due(waiting, "network");
+    pass(19 * DAY);
+    settle();
+    ASSERT_NUMBER(count_runs("renew"), 1);
+    pass(2 * DAY);
+    settle();
+    ASSERT_NUMBER(count_runs("renew"), 2);
+    end();
+}
+
 static void test_brought_forward(void) {
     begin_due(waiting, "network");
     CU_ASSERT(waiting_s() > DAY);
@@ -183,17 +195,20 @@ static void begin_retiring(const char *workers) {
 
 static void test_retirement(void) {
     begin_retiring("check=done renew=done retire=failed-network");
+    CU_ASSERT(waiting_s() > DAY);
     pass(60);
     settle();
     ASSERT_NUMBER(count_runs("retire"), 1);
     tell(RTM_NEWROUTE);
     settle();
+    CU_ASSERT(waiting_s() <= 8);
     ASSERT_NUMBER(count_runs("retire"), 1); /* not at once */
     set_workers("check=done retire=done");
     pass(9);
     settle();
     ASSERT_NUMBER(count_runs("retire"), 2);
     ASSERT_NUMBER(agent_status(world.agent)->retired.count, 0);
+    ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, 0);
     tell(RTM_NEWADDR); /* nobody is woken */
     ASSERT_NUMBER(sd_event_run(world.event, 0), 0);
     end();
@@ -266,6 +281,7 @@ static void begin_refused(void) {
     CU_ASSERT(wait_for(is_quiet));
     ask_for_proof();
     CU_ASSERT(agent_status(world.agent)->refused_since_usec != 0);
+    CU_ASSERT(waiting_s() > DAY / 4 && waiting_s() <= DAY);
     set_workers("check=done prove=failed-network");
     pass(DAY);
     settle();
@@ -339,6 +355,26 @@ static void test_routine_proof(void) {
     ASSERT_NUMBER(count_runs("prove"), 1);
     ASSERT_NUMBER(flap("prove", 100), 0);
     CU_ASSERT(count_runs("renew") > 0);
+    end();
+}
+
+/* A device that is on for a tenth of the interval each time: on average it is looked at once in the interval, and never
+ * at each start. */
+static void test_routine_over_restarts(void) {
+    const unsigned starts = 40;
+    unsigned proofs = 0;
+    begin(proving);
+    for (unsigned i = 0; i < starts; i++) {
+        random_number = (2 * i + 1) * (10 * DAY * 1000 / (2 * starts));
+        restart("check=done prove=done");
+        CU_ASSERT(wait_for(is_quiet));
+        settle();
+        ASSERT_NUMBER(count_runs("prove"), 0);
+        pass(DAY);
+        settle();
+        proofs += count_runs("prove");
+    }
+    ASSERT_NUMBER(proofs, starts / 10);
     end();
 }
 
@@ -418,6 +454,7 @@ static void test_retry_after_and_the_clock(void) {
 
 int main(int argc, char **argv) {
     static const struct unit_test tests[] = {
+        {"a wait goes on while the system sleeps", test_sleep},
         {"a new network brings a renewal forward", test_brought_forward},
         {"a network that changes in the middle of an attempt", test_changed_meanwhile},
         {"what was brought forward stays so over a restart", test_brought_forward_and_restarted},
@@ -432,6 +469,7 @@ int main(int argc, char **argv) {
         {"a proof that was refused waits", test_refused_proof},
         {"no storm of proofs", test_no_storm_of_proofs},
         {"a proof from time to time is brought forward", test_routine_proof},
+        {"proofs of a device that is started often", test_routine_over_restarts},
         {"what a server asks for is obeyed", test_retry_after},
         {"a quota", test_quota},
         {"a new network does not undercut what a server asks for", test_retry_after_is_not_undercut},
