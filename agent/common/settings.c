@@ -5,17 +5,18 @@
 #include "common/text.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { PROXY_LONGEST = 511, TCTI_LONGEST = 255 };
 
 /* Each parser stores one value; NULL or what is wrong with it. */
 typedef const char *setting_parser(const char *value, size_t offset, struct settings *settings);
 
-static const char *parse_word(const char *value, char *buffer, size_t size) {
-    if (strlen(value) >= size)
-        return "is too long";
-    memcpy(buffer, value, strlen(value) + 1);
-    return NULL;
+static const char *parse_text(const char *value, size_t longest, const char **ret) {
+    *ret = value;
+    return strlen(value) <= longest ? NULL : "is too long";
 }
 
 static const char *parse_methods(const char *value, size_t offset, struct settings *settings) {
@@ -56,7 +57,7 @@ static const char *parse_serial_number(const char *value, size_t offset, struct 
         known_source = known_source || strcmp(value, sources[i]) == 0;
     if (!known_source)
         return "must be auto, devicetree, dmi, tpm-ek, machine-id, file:/PATH or literal:TEXT";
-    return parse_word(value, settings->serial_number, sizeof settings->serial_number);
+    return parse_text(value, PATH_MAX - 1, &settings->serial_number);
 }
 
 static const char *parse_serial_replacement(const char *value, size_t offset, struct settings *settings) {
@@ -87,28 +88,28 @@ static const char *parse_client_id(const char *value, size_t offset, struct sett
     (void)offset;
     if (specifier_judge(value) != NULL)
         return specifier_judge(value);
-    return parse_word(value, settings->client_id, sizeof settings->client_id);
+    return parse_text(value, SETTINGS_NAME_MAX, &settings->client_id);
 }
 
 static const char *parse_thing_name(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
     if (specifier_judge(value) != NULL)
         return specifier_judge(value);
-    return parse_word(value, settings->thing_name, sizeof settings->thing_name);
+    return parse_text(value, SETTINGS_NAME_MAX, &settings->thing_name);
 }
 
 static const char *parse_subject(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
     if (specifier_judge(value) != NULL)
         return specifier_judge(value);
-    return parse_word(value, settings->subject, sizeof settings->subject);
+    return parse_text(value, CONFIGURATION_VALUE_MAX - 1, &settings->subject);
 }
 
 static const char *parse_endpoint(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
     if (strpbrk(value, "/: \t") != NULL)
         return "must be a host name alone, without scheme, port or path";
-    return parse_word(value, settings->endpoint, sizeof settings->endpoint);
+    return parse_text(value, SETTINGS_HOST_MAX - 1, &settings->endpoint);
 }
 
 static const char *parse_port(const char *value, size_t offset, struct settings *settings) {
@@ -122,15 +123,14 @@ static const char *parse_port(const char *value, size_t offset, struct settings 
 
 static const char *parse_root_ca(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
-    return value[0] == '/' ? parse_word(value, settings->root_ca, sizeof settings->root_ca)
-                           : "must be an absolute path";
+    return value[0] == '/' ? parse_text(value, PATH_MAX - 1, &settings->root_ca) : "must be an absolute path";
 }
 
 static const char *parse_proxy(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
     if (strncmp(value, "http://", 7) != 0)
         return "must be http://HOST:PORT";
-    return parse_word(value, settings->proxy, sizeof settings->proxy);
+    return parse_text(value, PROXY_LONGEST, &settings->proxy);
 }
 
 static const char *parse_minimum_tls(const char *value, size_t offset, struct settings *settings) {
@@ -173,7 +173,7 @@ static const char *parse_algorithm(const char *value, size_t offset, struct sett
 
 static const char *parse_tcti(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
-    return parse_word(value, settings->tcti, sizeof settings->tcti);
+    return parse_text(value, TCTI_LONGEST, &settings->tcti);
 }
 
 static const char *parse_wrong_tpm(const char *value, size_t offset, struct settings *settings) {
@@ -191,7 +191,7 @@ static const char *parse_renew_method(const char *value, size_t offset, struct s
     (void)offset;
     if (strspn(value, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(value))
         return "must be the name of one method, or none";
-    return parse_word(value, settings->renew_method, sizeof settings->renew_method);
+    return parse_text(value, SETTINGS_METHOD_MAX - 1, &settings->renew_method);
 }
 
 static const char *parse_percent(const char *value, uint64_t lowest, uint64_t highest, unsigned *ret) {
@@ -242,22 +242,22 @@ static const char *parse_keep_claim(const char *value, size_t offset, struct set
 }
 
 /* A topic to publish to: no wildcards (MQTT 5, section 4.7.1), and 256 bytes at most (AWS IoT Core quotas). */
-static const char *parse_topic(const char *value, char *buffer, size_t size) {
+static const char *parse_topic(const char *value, const char **ret) {
     if (specifier_judge(value) != NULL)
         return specifier_judge(value);
     if (strpbrk(value, "+#") != NULL)
         return "must be a topic, without + and #";
-    return parse_word(value, buffer, size);
+    return parse_text(value, SETTINGS_NAME_MAX, ret);
 }
 
 static const char *parse_prove_topic(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
-    return parse_topic(value, settings->prove_topic, sizeof settings->prove_topic);
+    return parse_topic(value, &settings->prove_topic);
 }
 
 static const char *parse_retire_topic(const char *value, size_t offset, struct settings *settings) {
     (void)offset;
-    return parse_topic(value, settings->retire_topic, sizeof settings->retire_topic);
+    return parse_topic(value, &settings->retire_topic);
 }
 
 static const char *parse_keep_generations(const char *value, size_t offset, struct settings *settings) {
@@ -296,8 +296,9 @@ static const char *parse_retry(const char *value, size_t offset, struct settings
     static const char wrong[] = "must be two time spans, the first wait and the longest one, like 2s 15min";
     char text[64], *rest = text;
     struct retry_range range;
-    if (parse_word(value, text, sizeof text) != NULL)
+    if (strlen(value) >= sizeof text)
         return wrong;
+    strcpy(text, value);
     const char *base = strsep(&rest, " "), *cap = rest != NULL ? rest + strspn(rest, " ") : "";
     if (text_to_span(base, &range.base_ms) < 0 || text_to_span(cap, &range.cap_ms) < 0 || range.base_ms == 0 ||
         range.cap_ms < range.base_ms)
@@ -396,8 +397,22 @@ static int read_setting(const struct configuration *configuration, size_t i, str
                        entry->line, known[i].key, wrong, value);
 }
 
+const struct settings settings_unset = {
+    .serial_number = "",
+    .thing_name = "",
+    .client_id = "",
+    .endpoint = "",
+    .root_ca = "",
+    .proxy = "",
+    .tcti = "",
+    .subject = "",
+    .prove_topic = "",
+    .renew_method = "",
+    .retire_topic = "",
+};
+
 int settings_read(const struct configuration *configuration, struct settings *ret, struct failure *failure) {
-    struct settings settings = {0};
+    struct settings settings = settings_unset;
     for (size_t i = 0; i < KNOWN_COUNT; i++)
         if (read_setting(configuration, i, &settings, failure) < 0)
             return -1;

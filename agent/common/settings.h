@@ -12,6 +12,7 @@
 #define SETTINGS_METHOD_MAX 64
 #define SETTINGS_METHODS_MAX 8
 #define SETTINGS_HOST_MAX 254 /* RFC 1035: 253 characters */
+#define SETTINGS_NAME_MAX 255 /* of a thing, a client or a topic, with specifiers; AWS IoT Core allows 256 bytes */
 
 enum setting_key_backend { SETTING_KEY_TPM2, SETTING_KEY_FILE };
 enum setting_key_algorithm {
@@ -31,33 +32,34 @@ struct retry_range {
     uint64_t cap_ms;
 };
 
+/* The texts are those of the configuration that was read, and hold as long as it does; none is NULL. */
 struct settings {
     size_t method_count;
     char methods[SETTINGS_METHODS_MAX][SETTINGS_METHOD_MAX]; /* [Agent] Methods=, in order */
     enum setting_on_denied on_denied;                        /* [Agent] OnDenied= */
     uint64_t clock_wait_ms;                                  /* [Agent] ClockWait= */
     bool volatile_state;                                     /* [Agent] VolatileState= */
-    char serial_number[CONFIGURATION_VALUE_MAX];             /* [Agent] SerialNumber=, the source and not the number */
-    char thing_name[256];                          /* [Agent] ThingName=, with specifiers; "": only the cloud says */
+    const char *serial_number;                               /* [Agent] SerialNumber=, the source and not the number */
+    const char *thing_name;                        /* [Agent] ThingName=, with specifiers; "": only the cloud says */
     char serial_replacement;                       /* [Agent] SerialNumberReplacement=, NUL for none */
-    char client_id[256];                           /* [Agent] ClientId=, with specifiers; "" for the defaults */
-    char endpoint[SETTINGS_HOST_MAX];              /* [Cloud] Endpoint= */
+    const char *client_id;                         /* [Agent] ClientId=, with specifiers; "" for the defaults */
+    const char *endpoint;                          /* [Cloud] Endpoint= */
     uint16_t port;                                 /* [Cloud] Port= */
-    char root_ca[CONFIGURATION_VALUE_MAX];         /* [Cloud] RootCA=, a path */
-    char proxy[512];                               /* [Cloud] Proxy=, "" for none */
+    const char *root_ca;                           /* [Cloud] RootCA=, a path */
+    const char *proxy;                             /* [Cloud] Proxy=, "" for none */
     enum setting_minimum_tls minimum_tls;          /* [Cloud] MinimumTLS= */
     enum setting_key_backend key_backend;          /* [Key] Backend= */
     enum setting_key_algorithm key_algorithm;      /* [Key] Algorithm= */
-    char tcti[256];                                /* [Key] TCTI= */
+    const char *tcti;                              /* [Key] TCTI= */
     enum setting_wrong_tpm on_wrong_tpm;           /* [Key] OnWrongTPM= */
-    char subject[CONFIGURATION_VALUE_MAX];         /* [Request] Subject=, with specifiers */
-    char prove_topic[256];                         /* [Cloud] ProveTopic=, with specifiers; "": none */
-    char renew_method[SETTINGS_METHOD_MAX];        /* [Renewal] RenewMethod=, "": that of the identity; or "none" */
+    const char *subject;                           /* [Request] Subject=, with specifiers */
+    const char *prove_topic;                       /* [Cloud] ProveTopic=, with specifiers; "": none */
+    const char *renew_method;                      /* [Renewal] RenewMethod=, "": that of the identity; or "none" */
     unsigned renew_percent;                        /* [Renewal] Lifetime=, of the certificate */
     uint64_t max_age_ms;                           /* [Renewal] MaxAge=, 0 for none */
     unsigned spread_percent;                       /* [Renewal] Spread=, of the time until then */
     bool reuse_key;                                /* [Renewal] ReuseKey= */
-    char retire_topic[256];                        /* [Renewal] RetireTopic=, with specifiers; "": none */
+    const char *retire_topic;                      /* [Renewal] RetireTopic=, with specifiers; "": none */
     bool retire_acknowledged;                      /* [Renewal] RetireAcknowledged= */
     unsigned keep_generations;                     /* [Renewal] KeepGenerations=, beside the one in use */
     uint64_t prove_interval_ms;                    /* [Renewal] ProveInterval=, 0: never */
@@ -67,6 +69,9 @@ struct settings {
     struct retry_range retry[FAILURE_CLASS_COUNT]; /* [Retry] Network= ... */
     uint64_t propagation_ms;                       /* [Retry] Propagation= */
 };
+
+/* As long as no configuration is in force: no text is set. */
+extern const struct settings settings_unset;
 
 /* Reads all known keys; what is missing or empty gets its default. Class `invalid` with file and line for a value that
  * cannot be. Required keys that are missing (Methods, Endpoint, RootCA) are named. */

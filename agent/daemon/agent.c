@@ -90,8 +90,7 @@ static void notify_state(const struct agent *agent) {
 }
 
 static void show_methods(struct agent *agent) {
-    memcpy(agent->status.methods, agent->methods.states, sizeof agent->status.methods);
-    agent->status.method_count = agent->methods.count;
+    methods_copy_states(agent->status.methods, &agent->status.method_count, &agent->methods);
 }
 
 /* The only writer of the state. */
@@ -522,6 +521,7 @@ struct agent *agent_new(const struct agent_environment *environment) {
     if (agent == NULL)
         return NULL;
     agent->environment = *environment;
+    agent->settings = settings_unset;
     agent->attempts = (struct attempts){.store = environment->store, .record = STORE_RETRY};
     agent->renewals = (struct attempts){.store = environment->store, .record = STORE_RETRY_RENEWAL};
     agent->task = (struct task){.files = NO_FILES};

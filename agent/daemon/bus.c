@@ -184,18 +184,25 @@ static void log_emit(const char *what, int r) {
         log_message(LOG_WARNING, "cannot emit %s: %s", what, strerror(-r));
 }
 
+/* Member by member, as most of a status is never used, and memory that nobody has written to costs nothing. */
+static size_t take_over(struct bus *bus, const struct status *status, char *ret_names[MEMBER_COUNT + 1]) {
+    size_t count = 0;
+    for (size_t i = 0; i < MEMBER_COUNT; i++) {
+        char *published = (char *)&bus->published + members[i].offset;
+        const char *present = (const char *)status + members[i].offset;
+        if (memcmp(published, present, members[i].size) == 0)
+            continue;
+        memcpy(published, present, members[i].size);
+        ret_names[count++] = (char *)members[i].name;
+    }
+    bus->published.method_count = status->method_count;
+    ret_names[count] = NULL;
+    return count;
+}
+
 void bus_publish(struct bus *bus, const struct status *status) {
     char *names[MEMBER_COUNT + 1];
-    size_t count = 0;
-    if (bus == NULL)
-        return;
-    for (size_t i = 0; i < MEMBER_COUNT; i++)
-        if (memcmp((const char *)&bus->published + members[i].offset, (const char *)status + members[i].offset,
-                   members[i].size) != 0)
-            names[count++] = (char *)members[i].name;
-    names[count] = NULL;
-    bus->published = *status;
-    if (count > 0)
+    if (bus != NULL && take_over(bus, status, names) > 0)
         log_emit("PropertiesChanged", sd_bus_emit_properties_changed_strv(bus->bus, BUS_PATH, BUS_INTERFACE, names));
 }
 
@@ -244,7 +251,8 @@ int bus_open(sd_event *event, struct agent *agent, struct bus **ret) {
     if (bus == NULL)
         return -ENOMEM;
     bus->agent = agent;
-    bus->published = *agent_status(agent);
+    char *names[MEMBER_COUNT + 1];
+    take_over(bus, agent_status(agent), names);
     int r = set_up(bus, event);
     if (r < 0)
         bus_close(bus);

@@ -21,6 +21,14 @@ const char *method_outcome_name(const struct method_state *state) {
     return "";
 }
 
+/* Those beyond the count are zero and, unless they were used, not touched: such memory costs nothing. */
+void methods_copy_states(struct method_state *states, size_t *count, const struct methods *methods) {
+    if (*count > methods->count)
+        memset(states + methods->count, 0, (*count - methods->count) * sizeof *states);
+    memcpy(states, methods->states, methods->count * sizeof *states);
+    *count = methods->count;
+}
+
 void methods_set(struct methods *methods, const struct settings *settings) {
     struct methods next = {.count = settings->method_count};
     for (size_t i = 0; i < next.count; i++) {
@@ -31,7 +39,11 @@ void methods_set(struct methods *methods, const struct settings *settings) {
                 next.waits[i] = methods->waits[k];
             }
     }
-    *methods = next;
+    methods_copy_states(methods->states, &methods->count, &next);
+    memcpy(methods->waits, next.waits, sizeof next.waits);
+    methods->present = 0;
+    methods->tried = false;
+    methods->last = next.last;
 }
 
 /* Text is padded with zeros: what is told on the bus is compared byte by byte. */

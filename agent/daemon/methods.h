@@ -39,6 +39,9 @@ const char *method_outcome_name(const struct method_state *state);
 /* Takes the list over, between two attempts; what is known of methods that stay is kept. */
 void methods_set(struct methods *methods, const struct settings *settings);
 
+/* How each has fared, into an array of SETTINGS_METHODS_MAX of which `count` are in use. */
+void methods_copy_states(struct method_state *states, size_t *count, const struct methods *methods);
+
 /* Begins an attempt; methods_name() is then the first method. */
 void methods_begin(struct methods *methods);
 const char *methods_name(const struct methods *methods);

@@ -33,7 +33,7 @@ static int choose_client_id(struct current_connection *connection, struct failur
  * is configured meanwhile, thinks of it. */
 static void fill(struct current_connection *connection, const struct message *job, struct failure *failure) {
     struct current *current = &connection->current;
-    snprintf(connection->settings.endpoint, sizeof connection->settings.endpoint, "%s", current->identity.endpoint);
+    connection->settings.endpoint = current->identity.endpoint;
     client_id_name(&current->identity, connection->name, sizeof connection->name);
     connection->common_name = client_id_common_name(&current->identity, &current->certificate);
     connection->host.settings = &connection->settings;
@@ -45,9 +45,8 @@ static void fill(struct current_connection *connection, const struct message *jo
 
 int current_connection_prepare(struct current_connection *connection, const struct message *job,
                                struct failure *failure) {
-    AUTO_CONFIGURATION struct configuration *configuration = NULL;
     bool is_lost = false;
-    if (job_read_configuration(job, &configuration, &connection->settings, failure) < 0 ||
+    if (job_read_configuration(job, &connection->configuration, &connection->settings, failure) < 0 ||
         lockdown_finish(true, failure) < 0)
         return -1;
     report_step(STEP_VERIFY);
@@ -86,4 +85,5 @@ void current_connection_close(struct current_connection *connection) {
     deadline_start(KEY_TIMEOUT_S, FAILURE_TPM, STEP_VERIFY, "flushing the device key");
     current_clear(&connection->current);
     deadline_stop();
+    configuration_free(connection->configuration);
 }

@@ -6,7 +6,8 @@
 #include "worker/enrollment.h"
 
 struct current_connection {
-    struct settings settings; /* of the job, with the endpoint of the identity */
+    struct configuration *configuration;
+    struct settings settings; /* of that, with the endpoint of the identity */
     struct current current;
     struct enrollment host;  /* the connection, by host_connect() */
     char *client_id;         /* the agent's own */

@@ -74,7 +74,7 @@ static int list_client_ids(const struct enrollment *enrollment, const char *thin
     const struct specifier_values values = values_of(enrollment, thing_name);
     const char *configured = enrollment->settings->client_id;
     const char *bare = values.thing_name != NULL ? "%t" : other_name(enrollment, &values);
-    char own[sizeof enrollment->settings->client_id];
+    char own[SETTINGS_NAME_MAX + 1];
     if (configured[0] != '\0')
         snprintf(own, sizeof own, "%s", configured);
     else

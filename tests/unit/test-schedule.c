@@ -105,11 +105,30 @@ static void test_record_of_older_version(void) {
     ASSERT_NUMBER(retry.asked_s, 0);
 }
 
+/* The times of the rest are good without it. */
+static void test_bad_request_of_a_server(void) {
+    static const char *const bad[] = {"asked=86401\n", "asked=-1\n", "asked=\n", "asked=1\nasked=1\n"};
+    char text[RETRY_TEXT_MAX];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct retry retry = {.asked_s = 7};
+        snprintf(text, sizeof text, "attempts=2\nbegun=no\nclass=tpm\nnext=5\n%s", bad[i]);
+        ASSERT_NUMBER(retry_parse(text, &retry), 0);
+        ASSERT_NUMBER(retry.attempts, 2);
+        ASSERT_NUMBER(retry.asked_s, 0);
+    }
+}
+
 /* An older program must get along with the file of a newer one: an A/B system may go back. */
 static void test_record_of_newer_version(void) {
     struct retry retry = {0};
     ASSERT_NUMBER(retry_parse("colour=blue\nattempts=2\nbegun=no\nclass=tpm\nnext=5\n", &retry), 0);
     ASSERT_NUMBER(retry.attempts, 2);
+    ASSERT_NUMBER(retry_parse("next=6\nnext-but-one=a value=longer than those that are known\nbegun=no\n=\n"
+                              "class=tpm\nattempts=3\n",
+                              &retry),
+                  0);
+    ASSERT_NUMBER(retry.attempts, 3);
+    ASSERT_NUMBER(retry.next_usec, 6);
 }
 
 static void test_bad_records(void) {
@@ -124,13 +143,13 @@ static void test_bad_records(void) {
         "attempts=1\nbegun=maybe\nclass=tpm\nnext=5\n",
         "attempts=1\nbegun=no\nclass=tpn\nnext=5\n",
         "attempts=1\nbegun=no\nclass=tpm\nnext=99999999999999999999\n",
-        "attempts=1\nbegun=no\nclass=tpm\nnext=5\nasked=86401\n",
-        "attempts=1\nbegun=no\nclass=tpm\nnext=5\nasked=-1\n",
-        "attempts=1\nbegun=no\nclass=tpm\nnext=5\nasked=1\nasked=1\n",
-        "asked=1\nbegun=no\nclass=tpm\nnext=5\n",
+        "attempts=1\nbegun=no\nclass=tpm\nnext=000000000000000000000005\n",
+        "attempts=1\nbegun=no\nclass=tpm\nnext5\nlater=next=5\n",
+        "attempts=1\nbegun=no\nclass=tpm\nnext5=\nnex=5\n",
         "attempts=1\nattempts=1\nbegun=no\nclass=tpm\nnext=5\n",
         "attempts=1\nbegun=no\nclass=tpm\nnext=5\nnonsense\n",
         "attempts=1\nbegun=no\nclass=tpm\nnext=5\nnonsense",
+        "attempts=1\nbegun=no\nclass=tpm\nnext=5\nlater=x",
     };
     struct retry retry = {.attempts = 77};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -154,6 +173,7 @@ int main(int argc, char **argv) {
         {"classes that need an operator", test_needs_operator},
         {"the record of attempts, there and back", test_record},
         {"a record of an older version", test_record_of_older_version},
+        {"a record with an absurd pause", test_bad_request_of_a_server},
         {"a record with lines of a newer version", test_record_of_newer_version},
         {"bad records are refused", test_bad_records},
         {NULL, NULL},

@@ -42,9 +42,9 @@ static void test_judge(void) {
 }
 
 static int resolve(const char *source, char replacement, char ret[SERIAL_MAX], struct failure *failure) {
-    struct settings settings = {.serial_replacement = replacement, .tcti = "device:/nonexistent/tpmrm0"};
+    struct settings settings = {
+        .serial_number = source, .serial_replacement = replacement, .tcti = "device:/nonexistent/tpmrm0"};
     struct tpm_endorsement endorsement = {0};
-    snprintf(settings.serial_number, sizeof settings.serial_number, "%s", source);
     return serial_resolve(&settings, &endorsement, ret, failure);
 }
 

@@ -52,7 +52,7 @@ static void assert_own(const char *client_id, const char *thing_name, const char
     struct identity identity = {.serial_number = "SN-1"};
     struct failure failure = {0};
     char *id = NULL;
-    snprintf(settings.client_id, sizeof settings.client_id, "%s", client_id);
+    settings.client_id = client_id;
     snprintf(identity.thing_name, sizeof identity.thing_name, "%s", thing_name);
     snprintf(identity.client_id, sizeof identity.client_id, "%s", used_id);
     int r = client_id_own(&settings, &identity, "the-name", "c0ffee", &id, &failure);
