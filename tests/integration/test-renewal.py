@@ -215,6 +215,7 @@ class RootCa(Case):
         """A changed RootCA= comes into current/ without another certificate."""
         self.scene()
         self.provision()
+        self.gateway.wait_signal("IdentityChanged")  # of the beginning, which comes behind the state
         pem = self.cloud.root_ca.read_text()
         self.assertEqual(self.gateway.read("root-ca.pem"), pem)
         more = self.directory / "more.pem"
