@@ -370,6 +370,7 @@ static void test_routine_over_restarts(void) {
         CU_ASSERT(wait_for(is_quiet));
         settle();
         ASSERT_NUMBER(count_runs("prove"), 0);
+        ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, 0); /* nothing has failed */
         pass(DAY);
         settle();
         proofs += count_runs("prove");

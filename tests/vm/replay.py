@@ -172,7 +172,7 @@ def judge_kept(path):
             yield f"`retire` has {text!r}"
         return
     if path.name.startswith("retry"):
-        if not re.fullmatch(r"(\w+=\S+\n){4}", text):
+        if not re.fullmatch(r"(\w+=\S+\n){5}", text):
             yield f"`{path.name}` has {text!r}"
         return
     try:
