@@ -81,8 +81,7 @@ void renew_failed(struct agent *agent, const struct failure *failure, enum failu
     agent_arm_timer(agent, 0);
 }
 
-/* Should the dates of a successor say that it is due already, or an issuer have given the same certificate again, this
- * is no loop: each costs the cloud a certificate. */
+/* Should the dates of a successor say that it is due already, this is no loop: each costs the cloud a certificate. */
 void renew_keep_distance(struct agent *agent) {
     const struct identity *identity = &agent->status.identity;
     uint64_t now = agent_now_usec(), max_age = agent->settings.max_age_ms * 1000;

@@ -1,4 +1,5 @@
-/* That the cloud refuses the identity in use: the content of the file `refused` in the state directory. Pure functions.
+/* That the cloud refuses the identity in use: the content of the file `refused` in the state directory, see record.h.
+ * Pure functions.
  *
  * How long it has done so is not the difference of two dates, since a device may learn in between what year it is: it
  * is the time between refusals that were seen, without a start of the daemon between them. */
@@ -16,5 +17,5 @@ struct refusal {
 
 void refusal_format(const struct refusal *refusal, char text[REFUSAL_TEXT_MAX]);
 
-/* Lines NAME=VALUE; names of a newer version are skipped. -EBADMSG for anything else, *ret is then untouched. */
+/* -EBADMSG if a line is missing or wrong, *ret is then untouched. */
 int refusal_parse(const char *text, struct refusal *ret);

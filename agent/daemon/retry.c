@@ -1,6 +1,6 @@
 #include "daemon/retry.h"
 
-#include "common/text.h"
+#include "daemon/record.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,53 +11,16 @@ void retry_format(const struct retry *retry, char text[RETRY_TEXT_MAX]) {
              retry->begun ? "yes" : "no", failure_class_name(retry->class), (unsigned long long)retry->next_usec);
 }
 
-enum { SEEN_ATTEMPTS = 1, SEEN_BEGUN = 2, SEEN_CLASS = 4, SEEN_NEXT = 8, SEEN_ALL = 15 };
-
-/* Returns which line it was, 0 for one of a newer version, -EBADMSG for a wrong value. */
-static int parse_line(const char *name, const char *value, struct retry *retry) {
-    uint64_t number;
-    if (strcmp(name, "attempts") == 0) {
-        if (text_to_u64(value, &number) < 0 || number > UINT32_MAX)
-            return -EBADMSG;
-        retry->attempts = (uint32_t)number;
-        return SEEN_ATTEMPTS;
-    }
-    if (strcmp(name, "begun") == 0) {
-        retry->begun = strcmp(value, "yes") == 0;
-        return retry->begun || strcmp(value, "no") == 0 ? SEEN_BEGUN : -EBADMSG;
-    }
-    if (strcmp(name, "class") == 0) {
-        int class = failure_class_from_name(value);
-        if (class < 0)
-            return -EBADMSG;
-        retry->class = (enum failure_class) class;
-        return SEEN_CLASS;
-    }
-    if (strcmp(name, "next") == 0)
-        return text_to_u64(value, &retry->next_usec) < 0 ? -EBADMSG : SEEN_NEXT;
-    return 0;
-}
-
 int retry_parse(const char *text, struct retry *ret) {
-    struct retry retry = {0};
-    char copy[RETRY_TEXT_MAX];
-    int seen = 0;
-    size_t length = strlen(text);
-    if (length == 0 || length >= sizeof copy || text[length - 1] != '\n')
+    char begun[RECORD_VALUE_SIZE], class_name[RECORD_VALUE_SIZE];
+    uint64_t attempts, next_usec;
+    if (record_number(text, "attempts", UINT32_MAX, &attempts) < 0 || record_value(text, "begun", begun) < 0 ||
+        record_value(text, "class", class_name) < 0 || record_number(text, "next", UINT64_MAX, &next_usec) < 0)
         return -EBADMSG;
-    char *rest = strcpy(copy, text);
-    for (char *line = strsep(&rest, "\n"); rest != NULL; line = strsep(&rest, "\n")) {
-        char *value = strchr(line, '=');
-        if (value == NULL)
-            return -EBADMSG;
-        *value++ = '\0';
-        int r = parse_line(line, value, &retry);
-        if (r < 0 || (seen & r) != 0)
-            return -EBADMSG;
-        seen |= r;
-    }
-    if (seen != SEEN_ALL)
+    int class = failure_class_from_name(class_name);
+    bool has_begun = strcmp(begun, "yes") == 0;
+    if (class < 0 || (!has_begun && strcmp(begun, "no") != 0))
         return -EBADMSG;
-    *ret = retry;
+    *ret = (struct retry){(uint32_t)attempts, has_begun, (enum failure_class) class, next_usec};
     return 0;
 }

@@ -1,5 +1,5 @@
 /* The record of attempts that outlives a reboot, so that a boot loop does not hammer the cloud: the content of the
- * file `retry` in the state directory. Pure functions. */
+ * file `retry` in the state directory, see record.h. Pure functions. */
 #pragma once
 
 #include "common/failure.h"
@@ -18,5 +18,5 @@ struct retry {
 
 void retry_format(const struct retry *retry, char text[RETRY_TEXT_MAX]);
 
-/* Lines NAME=VALUE; names of a newer version are skipped. -EBADMSG for anything else, *ret is then untouched. */
+/* -EBADMSG if a line is missing or wrong, *ret is then untouched. */
 int retry_parse(const char *text, struct retry *ret);

@@ -130,19 +130,18 @@ void store_note_certificate(struct store *store, uint64_t not_before_usec) {
 
 /* --- records --- */
 
+static void tell_malformed(const char *name, int r) {
+    if (r < 0 && r != -ENOENT)
+        log_message(LOG_WARNING, "the file `%s` in the state directory is ignored: %s", name, strerror(-r));
+}
+
 /* -ENOENT if it is not there; anything else that is wrong with it is logged, and the record counts as none. */
 static int load(const struct store *store, const char *name, char *text, size_t size) {
     char kept[STORE_KEPT_NAME_MAX];
     kept_name(store, name, "", kept);
     int r = directory_read(store->directory, kept, text, size);
-    if (r < 0 && r != -ENOENT)
-        log_message(LOG_WARNING, "the file `%s` in the state directory is ignored: %s", name, strerror(-r));
+    tell_malformed(name, r);
     return r;
-}
-
-static void tell_malformed(const char *name, int r) {
-    if (r < 0)
-        log_message(LOG_WARNING, "the file `%s` in the state directory is ignored: %s", name, strerror(-r));
 }
 
 static int save(struct store *store, const char *name, const char *text, struct failure *failure) {

@@ -326,6 +326,8 @@ static int host_take_certificate(const struct enrolld_host *host, const char *ce
     if (!certificate_has_key(&certificate, public_key, key_size))
         return host_fail(host, ENROLLD_CLASS_INVALID,
                          "the certificate %.16s... was issued for another key than this device's", certificate.id);
+    if (enrollment->current != NULL && strcmp(certificate.id, enrollment->current->certificate.id) == 0)
+        return host_fail(host, ENROLLD_CLASS_INVALID, "the certificate is the one in use");
     if (certificate_id != NULL && strcmp(certificate.id, certificate_id) != 0)
         return host_fail(host, ENROLLD_CLASS_INVALID, "the certificate's id is %.16s..., but the cloud calls it %.64s",
                          certificate.id, certificate_id);

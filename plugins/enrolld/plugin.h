@@ -246,8 +246,8 @@ struct enrolld_plugin {
     int (*enroll)(const struct enrolld_host *host);
     /* The same for the successor of the identity in use, host->current, which stays untouched and in use until the new
      * one is proven and committed. What enroll() is told of certificates, secrets and registrations holds here, too;
-     * another thing than that of the identity in use is refused. A method may renew what another one has issued
-     * (RenewMethod= in enrolld.conf). NULL: it cannot. */
+     * another thing than that of the identity in use is refused, and so is its certificate again. A method may renew
+     * what another one has issued (RenewMethod= in enrolld.conf). NULL: it cannot. */
     int (*renew)(const struct enrolld_host *host);
 };
 

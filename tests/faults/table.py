@@ -39,8 +39,10 @@ def read():
 
 
 def in_renewal(row):
-    """The row as it is in a renewal."""
+    """The row as it is in a renewal, which asks with the identity in use where an enrolment asks with the claim."""
     common = {key: value for key, value in row.items() if key not in ("renewal", "sample")}
+    if common["step"] == "claim":
+        common["step"] = "identity"
     return common | row.get("renewal", {}) | {"renews": True}
 
 

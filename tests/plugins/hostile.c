@@ -1,5 +1,6 @@
-/* A provisioning method that misbehaves as its option Behaviour= says: what the daemon must survive. Loaded as any
- * plugin is, and built on the real header; it alone also knows the channel that a plugin is not told of. */
+/* A provisioning method that misbehaves as its option Behaviour= says, when it enrols and when it renews: what the
+ * daemon must survive. Loaded as any plugin is, and built on the real header; it alone also knows the channel that a
+ * plugin is not told of. */
 #include "common/channel.h"
 #include "common/cleanup.h"
 #include "common/job.h"
@@ -20,8 +21,8 @@
 #define MEMORY_MAX (256UL * 1024 * 1024)
 
 static const struct enrolld_option options[] = {
-    {"Behaviour", ENROLLD_OPTION_TEXT, true, "how to misbehave"},
-    {"Certificate", ENROLLD_OPTION_FILE, false, "of another key"},
+    {"Behaviour", ENROLLD_OPTION_TEXT, true, "how to misbehave", .use = ENROLLD_USE_BOTH},
+    {"Certificate", ENROLLD_OPTION_FILE, false, "what it says was issued", .use = ENROLLD_USE_BOTH},
     {NULL, ENROLLD_OPTION_TEXT, false, NULL},
 };
 
@@ -120,6 +121,8 @@ static int forge(const struct enrolld_host *host, const char *how) {
         send_text("VERSION=1\nTYPE=result\nRESULT=done\n");
     else if (strcmp(how, "result-lost") == 0)
         send_text("VERSION=1\nTYPE=result\nRESULT=failed\nCLASS=tpm\nSTEP=key\nMESSAGE=gone\nLOST=yes\n");
+    else if (strcmp(how, "result-refused") == 0)
+        send_text("VERSION=1\nTYPE=result\nRESULT=failed\nCLASS=denied\nSTEP=prove\nMESSAGE=no\nREFUSED=yes\n");
     else if (strcmp(how, "resume") == 0) {
         char answer[512];
         send_checkpoint();
@@ -164,6 +167,11 @@ static int lie(const struct enrolld_host *host, const char *how) {
     if (strcmp(how, "certificate-is-none") == 0)
         return host->take_certificate(host, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "0",
                                       "secret");
+    if (strcmp(how, "registered") == 0 || strcmp(how, "registered-for-another-thing") == 0) {
+        if (host->take_certificate(host, certificate, NULL, NULL) < 0)
+            return -1;
+        return host->take_thing(host, strcmp(how, "registered") == 0 ? "" : "another-thing", NULL);
+    }
     if (strcmp(how, "registration-of-nothing") == 0)
         return host->registration(host, ENROLLD_REGISTRATION_SPENT);
     return host->take_thing(host, "thing", NULL); /* "thing-without-certificate" */
@@ -233,12 +241,31 @@ static int reach_out(const struct enrolld_host *host, const char *how) {
     return host->subscribe(host, nobody, 1); /* "no-connection" */
 }
 
-static int enroll(const struct enrolld_host *host) {
+/* --- out of order --- */
+
+static int disorder(const struct enrolld_host *host, const char *how) {
+    struct enrolld_refusal refusal;
+    struct enrolld_reply reply;
+    if (strcmp(how, "prove-nothing") == 0)
+        return host->try_identity(host, &refusal);
+    if (host->connect_current(host) < 0)
+        return -1;
+    if (strcmp(how, "connect-twice") == 0 && host->connect_current(host) < 0)
+        return -1;
+    if (strcmp(how, "request-behind-the-end") == 0) {
+        host->disconnect(host);
+        return host->exchange(host, "nobody", "{}", 2, &reply);
+    }
+    return host->fail(host, ENROLLD_CLASS_INTERNAL, "it connects, and that is all");
+}
+
+static int misbehave(const struct enrolld_host *host) {
     static const struct {
         const char *prefix; /* GROUP/HOW */
         int (*function)(const struct enrolld_host *host, const char *how);
     } groups[] = {
-        {"end/", end}, {"hang/", hang}, {"forge/", forge}, {"lie/", lie}, {"say/", say}, {"reach/", reach_out},
+        {"end/", end}, {"hang/", hang},       {"forge/", forge},    {"lie/", lie},
+        {"say/", say}, {"reach/", reach_out}, {"order/", disorder},
     };
     const char *behaviour = host->option(host, "Behaviour");
     host->step(host, ENROLLD_STEP_CLAIM);
@@ -260,5 +287,6 @@ const struct enrolld_plugin enrolld_plugin = {
     .method_size = sizeof(struct enrolld_method),
     .option_size = sizeof(struct enrolld_option),
     .methods = methods,
-    .enroll = enroll,
+    .enroll = misbehave,
+    .renew = misbehave,
 };

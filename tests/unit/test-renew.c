@@ -2,6 +2,7 @@
 #include "agent-world.h"
 
 #include "common/cleanup.h"
+#include "daemon/job.h"
 #include "daemon/log.h"
 #include "fake-worker.h"
 #include "harness.h"
@@ -75,6 +76,27 @@ void __wrap_log_event(enum log_event event, const struct failure *failure, int p
     fprintf(stderr, "%s\n", text);
 }
 
+/* In place of the renewal's own deadline, which is too long to be waited for. */
+static uint64_t deadline_usec, asked_deadline_usec;
+int __real_job_start(sd_event *event, const struct launch *launch, const struct job_request *request,
+                     int files[FILE_ROLE_COUNT], const struct job_handler *handler, struct job **ret,
+                     struct failure *failure);
+int __wrap_job_start(sd_event *event, const struct launch *launch, const struct job_request *request,
+                     int files[FILE_ROLE_COUNT], const struct job_handler *handler, struct job **ret,
+                     struct failure *failure);
+
+int __wrap_job_start(sd_event *event, const struct launch *launch, const struct job_request *request,
+                     int files[FILE_ROLE_COUNT], const struct job_handler *handler, struct job **ret,
+                     struct failure *failure) {
+    struct job_request shorter = *request;
+    if (request->verb == VERB_RENEW) {
+        asked_deadline_usec = request->deadline_usec;
+        if (deadline_usec != 0)
+            shorter.deadline_usec = deadline_usec;
+    }
+    return __real_job_start(event, launch, &shorter, files, handler, ret, failure);
+}
+
 static const char retiring_configuration[] =
     "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
     "[Renewal]\nRetireTopic=retire/%t\n[Retry]\nNetwork=20ms 40ms\nInternal=20ms 40ms\n";
@@ -141,6 +163,7 @@ static void end(void) {
     ahead_s = 0;
     reading_takes_ns = 0;
     disk_fails = false;
+    deadline_usec = 0;
     warning[0] = '\0';
 }
 
@@ -297,6 +320,26 @@ static void test_failure_keeps_the_old(void) {
     run_for_a_moment();
     ASSERT_TEXT(read_file("record"), "check\nrenew\n");
     ASSERT_TEXT(warning, ""); /* it will be renewed */
+    end();
+}
+
+/* A method that hangs: beyond the two proofs that it may wait for, as an enrolment. */
+static void test_hangs(void) {
+    begin(slow_configuration);
+    ahead_s = 300 * DAY;
+    deadline_usec = 300000;
+    restart("check=done renew=hold");
+    CU_ASSERT(wait_for(has_failed));
+    const struct status *status = agent_status(world.agent);
+    CU_ASSERT(asked_deadline_usec > JOB_ENROLL_DEADLINE_USEC);
+    CU_ASSERT(asked_deadline_usec < 2 * JOB_ENROLL_DEADLINE_USEC);
+    ASSERT_NUMBER(status->generation, 1);
+    ASSERT_TEXT(status->error.class, "internal");
+    ASSERT_TEXT(status->error.step, "worker");
+    ASSERT_TEXT(status->error.message, "the worker did not end within 0.3 s");
+    ASSERT_NUMBER(status->attempt, 1);
+    ASSERT_NUMBER(is_there("run/provisioned"), 1);
+    ASSERT_TEXT(read_link("state/current"), "generations/1");
     end();
 }
 
@@ -678,6 +721,7 @@ int main(int argc, char **argv) {
         {"a certificate without an end", test_never},
         {"what keeps it from being renewed", test_hindered},
         {"a failure leaves the old identity in use", test_failure_keeps_the_old},
+        {"one that hangs is ended", test_hangs},
         {"a failure is tried again", test_failure_is_tried_again},
         {"the schedule survives a restart", test_schedule_survives},
         {"files that are not verified are not committed", test_files_not_verified},

@@ -100,6 +100,12 @@ static void test_record_of_newer_version(void) {
     struct retry retry = {0};
     ASSERT_NUMBER(retry_parse("colour=blue\nattempts=2\nbegun=no\nclass=tpm\nnext=5\n", &retry), 0);
     ASSERT_NUMBER(retry.attempts, 2);
+    ASSERT_NUMBER(retry_parse("next=6\nnext-but-one=a value=longer than those that are known\nbegun=no\n=\n"
+                              "class=tpm\nattempts=3\n",
+                              &retry),
+                  0);
+    ASSERT_NUMBER(retry.attempts, 3);
+    ASSERT_NUMBER(retry.next_usec, 6);
 }
 
 static void test_bad_records(void) {
@@ -114,9 +120,13 @@ static void test_bad_records(void) {
         "attempts=1\nbegun=maybe\nclass=tpm\nnext=5\n",
         "attempts=1\nbegun=no\nclass=tpn\nnext=5\n",
         "attempts=1\nbegun=no\nclass=tpm\nnext=99999999999999999999\n",
+        "attempts=1\nbegun=no\nclass=tpm\nnext=000000000000000000000005\n",
+        "attempts=1\nbegun=no\nclass=tpm\nnext5\nlater=next=5\n",
+        "attempts=1\nbegun=no\nclass=tpm\nnext5=\nnex=5\n",
         "attempts=1\nattempts=1\nbegun=no\nclass=tpm\nnext=5\n",
         "attempts=1\nbegun=no\nclass=tpm\nnext=5\nnonsense\n",
         "attempts=1\nbegun=no\nclass=tpm\nnext=5\nnonsense",
+        "attempts=1\nbegun=no\nclass=tpm\nnext=5\nlater=x",
     };
     struct retry retry = {.attempts = 77};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
