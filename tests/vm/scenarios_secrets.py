@@ -5,8 +5,7 @@ import pathlib
 
 import image
 from renewal import RENEWAL, lasting, wait_retired
-from scenario import expect, provision, scenario
-from scenarios_system import TRIES
+from scenario import TRIES, expect, provision, scenario
 
 EXAMPLE = image.SOURCE_DIR / "docs/examples/seal-claim"
 DROP_IN = "/etc/systemd/system/enrolld-claim@.service.d/50-sealed.conf"
