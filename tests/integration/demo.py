@@ -1,5 +1,5 @@
-"""What tests/demo shows: an unprovisioned gateway becomes provisioned, and a program that knows nothing of enrolld uses
-its identity. Every part is real; each claim printed is checked."""
+"""What tests/demo shows: an unprovisioned gateway becomes provisioned, a program that knows nothing of enrolld uses its
+identity, and that is renewed. Every part is real; each claim printed is checked."""
 
 import contextlib
 import pathlib
@@ -13,6 +13,7 @@ from parts import Cloud, Tpm
 from stock_client import StockClient
 
 SERIAL = "GW-0001"
+RETIRE_TOPIC = "$aws/rules/enrolld_retire/things/%t/retire"
 
 
 class Stage(contextlib.ExitStack):
@@ -85,19 +86,35 @@ def publish(stage, gateway, cloud, tpm, thing):
     expect(event["certificateId"] == gateway.property("CertificateId"), "another certificate than the gateway's")
 
 
+def renew(gateway, cloud, thing):
+    say("It gets another certificate, proven before it is used, and the cloud deactivates the old one: enrollctl renew")
+    old = gateway.property("CertificateId")
+    show(gateway.enrollctl("renew"))
+    gateway.wait_property("RetirePending", [])
+    new = gateway.property("CertificateId")
+    for identifier, status in cloud.device_certificates().items():
+        print(f"   {identifier[:16]}... {status}")
+    expect(cloud.device_certificates() == {old: "INACTIVE", new: "ACTIVE"}, "the certificates are others")
+    expect(gateway.property("ThingName") == thing and gateway.property("Generation") == 2, "not its second identity")
+
+
 def main():
     with Stage() as stage:
         try:
             say("Starting swtpm, mosquitto with the stand-in for AWS IoT Core, a private D-Bus")
             tpm = Tpm(stage)
-            cloud = Cloud(stage)
+            cloud = Cloud(stage, "--hooks", "--retire", "--control-port=0")
             gateway = Gateway(stage, cloud, tpm, serial=SERIAL)
+            gateway.sections["Renewal"] = {"RetireTopic": RETIRE_TOPIC, "RetireAcknowledged": "yes"}
+            gateway.configure("fleet-claim", RenewTemplate="enrolld-renew", **{"RenewParameter.ThingName": "%t"})
             thing = provision(gateway, cloud)
             publish(stage, gateway, cloud, tpm, thing)
-            say("Done: provisioned, and used by a program that knows nothing of enrolld")
+            renew(gateway, cloud, thing)
+            say("Done: provisioned, used by a program that knows nothing of enrolld, and renewed")
         except (AssertionError, subprocess.TimeoutExpired) as error:
             for name, path in stage.logs:
-                print(f"--- {name}\n{pathlib.Path(path).read_text(errors='replace')}", file=sys.stderr)
+                if pathlib.Path(path).is_file():
+                    print(f"--- {name}\n{pathlib.Path(path).read_text(errors='replace')}", file=sys.stderr)
             sys.exit(f"demo: {error}")
 
 

@@ -66,12 +66,18 @@ class Shell:
         line, self.buffer = self.buffer.split(b"\n", 1)
         return line.decode()
 
-    def run(self, command, seconds):
-        """Its exit status and its output, both streams in one."""
+    def send(self, command, seconds=COMMAND_DEADLINE):
         self.socket.settimeout(seconds)
         self.socket.sendall(base64.b64encode(command.encode()) + b"\n")
+
+    def read_answer(self, command, seconds):
+        """Its exit status and its output, both streams in one."""
         status, _, output = self.read_line(seconds, f"`{command}` in the machine").partition(" ")
         return int(status), base64.b64decode(output).decode(errors="replace")
+
+    def run(self, command, seconds):
+        self.send(command, seconds)
+        return self.read_answer(command, seconds)
 
 
 class SystemTpm(Tpm):
@@ -150,6 +156,7 @@ class Machine:
             *("-chardev", f"file,id=console,path={self.console},append=on", "-serial", "chardev:console"),
             *("-device", "virtio-serial-pci", "-chardev", f"socket,id=shell,path={shell},server=on,wait=off"),
             *("-device", "virtserialport,chardev=shell,name=machine.shell"),
+            *("-qmp", f"unix:{self.directory / 'monitor'},server=on,wait=off"),
             *("-chardev", f"socket,id=tpm,path={self.tpm.control}", "-tpmdev", "emulator,id=tpm,chardev=tpm"),
             *("-device", "tpm-tis,tpmdev=tpm", "-object", "rng-random,id=random,filename=/dev/urandom"),
             *("-device", "virtio-rng-pci,rng=random"),
@@ -181,7 +188,7 @@ class Machine:
 
     def power_off(self):
         """As an operator does it."""
-        self.shell.socket.sendall(base64.b64encode(b"systemctl --no-block poweroff") + b"\n")
+        self.shell.send("systemctl --no-block poweroff")
         self.process.wait(COMMAND_DEADLINE)
         self.power_is_off()
 

@@ -6,6 +6,7 @@ import scenarios_power
 import scenarios_readme
 import scenarios_renewal
 import scenarios_secrets
+import scenarios_suspend
 import scenarios_system
 import scenarios_target
 import scenarios_use
@@ -21,6 +22,7 @@ THEMES = (
     scenarios_secrets,
     scenarios_power,
     scenarios_renewal,
+    scenarios_suspend,
     scenarios_year,
     scenarios_readme,
 )

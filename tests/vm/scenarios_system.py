@@ -35,10 +35,13 @@ ExecStart=chmod 0444 /sys/firmware/devicetree/base/serial-number
 [Install]
 WantedBy=enrolld.service
 """
-# What a unit of a worker may do and what not, by a script in its place. Each has the TPM, and can read no identity.
-TRIAL = """
+# What a unit may do and what not, by a script in its place.
+TRIES = """
 refused() { if "$@"; then echo "it can: $*"; exit 9; fi; }
 allowed() { "$@" || { echo "it cannot: $*"; exit 9; }; }
+"""
+# Each unit of a worker has the TPM, and can read no identity.
+TRIAL = f"""{TRIES}
 allowed touch /tmp/there
 allowed sh -c ': <>/dev/tpmrm0'
 refused touch /var/lib/enrolld/there
