@@ -2,7 +2,7 @@
 """A full disk, a read-only one and a broken one: an error at each call that changes the state directory, once, and from
 there on until the daemon is started again.
 
-    tests/crash/disk_errors.py [--every=N] [--replacement | --renewal]
+    tests/crash/disk_errors.py [--every=N] [--replacement | --renewal] [--way=jitp|key]
 
 The daemon must not crash, must say what is wrong, and must end provisioned with the one certificate when it is over.
 """
@@ -14,7 +14,7 @@ import os
 import re
 import sys
 
-import renewal
+from imported import add_way, scene_class
 from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
 # What each error can come from: write(2), mkdir(2), rename(2) and so on.
@@ -27,7 +27,10 @@ CALLS = SOURCES["EIO"]
 # strace follows files by their names: these are all that the daemon writes.
 FOLDERS = ("", "generations", "incoming", "generations/1", "generations/2")
 FILES = ("certificate.pem", "private.pem", "root-ca.pem", "identity.json")
-KEPT = ("retry.new", "checkpoint-fleet-claim.new", "retry-renewal.new", "renewal-fleet-claim.1.new", "retire.new")
+KEPT = (
+    *("retry.new", "checkpoint-fleet-claim.new", "staged.new"),
+    *("retry-renewal.1.new", "renewal-fleet-claim.1.new", "staged.1.new", "retire.new"),
+)
 NAMES = (*FOLDERS, *KEPT, *(f"incoming/{name}" for name in FILES))
 # What a worker had in the TPM that the daemon has ended goes with it, as with /dev/tpmrm0.
 WORKER = """#!/bin/sh
@@ -97,9 +100,9 @@ def all_points(scene):
 
 
 def errors(scene):
-    """What LastError was, but for the identity that is lost."""
+    """What LastError was."""
     told = [error for error in scene.gateway.signalled("LastError") if error[0] != ""]
-    return [error for error in told if not (scene.replacement and error[:2] == ["tpm", "key"])]
+    return [error for error in told if not scene.is_beside(error)]
 
 
 def was_hit(scene, point):
@@ -117,7 +120,7 @@ def suffer(scene, point, verdict):
         lambda: f"all is done, or something said: {gateway.describe()}",
         lambda: scene.settled()
         or not gateway.process.running()
-        or (point.lasting and len(errors(scene)) >= ATTEMPTS),
+        or (point.lasting and len(errors(scene)) + len(scene.refusals()) >= ATTEMPTS),
     )
     ended = not gateway.process.running()
     status = gateway.stop()
@@ -150,14 +153,16 @@ def try_point(scene, point):
 
 
 def lane(number, options):
-    with renewal.scene_class(Scene, options)(options.replacement) as scene:
+    with scene_class(Scene, options)(options.replacement) as scene:
         wrap_worker(scene)
         for point in list(all_points(scene))[:: options.every][number::LANES]:
             yield try_point(scene, point)
 
 
 def main():
-    options = arguments("point").parse_args()
+    parser = arguments("point")
+    add_way(parser)
+    options = parser.parse_args()
     verdicts = run_lanes(functools.partial(lane, options=options))
     line, good = summary("disk errors", verdicts, options)
     print(line, flush=True)

@@ -16,7 +16,7 @@ import shlex
 import signal
 import sys
 
-import renewal
+from imported import scene_class
 from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
 # "?": not every architecture has all of them.
@@ -183,18 +183,18 @@ def try_point(kill_scene, point):
     return verdict
 
 
-def lane(number, options, scene):
-    with scene(options.replacement) as kill_scene:
+def lane(number, options):
+    with scene_class(KillScene, options)(options.replacement) as kill_scene:
         calls = record(kill_scene)
         points = [Point(*call, everything) for call in calls for everything in (False, True)]
         for point in points[:: options.every][number::LANES]:
             yield try_point(kill_scene, point)
 
 
-def main(part="kill", scene=KillScene, options=None):
+def main(options=None):
     options = options or arguments("point").parse_args()
-    verdicts = run_lanes(functools.partial(lane, options=options, scene=renewal.scene_class(scene, options)))
-    line, good = summary(part, verdicts, options)
+    verdicts = run_lanes(functools.partial(lane, options=options))
+    line, good = summary("kill", verdicts, options)
     print(line, flush=True)
     sys.exit(0 if good else 1)
 

@@ -5,16 +5,11 @@ import contextlib
 import json
 import shutil
 
-from scene import PREDECESSOR, Cloud
+from scene import PREDECESSOR
 
 # The first identity is older than that, its successor is not, however long the states take that are tried.
 MAX_AGE = "365d"
 AGE = 400 * 86400
-
-
-def scene_class(base, options):
-    """base, or with --renewal what it is there."""
-    return type(f"Renewal{base.__name__}", (Renewal, base), {}) if options.renewal else base
 
 
 class Renewal:
@@ -23,10 +18,9 @@ class Renewal:
     def __init__(self, _):
         super().__init__(True)
 
-    def make_cloud(self):
-        return Cloud(self, "--connect-rate=off", "--history=on", "--hooks", "--retire", "--control-port=0")
+    cloud_options = ("--hooks", "--retire", "--control-port=0")
 
-    def make_predecessor(self):
+    def prepare_ways(self):
         gateway = self.gateway
         gateway.sections["Renewal"] = {
             "MaxAge": MAX_AGE,
@@ -36,6 +30,9 @@ class Renewal:
         }
         gateway.configure("Cloud", ProveTopic="things/%t/enrolld")
         gateway.configure("fleet-claim", RenewTemplate="enrolld-renew", RenewParameter_ThingName="%t")
+
+    def make_predecessor(self):
+        gateway = self.gateway
         self.cloud.edit(options={"issuer": f"private:10000:-{AGE}"})  # until it is started again
         with super().new_device():
             gateway.start()

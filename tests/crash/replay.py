@@ -2,7 +2,7 @@
 """Power cuts: one provisioning is recorded, and every state that a power cut could have left on the disk, with what the
 cloud knew at that moment, is made and started on.
 
-    tests/crash/replay.py [--every=N] [--replacement | --renewal] [--without-fsync]
+    tests/crash/replay.py [--every=N] [--replacement | --renewal] [--way=jitp|key] [--without-fsync]
 
 --without-fsync: as if the program had none. This must fail, or the test sees nothing.
 """
@@ -10,10 +10,11 @@ cloud knew at that moment, is made and started on.
 import dataclasses
 import functools
 import sys
+import time
 
 import disk_model
 import recording
-import renewal
+from imported import add_way, scene_class
 from scene import LANES, Scene, Verdict, arguments, harness, run_lanes, summary
 
 MODE = 0o711  # of the state directory, which systemd makes
@@ -26,6 +27,7 @@ class State:
     moment: int  # whose memory the cloud has, microseconds since the epoch
     asked: bool  # the attempt has had an effect in the cloud
     announced: bool  # somebody was told of the identity
+    end: int  # before the next call, microseconds since the epoch
 
 
 class Recorded:
@@ -40,6 +42,7 @@ class Recorded:
             scene.gateway.start(before=["strace", "-o", log, *recording.OPTIONS])
             scene.wait_settled()
             scene.gateway.stop()
+            self.end = time.time_ns() // 1000
         self.calls = recording.Reader(scene.gateway.state).read(log.read_text())
         self.versions = [moment for moment, _ in scene.cloud.history() if moment >= begin]
 
@@ -60,6 +63,7 @@ class Recorded:
             if call is not None and not (without_fsync and call.name == "fsync"):
                 call.apply(disk)
                 announced |= call.name == "announce"
+            end = self.calls[number].microseconds if number < len(self.calls) else self.end
             for kind, tree in disk.states(number):
                 for moment in self.moments(number):
                     key = (tuple(sorted(tree.items())), moment, announced)
@@ -67,7 +71,7 @@ class Recorded:
                         seen.add(key)
                         version = self.versions.index(moment)
                         name = f"after call {number} ({call}), {kind}, version {version} of the cloud"
-                        yield State(name, tree, moment, version > 0, announced)
+                        yield State(name, tree, moment, version > 0, announced, end)
 
 
 def try_state(scene, state):
@@ -77,6 +81,7 @@ def try_state(scene, state):
     scene.cloud.stop()
     scene.cloud.restore(state.moment)
     scene.cloud.start()
+    scene.go_back(state.end)
     try:
         before = scene.judge_crash(verdict, state.announced)
         scene.recover(verdict, before)
@@ -90,7 +95,7 @@ def try_state(scene, state):
 
 
 def lane(number, options):
-    with renewal.scene_class(Scene, options)(options.replacement) as scene:
+    with scene_class(Scene, options)(options.replacement) as scene:
         recorded = Recorded(scene)
         states = list(recorded.states(options.without_fsync))
         if number == 0:
@@ -102,6 +107,7 @@ def lane(number, options):
 
 def main():
     parser = arguments("state")
+    add_way(parser)
     parser.add_argument("--without-fsync", action="store_true", help="as if nothing were ever made durable")
     options = parser.parse_args()
     verdicts = run_lanes(functools.partial(lane, options=options))

@@ -43,13 +43,19 @@ class Scene(harness.TestCase):
     """One gateway at a time. As a context manager it stops all that it has started. replacement: it has an identity
     already, but one whose key belonged to another TPM."""
 
+    cloud_options = ()
+    front = False  # a way into the cloud for certificates of authorities that it does not know
+
     def __init__(self, replacement=False):
         super().__init__()
         self.replacement = replacement
         self.count = 0
 
     def make_cloud(self):
-        return Cloud(self, "--connect-rate=off", "--history=on")
+        return Cloud(self, "--connect-rate=off", "--history=on", *self.cloud_options, front=self.front)
+
+    def prepare_ways(self):
+        """What the device, its maker and the cloud have agreed on before it is switched on."""
 
     def __enter__(self):
         self.setUp()
@@ -62,6 +68,7 @@ class Scene(harness.TestCase):
         # LeakSanitizer cannot work below strace(1), which is a tracer, too.
         sanitizer = os.environ.get("ASAN_OPTIONS", "")
         self.gateway.extra_environment["ASAN_OPTIONS"] = f"{sanitizer}:detect_leaks=0"
+        self.prepare_ways()
         if self.replacement:
             self.make_predecessor()
         return self
@@ -109,6 +116,17 @@ class Scene(harness.TestCase):
         self.gateway.kill()
         self.reap_orphans()
         self.tpm.flush()
+
+    def go_back(self, microseconds):
+        """Whoever is not on the device knows what he knew then, microseconds since the epoch."""
+
+    def refusals(self):
+        """What somebody who has asked the device for something was told of failures inside it."""
+        return []
+
+    def is_beside(self, error):
+        """Whether this LastError would be there without any crash: the identity is lost."""
+        return self.replacement and error[:2] == ["tpm", "key"]
 
     def settled(self):
         """All is done that there is to do, as far as signals tell."""
@@ -259,11 +277,13 @@ def arguments(what):
     device = parser.add_mutually_exclusive_group()
     device.add_argument("--replacement", action="store_true", help="of a device that has lost its identity")
     device.add_argument("--renewal", action="store_true", help="of one whose identity is renewed, and the old one retired")
+    parser.set_defaults(way=None)
     return parser
 
 
 def summary(part, verdicts, options):
     """One line for people and for docs; the second value is whether all is well."""
+    part += f", imported, {options.way}" if options.way else ""
     part += " while an identity is replaced" if options.replacement else ""
     part += " while an identity is renewed" if options.renewal else ""
     tried = [verdict for verdict in verdicts if verdict.reached]

@@ -136,6 +136,12 @@ class Sample(unittest.TestCase):
                 status, text = self.run_part(part, "--renewal", f"--every={every}")
                 self.assertEqual(status, 0, text)
 
+    def test_renewal_by_an_import(self):
+        for way in ("jitp", "key"):
+            with self.subTest(way=way):
+                status, text = self.run_part("kill_imported.py", f"--way={way}", "--renewal", "--every=113")
+                self.assertEqual(status, 0, text)
+
     def test_power_cuts_of_a_renewal_without_fsync(self):
         status, text = self.run_part("replay.py", "--renewal", "--every=83", "--without-fsync")
         self.assertEqual(status, 1, text)
