@@ -109,10 +109,10 @@ static void on_clock_set(void *data) {
             break;
         move_next_attempt(agent);
         if (strcmp(agent->status.error.class, failure_class_name(FAILURE_CLOCK)) == 0)
-            agent_bring_forward(agent, 0, "the clock was set");
+            agent_bring_forward(agent, true, 0, "the clock was set");
         break;
     case STATE_PROVISIONED:
-        if (agent->status.next_attempt_usec != 0)
+        if (agent->renewals.retry.attempts > 0)
             move_next_attempt(agent);
         else
             agent->next_boottime_usec = 0; /* the distance was by dates of before */

@@ -1,8 +1,8 @@
 /* The state machine from inside: what agent.c (states, what is next), agent-attempt.c (checks and enrolments),
  * agent-provisioned.c (what is due while an identity is in use), agent-renew.c (its successor), agent-prove.c (whether
- * the cloud accepts it), agent-retire.c (what it has replaced), agent-task.c (requests
- * and imports), agent-forget.c and agent-clock.c (the wait for the clock) share. Only agent.c
- * writes the state. */
+ * the cloud accepts it), agent-retire.c (what it has replaced), agent-task.c (requests and imports), agent-forget.c,
+ * agent-network.c (what brings attempts forward) and agent-clock.c (the wait for the clock) share. Only agent.c writes
+ * the state. */
 #pragma once
 
 #include "daemon/agent.h"
@@ -35,6 +35,7 @@ struct proving {
     uint32_t id;            /* of the Check() that waits, 0: none does */
     bool running;           /* the operation is one */
     bool wanted;            /* there is a reason for one, and nobody waits for it */
+    bool no_network;        /* which the last one has failed by */
     uint64_t begun_usec;    /* the last one, 0: none has */
     uint64_t again_usec;    /* while it is refused: the next one */
     uint64_t told_usec;     /* the time of LastError that tells of the last one */
@@ -48,10 +49,12 @@ struct proving {
 /* That the cloud is told of the certificates that were replaced. */
 struct retiring {
     bool running;
-    bool made_way;      /* to a Check(), and has not ended by itself since */
-    uint32_t failures;  /* in a row since the start */
-    uint64_t next_usec; /* CLOCK_BOOTTIME */
-    uint64_t told_usec; /* the time of LastError that tells of the last one */
+    bool made_way;       /* to a Check(), and has not ended by itself since */
+    bool no_network;     /* which the last one has failed by */
+    uint32_t failures;   /* in a row since the start */
+    uint64_t begun_usec; /* CLOCK_BOOTTIME: the last one */
+    uint64_t next_usec;  /* the same */
+    uint64_t told_usec;  /* the time of LastError that tells of the last one */
 };
 
 /* What somebody wants to know, beside all that. */
@@ -121,10 +124,6 @@ void agent_set_error(struct agent *agent, const struct failure *failure);
 /* CLOCK_BOOTTIME: a wait goes on while the system sleeps, and does not follow a clock that is set. */
 void agent_arm_timer(struct agent *agent, uint64_t delay_usec);
 
-/* In backoff and failed: has the next attempt come after this wait, if that is earlier; seldom, as what is behind it
- * may happen all the time. */
-void agent_bring_forward(struct agent *agent, uint64_t wait_usec, const char *why);
-
 uint32_t agent_next_id(struct agent *agent);
 void agent_describe(const struct failure *failure, char detail[DETAIL_MAX]);
 void agent_end_operation(struct agent *agent, const char *result, const char *detail);
@@ -180,6 +179,20 @@ int agent_start_worker(struct agent *agent, struct job_request *request, int fil
 /* Its outcome is here. True if it counts: not while the daemon is going away. */
 bool agent_take_worker(struct agent *agent);
 
+/* --- agent-network.c --- */
+
+/* From the start on: sees it when the network changes. */
+void agent_watch_network(struct agent *agent);
+/* Has the next attempt (to enrol, or to renew) come after this wait, if that is earlier, and what else waits for the
+ * network; seldom, as what is behind it may happen all the time. */
+void agent_bring_forward(struct agent *agent, bool attempt, uint64_t wait_usec, const char *why);
+/* When that is due which was to come at `due` and has begun last at `begun`, if it was brought forward since. */
+uint64_t agent_brought_forward(const struct agent *agent, uint64_t due_usec, uint64_t begun_usec);
+/* What has failed, and is tried again: a new network may help. Not where a server has said when to come again. */
+bool agent_lacks_network(enum failure_class class, uint32_t retry_after_s);
+/* The renewals that wait for it. */
+bool agent_renewal_lacks_network(const struct agent *agent);
+
 /* --- agent-provisioned.c --- */
 
 /* Begins what is due, if there is nothing that runs, else comes back when something will be. For timers: it starts
@@ -189,6 +202,11 @@ void provisioned_turn(struct agent *agent);
 bool provisioned_knows_identity(const struct agent *agent);
 /* What Renew() and Check() need first: YES; BUSY, NO_IDENTITY, or INVALID_CONFIGURATION with its failure. */
 enum agent_answer provisioned_may_be_asked(struct agent *agent, struct failure *failure);
+/* One has failed, and is tried again. */
+bool provisioned_renewal_waits(const struct agent *agent);
+/* Whether a proof or a retirement has failed for want of a network, and the next one is foreseen, but later than that;
+ * also while it runs. */
+bool provisioned_waits_for_network(struct agent *agent, uint64_t until_usec);
 /* Has the identity in use checked again after that wait. */
 void provisioned_look(struct agent *agent, uint64_t delay_usec);
 

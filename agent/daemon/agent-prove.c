@@ -41,7 +41,7 @@ static void plan_next(struct agent *agent, enum failure_class row, uint32_t retr
 
 void prove_reset(struct agent *agent) {
     struct proving *proving = &agent->proving;
-    proving->wanted = false;
+    proving->wanted = proving->no_network = false;
     proving->refusals = 0;
     proving->refused_usec = 0;
     proving->interval_usec = 0;
@@ -70,6 +70,8 @@ uint64_t prove_due_usec(struct agent *agent) {
         due = 0;
     if (proving->refusal.generation != 0)
         due = earlier(due, proving->again_usec);
+    if (proving->no_network && due != UINT64_MAX)
+        due = agent_brought_forward(agent, due, proving->begun_usec);
     if (proving->begun_usec != 0)
         due = later(due, proving->begun_usec + DISTANCE_USEC);
     return agent->enroll_ended_usec != 0 ? later(due, agent->enroll_ended_usec + QUIET_USEC) : due;
@@ -102,6 +104,7 @@ static void accepted(struct agent *agent) {
         store_clear_record(agent->environment.store, STORE_REFUSAL);
     }
     proving->refusal = (struct refusal){0};
+    proving->no_network = false;
     proving->refusals = 0;
     proving->refused_usec = status->refused_since_usec = 0;
     status_make_good(status, proving->told_usec);
@@ -153,6 +156,7 @@ static void not_proven(struct agent *agent, const struct failure *failure, bool 
     agent_describe(failure, detail);
     agent_set_error(agent, failure);
     agent->proving.told_usec = agent->status.error.time_usec;
+    agent->proving.no_network = agent_lacks_network(failure->class, failure->retry_after_s);
     if (is_refused)
         refused(agent, failure, detail);
     else {

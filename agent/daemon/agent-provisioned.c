@@ -12,6 +12,7 @@
 /* Where nothing tells when it is over: between looks at a clock or an identity that may have changed. */
 #define LOOK_AGAIN_USEC 60000000ULL
 #define ACCURACY_USEC 1000000ULL /* of a timer for weeks from now */
+#define SHOWN_USEC 1000000ULL    /* a date is not told anew for less */
 
 /* --- into use, and out of it --- */
 
@@ -138,6 +139,10 @@ static bool is_due(const struct agent *agent) {
     return agent->status.identity.imported || agent->renewals.retry.attempts > 0 || date_has_come(agent);
 }
 
+bool provisioned_renewal_waits(const struct agent *agent) {
+    return agent->renewals.retry.attempts > 0 && agent->status.identity.hindrance[0] == '\0';
+}
+
 static void make_plan(struct agent *agent) {
     struct status *status = &agent->status;
     const struct identity *identity = &status->identity;
@@ -152,8 +157,6 @@ static void make_plan(struct agent *agent) {
     if (identity->hindrance[0] != '\0')
         plan = (struct renewal_plan){RENEWAL_NEVER, 0};
     status->renew_after_usec = plan.after_usec;
-    status->next_attempt_usec =
-        agent->renewals.retry.attempts > 0 && is_due(agent) ? agent->renewals.retry.next_usec : 0;
     status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
 }
 
@@ -234,6 +237,17 @@ static const struct {
     {renew_due_usec, renew_begin}, {retire_due_usec, retire_run},
 };
 
+static bool is_foreseen(uint64_t due_usec, uint64_t until_usec) {
+    return due_usec > until_usec && due_usec != UINT64_MAX;
+}
+
+bool provisioned_waits_for_network(struct agent *agent, uint64_t until_usec) {
+    const struct proving *proving = &agent->proving;
+    const struct retiring *retiring = &agent->retiring;
+    return (proving->no_network && (proving->running || is_foreseen(prove_due_usec(agent), until_usec))) ||
+           (retiring->no_network && (retiring->running || is_foreseen(retire_due_usec(agent), until_usec)));
+}
+
 /* --- the wall clock --- */
 
 static uint64_t earlier_but_later_than(uint64_t now, uint64_t a, uint64_t b) {
@@ -275,6 +289,20 @@ enum agent_answer provisioned_may_be_asked(struct agent *agent, struct failure *
     return ANSWER_YES;
 }
 
+/* Where a renewal waits, its time; else that of what has failed and comes again: next_usec. */
+static void show_next(struct agent *agent, uint64_t next_usec) {
+    struct status *status = &agent->status;
+    uint64_t date = 0;
+    if (provisioned_renewal_waits(agent))
+        date = agent->renewals.retry.next_usec;
+    else if (next_usec != UINT64_MAX && status->error.class[0] != '\0')
+        date = agent_now_usec() + next_usec - agent_boottime_usec();
+    if (date - status->next_attempt_usec + SHOWN_USEC < 2 * SHOWN_USEC)
+        return;
+    status->next_attempt_usec = date;
+    bus_publish(agent->bus, status);
+}
+
 void provisioned_turn(struct agent *agent) {
     uint64_t next = UINT64_MAX, now = agent_boottime_usec();
     if (agent->status.state != STATE_PROVISIONED || agent->stopping || agent->job != NULL || agent->operation != 0)
@@ -282,6 +310,7 @@ void provisioned_turn(struct agent *agent) {
     make_plan(agent);
     bus_publish(agent->bus, &agent->status);
     arm_date(agent);
+    network_listen(agent->network, agent_renewal_lacks_network(agent) || provisioned_waits_for_network(agent, 0));
     if (task_waits(agent)) {
         task_run(agent);
         return;
@@ -298,4 +327,5 @@ void provisioned_turn(struct agent *agent) {
     agent->timer = sd_event_source_disable_unref(agent->timer);
     if (next != UINT64_MAX)
         agent_arm_timer(agent, next - now);
+    show_next(agent, next);
 }

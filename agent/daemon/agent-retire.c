@@ -34,9 +34,12 @@ void retire_reset(struct agent *agent) {
 }
 
 uint64_t retire_due_usec(struct agent *agent) {
-    uint64_t due = agent->retiring.next_usec, quiet_until = agent->enroll_ended_usec + QUIET_USEC;
+    const struct retiring *retiring = &agent->retiring;
+    uint64_t due = retiring->next_usec, quiet_until = agent->enroll_ended_usec + QUIET_USEC;
     if (agent->status.retired.count == 0 || agent->settings.retire_topic[0] == '\0')
         return UINT64_MAX;
+    if (retiring->no_network)
+        due = agent_brought_forward(agent, due, retiring->begun_usec);
     return agent->enroll_ended_usec != 0 && due < quiet_until ? quiet_until : due;
 }
 
@@ -47,6 +50,7 @@ static void failed(struct agent *agent, const struct failure *failure) {
         attempts_delay_ms(&agent->settings, failure->class, ++retiring->failures, failure->retry_after_s);
     retiring->next_usec = agent_boottime_usec() + delay_ms * 1000;
     retiring->made_way = false;
+    retiring->no_network = agent_lacks_network(failure->class, failure->retry_after_s);
     agent_describe(failure, detail);
     agent_set_error(agent, failure);
     retiring->told_usec = agent->status.error.time_usec;
@@ -108,6 +112,7 @@ void retire_run(struct agent *agent) {
     int files[FILE_ROLE_COUNT] = NO_FILES;
     struct failure failure;
     list(&agent->status.retired, old);
+    agent->retiring.begun_usec = agent_boottime_usec();
     int r = store_open_current(agent->environment.store, files, &failure);
     if (r == 0)
         r = agent_start_worker(agent, &request, files, on_ended, &failure);

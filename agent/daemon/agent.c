@@ -14,8 +14,6 @@
 #include <time.h>
 
 #define STOP_USEC 1000000ULL
-/* Between two attempts that are brought forward. */
-#define BROUGHT_FORWARD_QUIET_USEC 30000000ULL
 
 static uint64_t clock_usec(clockid_t clock) {
     struct timespec now;
@@ -95,10 +93,6 @@ static void show_methods(struct agent *agent) {
     methods_copy_states(agent->status.methods, &agent->status.method_count, &agent->methods);
 }
 
-static bool waits_for_network(const struct attempts *attempts) {
-    return attempts->retry.attempts > 0 && attempts->retry.class == FAILURE_NETWORK;
-}
-
 /* The only writer of the state. */
 void agent_set_state(struct agent *agent, enum agent_state state) {
     struct status *status = &agent->status;
@@ -113,26 +107,21 @@ void agent_set_state(struct agent *agent, enum agent_state state) {
     case STATE_CHECKING:
     case STATE_ENROLLING:
         status->next_attempt_usec = 0;
-        network_listen(agent->network, false);
-        break;
-    case STATE_WAITING_CLOCK:
-        network_listen(agent->network, false);
         break;
     case STATE_BACKOFF:
     case STATE_FAILED: {
         uint64_t now = agent_now_usec();
         bool waits = status->next_attempt_usec > now && !task_waits(agent);
         agent_arm_timer(agent, waits ? status->next_attempt_usec - now : 0);
-        network_listen(agent->network, state == STATE_BACKOFF);
         break;
     }
+    case STATE_WAITING_CLOCK:
     case STATE_RENEWING:
-        network_listen(agent->network, false);
-        break;
     case STATE_PROVISIONED:
-        network_listen(agent->network, waits_for_network(&agent->renewals));
         break;
     }
+    if (state != STATE_PROVISIONED) /* whose turns decide */
+        network_listen(agent->network, state == STATE_BACKOFF);
     notify_state(agent);
     bus_publish(agent->bus, status);
 }
@@ -356,34 +345,6 @@ void agent_move_record(struct agent *agent, uint64_t next_usec) {
         attempts_move(&agent->attempts, next_usec);
 }
 
-void agent_bring_forward(struct agent *agent, uint64_t wait_usec, const char *why) {
-    struct status *status = &agent->status;
-    uint64_t boottime = agent_boottime_usec(), now = agent_now_usec();
-    if (agent->quiet_until_usec > boottime + wait_usec)
-        wait_usec = agent->quiet_until_usec - boottime;
-    if (now + wait_usec >= status->next_attempt_usec)
-        return;
-    agent->quiet_until_usec = boottime + wait_usec + BROUGHT_FORWARD_QUIET_USEC;
-    log_message(LOG_INFO, "%s: the next attempt comes in %.1f s", why, (double)wait_usec / 1e6);
-    status->next_attempt_usec = now + wait_usec;
-    agent->next_boottime_usec = boottime + wait_usec;
-    agent_move_record(agent, status->next_attempt_usec);
-    agent_arm_timer(agent, wait_usec);
-    bus_publish(agent->bus, status);
-}
-
-/* What a changed network may have mended is tried soon: not at once, for the rest of it comes after the first address,
- * and a fleet whose provider is back must spread; and seldom, as some networks change all the time. What the cloud has
- * answered is no matter of the network. */
-static void on_network_changed(void *data) {
-    struct agent *agent = data;
-    bool waits = agent->status.state == STATE_PROVISIONED
-                     ? waits_for_network(&agent->renewals)
-                     : !agent_has_identity(agent) && agent->attempts.retry.class == FAILURE_NETWORK;
-    if (waits)
-        agent_bring_forward(agent, attempts_soon_ms(settings_of(agent)) * 1000, "the network has changed");
-}
-
 /* --- requests --- */
 
 enum agent_answer agent_enroll(struct agent *agent, uint32_t *ret_id, struct failure *failure) {
@@ -515,15 +476,6 @@ bool agent_has_staged(const struct agent *agent) {
     return store_open_kept(agent->environment.store, STORE_STAGED, &file, &ignored) == 0 && file >= 0;
 }
 
-static void watch_network(struct agent *agent) {
-    const struct agent_environment *environment = &agent->environment;
-    int r = environment->route;
-    if (r >= 0)
-        r = network_new(environment->event, environment->route, on_network_changed, agent, &agent->network);
-    if (r < 0)
-        log_message(LOG_WARNING, "changes of the network are not seen: %s", strerror(-r));
-}
-
 static void tell_volatile_state(const struct agent *agent) {
     switch (agent->environment.volatile_state) {
     case VOLATILE_NO:
@@ -541,7 +493,7 @@ static void tell_volatile_state(const struct agent *agent) {
 
 void agent_start(struct agent *agent) {
     struct failure failure, before;
-    watch_network(agent);
+    agent_watch_network(agent);
     agent_clock_watch(agent);
     tell_volatile_state(agent);
     int r = agent_load_configuration(agent, &failure);

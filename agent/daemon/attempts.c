@@ -53,6 +53,12 @@ static struct attempt_end end_attempt(const struct settings *settings, enum fail
     return (struct attempt_end){number, delay_ms, clock_usec(CLOCK_REALTIME) + delay_ms * 1000};
 }
 
+static void clamp(struct attempts *attempts, const struct settings *settings) {
+    struct retry *retry = &attempts->retry;
+    retry->next_usec = schedule_clamp(range_of(settings, retry->class), retry->attempts, retry->asked_s,
+                                      retry->next_usec, clock_usec(CLOCK_REALTIME));
+}
+
 bool attempts_load(struct attempts *attempts, const struct settings *settings, struct failure *ret_failure) {
     struct retry *retry = &attempts->retry;
     store_load_retry(attempts->store, attempts->record, retry);
@@ -66,8 +72,7 @@ bool attempts_load(struct attempts *attempts, const struct settings *settings, s
         log_message(LOG_WARNING, "%s", ret_failure->message);
         attempts_fail(attempts, settings, FAILURE_INTERNAL, 0);
     }
-    retry->next_usec =
-        schedule_clamp(range_of(settings, retry->class), retry->attempts, retry->next_usec, clock_usec(CLOCK_REALTIME));
+    clamp(attempts, settings);
     return true;
 }
 
@@ -87,7 +92,8 @@ struct attempt_end attempts_fail(struct attempts *attempts, const struct setting
     if (!attempts->retry.begun)
         return end_attempt(settings, row, ++attempts->local, retry_after_s);
     struct attempt_end end = end_attempt(settings, row, attempts->retry.attempts, retry_after_s);
-    attempts->retry = (struct retry){.attempts = end.number, .class = row, .next_usec = end.next_usec};
+    attempts->retry =
+        (struct retry){.attempts = end.number, .class = row, .next_usec = end.next_usec, .asked_s = retry_after_s};
     save(attempts);
     return end;
 }
@@ -110,12 +116,6 @@ void attempts_forget(struct attempts *attempts) {
     attempts->retry = (struct retry){0};
     attempts->local = 0;
     store_clear_record(attempts->store, attempts->record);
-}
-
-static void clamp(struct attempts *attempts, const struct settings *settings) {
-    struct retry *retry = &attempts->retry;
-    retry->next_usec =
-        schedule_clamp(range_of(settings, retry->class), retry->attempts, retry->next_usec, clock_usec(CLOCK_REALTIME));
 }
 
 bool attempts_must_wait(struct attempts *attempts, const struct settings *settings) {

@@ -3,6 +3,7 @@
 #include "common/cleanup.h"
 #include "common/job.h"
 #include "common/step.h"
+#include "daemon/retry.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -13,9 +14,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
-
-/* A server may ask for any pause; a worker that lies must not put the device off for years. */
-#define RETRY_AFTER_MAX_S 86400
 
 struct job {
     struct job_request request;

@@ -26,8 +26,9 @@ uint64_t schedule_delay_ms(const struct retry_range *range, uint32_t attempt, ui
     return smaller(larger(random % (limit + 1), lowest), highest);
 }
 
-uint64_t schedule_clamp(const struct retry_range *range, uint32_t attempt, uint64_t next_usec, uint64_t now_usec) {
-    return smaller(next_usec, now_usec + grow(range, attempt) * 1000);
+uint64_t schedule_clamp(const struct retry_range *range, uint32_t attempt, uint32_t retry_after_s, uint64_t next_usec,
+                        uint64_t now_usec) {
+    return smaller(next_usec, now_usec + larger(grow(range, attempt), (uint64_t)retry_after_s * 1000) * 1000);
 }
 
 bool schedule_needs_operator(enum failure_class class) {

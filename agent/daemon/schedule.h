@@ -10,8 +10,9 @@ uint64_t schedule_delay_ms(const struct retry_range *range, uint32_t attempt, ui
 
 /* A time that was written to disk, in microseconds of CLOCK_REALTIME. The clock may be behind since, by years on a
  * board that keeps no time, and such a board must not wait longer for it: never further away than schedule_delay_ms()
- * could give after so many attempts. What a server asked for beyond that is lost. */
-uint64_t schedule_clamp(const struct retry_range *range, uint32_t attempt, uint64_t next_usec, uint64_t now_usec);
+ * could give after so many attempts, with what the server has asked for. */
+uint64_t schedule_clamp(const struct retry_range *range, uint32_t attempt, uint32_t retry_after_s, uint64_t next_usec,
+                        uint64_t now_usec);
 
 /* True for the classes that do not heal by themselves; they are retried all the same. */
 bool schedule_needs_operator(enum failure_class class);

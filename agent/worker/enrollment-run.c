@@ -356,7 +356,10 @@ static int read_options(struct enrollment *enrollment, const struct configuratio
         values.thing_name = thing_name[0] != '\0' ? thing_name : NULL;
         values.old_certificate_id = identity->certificate_id;
     }
-    return options_read(configuration, enrollment->plugin, enrollment->method, use, &values, ret, enrollment->failure);
+    int r = options_read(configuration, enrollment->plugin, enrollment->method, use, &values, ret, enrollment->failure);
+    if (r < 0 && enrollment->failure->unusable && identity == NULL && !enrollment->settings->keep_claim)
+        failure_append(enrollment->failure, "; KeepClaim=no destroys it once there is an identity: put it there again");
+    return r;
 }
 
 int enrollment_run(struct enrollment *enrollment, const struct configuration *configuration, struct message *job,

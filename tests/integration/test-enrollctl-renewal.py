@@ -441,6 +441,19 @@ class DiscardClaim(harness.TestCase):
         done = self.discard("--yes", status=1, before=before)
         self.assertEqual(self.precious.read_text(), "root:x:0:0\n", done.stdout)
 
+    def test_is_missed(self):
+        """Whoever stands before a device that has lost its identity reads why, and what to do."""
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        self.discard()
+        self.gateway.call("Forget")
+        error = self.gateway.wait_property("LastError", lambda error: error[0] != "")
+        self.assertEqual(error[:2], ["invalid", "configuration"])
+        self.assertIn(f"Certificate={self.claim} cannot be read: No such file or directory; KeepClaim=no destroys it", error[2])
+        shutil.copy(self.cloud.claim_key, self.directory / "credentials/claim-key")
+        shutil.copy(self.cloud.claim_certificate, self.claim)
+        self.gateway.wait_provisioned()
+
     def test_root_keeps_the_claim(self):
         """Whoever has made the flag: without KeepClaim=no it takes a word more."""
         self.gateway.sections["Renewal"] = {}

@@ -370,6 +370,43 @@ class Events(harness.TestCase):
         self.assertEqual(entry["PRIORITY"], "3", entry)
         self.assertIn("stays in use", entry["MESSAGE"])
 
+    def test_refused(self):
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        certificate = self.gateway.property("CertificateId")
+        self.cloud.set_certificate(certificate, "INACTIVE")
+        self.check()
+        entry = self.journal.wait("AWS IoT Core refuses the identity of this device")
+        self.assertEqual((entry["PRIORITY"], entry["ENROLLD_CLASS"]), ("3", "denied"), entry)
+        self.assertEqual((entry["ENROLLD_STEP"], entry["SYSLOG_IDENTIFIER"]), ("prove", "enrolld"), entry)
+        self.assertIn(f"the cloud refuses certificate {certificate}: denied: prove: ", entry["MESSAGE"])
+        self.assertOnce(entry)
+
+    def check(self):
+        """Waits until it has ended."""
+        since = self.gateway.monitor.mark()
+        self.gateway.call("Check")
+        self.gateway.wait_signal("JobRemoved", since, lambda arguments: arguments[1] == "check")
+
+    def assertOnce(self, entry):
+        told = [one for one in self.journal.entries if one.get("MESSAGE_ID") == entry["MESSAGE_ID"]]
+        self.assertEqual(told, [entry])
+
+    def test_not_retired(self):
+        self.gateway.sections["Renewal"] = {"RetireTopic": "of/others"}
+        self.gateway.configure("fleet-claim", RenewTemplate="enrolld-renew", RenewParameter_ThingName="%t")
+        self.gateway.start()
+        self.gateway.wait_provisioned()
+        first = self.gateway.property("CertificateId")
+        self.gateway.call("Renew")
+        entry = self.journal.wait("A certificate that was replaced may still be active in AWS IoT Core")
+        self.assertEqual((entry["PRIORITY"], entry["ENROLLD_CLASS"]), ("4", "denied"), entry)
+        self.assertEqual((entry["ENROLLD_STEP"], entry["SYSLOG_IDENTIFIER"]), ("retire", "enrolld"), entry)
+        self.assertIn(f"certificate {first} the first: denied: retire: ", entry["MESSAGE"])
+        self.check()  # something else in between
+        self.assertOnce(entry)
+        self.assertEqual(self.gateway.property("RetirePending"), [first])
+
     def test_what_is_waited_for(self):
         self.gateway.synchronise(False)
         epoch = self.gateway.clock / "clock-epoch"

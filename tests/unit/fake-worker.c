@@ -53,6 +53,7 @@ static void add_known(struct message *message) {
 }
 
 static void send_failed(const char *class, const char *text, const char *lost) {
+    const char *retry_after = getenv(FAKE_FACT_PREFIX "RETRY_AFTER");
     struct message message;
     message_init(&message, MESSAGE_RESULT);
     message_add(&message, JOB_KEY_RESULT, "failed");
@@ -61,6 +62,8 @@ static void send_failed(const char *class, const char *text, const char *lost) {
     message_add(&message, JOB_KEY_MESSAGE, text);
     if (lost != NULL)
         message_add(&message, JOB_KEY_LOST, lost), add_known(&message);
+    if (retry_after != NULL)
+        message_add(&message, JOB_KEY_RETRY_AFTER, retry_after);
     send_message(&message);
 }
 
@@ -410,7 +413,11 @@ static int behave(const char *behaviour, const char *verb) {
         send_done(verb);
     } else if (strcmp(behaviour, "failed") == 0)
         send_failed(class, "the fake worker was told to fail", NULL);
-    else if (strncmp(behaviour, "failed-", 7) == 0)
+    else if (strcmp(behaviour, "fail-at-go") == 0) {
+        send_progress("claim");
+        wait_for_go();
+        send_failed(class, "the fake worker was told to fail", NULL);
+    } else if (strncmp(behaviour, "failed-", 7) == 0)
         send_failed(behaviour + 7, "the fake worker was told to fail so", NULL);
     else if (strcmp(behaviour, "checkpoint-hold") == 0) {
         send_progress("claim");

@@ -14,7 +14,7 @@
 #define FAKE_RECORD_VARIABLE "FAKE_RECORD"
 
 /* With the key of a fact behind it: what a check tells of METHOD, NOT_BEFORE, NOT_AFTER, ISSUED_AT, RENEW_METHOD,
- * HINDRANCE, IMPORTED. */
+ * HINDRANCE, IMPORTED. RETRY_AFTER is what each failure asks for. */
 #define FAKE_FACT_PREFIX "FAKE_FACT_"
 
 /* What it tells of the certificate of a generation. */

@@ -1,49 +1,24 @@
 /* The state machine while an identity is in use: its successor in time, and what happens when there is none. */
-#include "agent-world.h"
+#include "renewal-world.h"
 
 #include "common/cleanup.h"
 #include "daemon/job.h"
-#include "daemon/log.h"
 #include "fake-worker.h"
 #include "harness.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/netlink.h>
-#include <linux/rtnetlink.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
-
-#define DAY 86400LL
+#include <unistd.h>
 
 static const char *read_link(const char *name) {
     static char text[64];
     ssize_t n = readlinkat(world.top_fd, name, text, sizeof text - 1);
     text[n > 0 ? n : 0] = '\0';
     return text;
-}
-
-/* The wall clock of the code under test is so far ahead of this machine's, which no test may set (ld(1), --wrap). */
-static int64_t ahead_s;
-/* As on a slow machine: between two readings of its clock time has passed. */
-static long reading_takes_ns, passed_ns;
-int __real_clock_gettime(clockid_t clock, struct timespec *ret);
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret);
-
-int __wrap_clock_gettime(clockid_t clock, struct timespec *ret) {
-    int r = __real_clock_gettime(clock, ret);
-    if (r == 0 && clock == CLOCK_REALTIME)
-        ret->tv_sec += (time_t)ahead_s;
-    if (r == 0 && clock == CLOCK_BOOTTIME) {
-        passed_ns += reading_takes_ns;
-        ret->tv_sec += (passed_ns + ret->tv_nsec) / 1000000000;
-        ret->tv_nsec = (passed_ns + ret->tv_nsec) % 1000000000;
-    }
-    return r;
 }
 
 /* The disk does not confirm what was done. */
@@ -57,23 +32,6 @@ int __wrap_fsync(int fd) {
                    strcmp(read_link("state/current"), "generations/2") == 0
                ? -1
                : __real_fsync(fd);
-}
-
-/* What was warned of: that the certificate expires. */
-static char warning[512];
-__attribute__((format(printf, 4, 5))) void __wrap_log_event(enum log_event event, const struct failure *failure,
-                                                            int priority, const char *format, ...);
-
-void __wrap_log_event(enum log_event event, const struct failure *failure, int priority, const char *format, ...) {
-    char text[sizeof warning];
-    va_list arguments;
-    (void)failure, (void)priority;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    if (event == LOG_EVENT_EXPIRES)
-        memcpy(warning, text, sizeof warning);
-    fprintf(stderr, "%s\n", text);
 }
 
 /* In place of the renewal's own deadline, which is too long to be waited for. */
@@ -100,108 +58,12 @@ int __wrap_job_start(sd_event *event, const struct launch *launch, const struct 
 static const char retiring_configuration[] =
     "[Agent]\nMethods=fleet-claim\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n"
     "[Renewal]\nRetireTopic=retire/%t\n[Retry]\nNetwork=20ms 40ms\nInternal=20ms 40ms\n";
-static const char unsynchronised_configuration[] =
-    "[Agent]\nMethods=fleet-claim\nClockWait=0s\n[Cloud]\nEndpoint=example.com\nRootCA=/ca.pem\n";
-
-static int kernel = -1; /* the other end of what tells that the clock was set */
-
-static void set_fact(const char *key, const char *value) {
-    char name[64];
-    snprintf(name, sizeof name, FAKE_FACT_PREFIX "%s", key);
-    setenv(name, value, 1);
-}
-
-static void set_date(const char *key, int64_t days) {
-    char text[32];
-    snprintf(text, sizeof text, "%lld", (long long)(time(NULL) + days * DAY));
-    set_fact(key, text);
-}
-
-/* The certificate's dates, as every check tells them from now on. */
-static void set_dates(int64_t begin_days, int64_t end_days) {
-    set_date("NOT_BEFORE", begin_days);
-    set_date("ISSUED_AT", begin_days);
-    set_date("NOT_AFTER", end_days);
-}
-
-static void watch_clock(void) {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-        exit(99);
-    world.clock = ends[0];
-    cleanup_close(&kernel);
-    kernel = ends[1];
-}
-
-static void set_clock(int64_t days) {
-    ahead_s = days * DAY;
-    ASSERT_NUMBER(write(kernel, "12345678", 8), 8);
-}
-
-/* An identity that is valid for the coming year is in use. */
-static void begin(const char *configuration) {
-    set_up(configuration);
-    set_fact("RENEW_METHOD", "fleet-claim");
-    set_fact("HINDRANCE", "");
-    set_dates(-1, 364);
-    watch_clock();
-    start("enroll=done check=done");
-    expect_state(is_provisioned, STATE_PROVISIONED);
-}
-
-static void restart(const char *workers) {
-    stop();
-    unlinkat(world.top_fd, "record", 0);
-    watch_clock();
-    start(workers);
-}
-
-static void end(void) {
-    tear_down();
-    cleanup_close(&kernel);
-    kernel = -1;
-    ahead_s = 0;
-    reading_takes_ns = 0;
-    disk_fails = false;
-    deadline_usec = 0;
-    warning[0] = '\0';
-}
-
-static bool is_second(const struct status *status) {
-    return status->state == STATE_PROVISIONED && status->generation == 2;
-}
-
 static bool is_third(const struct status *status) {
     return status->state == STATE_PROVISIONED && status->generation == 3;
 }
 
-static bool has_failed(const struct status *status) {
-    return status->state == STATE_PROVISIONED && status->error.class[0] != '\0';
-}
-
-static bool has_failed_twice(const struct status *status) {
-    return has_failed(status) && status->attempt == 2;
-}
-
-static bool is_renewing(const struct status *status) {
-    return status->state == STATE_RENEWING;
-}
-
-static bool is_holding(const struct status *status) {
-    return (status->state == STATE_RENEWING || status->state == STATE_ENROLLING) && strcmp(status->step, "claim") == 0;
-}
-
-static bool is_quiet(const struct status *status) {
-    return status->state == STATE_PROVISIONED && status->renew_rule[0] != '\0' && status->step[0] == '\0';
-}
-
 static bool is_hindered(const struct status *status) {
     return status->state == STATE_PROVISIONED && status->renew_hindrance[0] != '\0';
-}
-
-static void run_for_a_moment(void) {
-    for (int i = 0; i < 20; i++)
-        sd_event_run(world.event, 10000);
 }
 
 /* --- when --- */
@@ -221,7 +83,7 @@ static void test_not_yet(void) {
 
 static void test_due(void) {
     begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    set_workers("check=done renew=done");
     set_clock(300);
     CU_ASSERT(wait_for(is_second));
     const struct status *status = agent_status(world.agent);
@@ -319,7 +181,7 @@ static void test_failure_keeps_the_old(void) {
     ASSERT_NUMBER(is_there("state/incoming"), 0);
     run_for_a_moment();
     ASSERT_TEXT(read_file("record"), "check\nrenew\n");
-    ASSERT_TEXT(warning, ""); /* it will be renewed */
+    ASSERT_NUMBER(journal_count(ID_EXPIRES), 0); /* it will be renewed */
     end();
 }
 
@@ -340,6 +202,7 @@ static void test_hangs(void) {
     ASSERT_NUMBER(status->attempt, 1);
     ASSERT_NUMBER(is_there("run/provisioned"), 1);
     ASSERT_TEXT(read_link("state/current"), "generations/1");
+    deadline_usec = 0;
     end();
 }
 
@@ -349,7 +212,7 @@ static void test_failure_is_tried_again(void) {
     restart("check=done renew=failed");
     CU_ASSERT(wait_for(has_failed_twice));
     set_dates(299, 600);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    set_workers("check=done renew=done");
     CU_ASSERT(wait_for(is_second));
     ASSERT_TEXT(agent_status(world.agent)->error.class, "");
     ASSERT_NUMBER(is_there("state/retry-renewal.1"), 0);
@@ -378,12 +241,10 @@ static void test_files_not_verified(void) {
     ahead_s = 300 * DAY;
     restart("check=done renew=hold");
     CU_ASSERT(wait_for(is_holding));
-    stop();
     unlinkat(world.top_fd, "state/retry-renewal.1", 0);
-    watch_clock();
-    start("check=done renew=done");
+    restart("check=done renew=done");
     expect_state(is_provisioned, STATE_PROVISIONED);
-    setenv(FAKE_WORKER_VARIABLE, "check=lost renew=done", 1);
+    set_workers("check=lost renew=done");
     CU_ASSERT(wait_for(has_failed));
     ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
     ASSERT_TEXT(read_file("state/current/certificate.pem"), "certificate");
@@ -403,10 +264,8 @@ static void test_checkpoint(void) {
         sd_event_run(world.event, 10000);
     ASSERT_NUMBER(is_there("state/renewal-fleet-claim.1"), 1);
     ASSERT_NUMBER(is_there("state/checkpoint-fleet-claim"), 0);
-    stop();
     unlinkat(world.top_fd, "state/retry-renewal.1", 0);
-    watch_clock();
-    start("check=done renew=done");
+    restart("check=done renew=done");
     CU_ASSERT(wait_for(is_second));
     ASSERT_NUMBER(is_there("state/renewal-fleet-claim.1"), 0);
     end();
@@ -417,20 +276,20 @@ static void test_commit_is_not_durable(void) {
     uint32_t id = 0;
     struct failure failure;
     begin(retiring_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done retire=hold", 1);
+    set_workers("check=done renew=done retire=hold");
     disk_fails = true;
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
     CU_ASSERT(wait_for(has_failed));
     expect_error("internal", "durable");
     /* Nothing is done with it before it is known, however long that takes. */
-    setenv(FAKE_WORKER_VARIABLE, "check=failed renew=done retire=hold", 1);
+    set_workers("check=failed renew=done retire=hold");
     write_file("record", "");
     disk_fails = false;
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_BUSY);
     run_for_a_moment();
     CU_ASSERT_PTR_NULL(strstr(read_file("record"), "renew"));
     CU_ASSERT_PTR_NULL(strstr(read_file("record"), "retire"));
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done retire=hold", 1);
+    set_workers("check=done renew=done retire=hold");
     CU_ASSERT(wait_for(is_second));
     CU_ASSERT_PTR_NOT_NULL(strstr(read_file("state/retire"), fake_certificate_id(1)));
     ASSERT_TEXT(read_file("run/generation"), "2\n");
@@ -451,148 +310,13 @@ static void test_reloaded_meanwhile(void) {
     end();
 }
 
-/* --- the end --- */
-
-/* Also where nothing ever says that the clock was set: then it is believed after ClockWait=. */
-static void test_warning(void) {
-    begin(unsynchronised_configuration);
-    set_fact("HINDRANCE", "RenewTemplate= is not set");
-    ASSERT_NUMBER(unlinkat(world.top_fd, "clock/synchronized", 0), 0);
-    restart("check=done");
-    expect_state(is_quiet, STATE_PROVISIONED);
-    ASSERT_TEXT(warning, "");
-    set_clock(360);
-    time_t deadline = time(NULL) + PATIENCE_S;
-    while (warning[0] == '\0' && time(NULL) < deadline)
-        sd_event_run(world.event, 10000);
-    CU_ASSERT_PTR_NOT_NULL(strstr(warning, "expires in less than 7 days, and nothing will renew it: RenewTemplate="));
-    warning[0] = '\0'; /* once */
-    set_clock(361);
-    run_for_a_moment();
-    ASSERT_TEXT(warning, "");
-    set_clock(363);
-    run_for_a_moment();
-    CU_ASSERT_PTR_NOT_NULL(strstr(warning, "expires in less than 1 day,"));
-    end();
-}
-
-static void test_expired(void) {
-    begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=lost enroll=hold", 1);
-    set_clock(400);
-    CU_ASSERT(wait_for(is_holding));
-    const struct status *status = agent_status(world.agent);
-    ASSERT_NUMBER(status->state, STATE_ENROLLING);
-    ASSERT_NUMBER(status->generation, 0);
-    ASSERT_NUMBER(status->renew_after_usec, 0);
-    ASSERT_TEXT(status->credential_directory, "");
-    ASSERT_NUMBER(is_there("run/provisioned"), 0);
-    ASSERT_NUMBER(is_there("run/lost"), 1);
-    end();
-}
-
-/* By a clock that nobody has set it only seems so. */
-static void test_expired_by_a_doubtful_clock(void) {
-    begin(unsynchronised_configuration);
-    ASSERT_NUMBER(unlinkat(world.top_fd, "clock/synchronized", 0), 0);
-    set_clock(400);
-    run_for_a_moment();
-    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
-    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
-    CU_ASSERT_PTR_NULL(strstr(read_file("record"), "renew"));
-    end();
-}
-
-/* A clock that was years ahead for a while: the identity is as good as before. */
-static void test_clock_comes_back(void) {
-    begin(slow_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=lost enroll=failed", 1);
-    set_clock(4000);
-    CU_ASSERT(wait_for(is_waiting));
-    setenv(FAKE_WORKER_VARIABLE, "check=done enroll=failed", 1);
-    set_clock(0);
-    expect_state(is_provisioned, STATE_PROVISIONED);
-    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
-    ASSERT_NUMBER(is_there("run/provisioned"), 1);
-    end();
-}
-
-/* The same in the middle of the enrolment. */
-static void test_clock_comes_back_meanwhile(void) {
-    begin(slow_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=lost enroll=hold", 1);
-    set_clock(4000);
-    CU_ASSERT(wait_for(is_holding));
-    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_ENROLLING);
-    setenv(FAKE_WORKER_VARIABLE, "check=done enroll=failed", 1);
-    set_clock(0);
-    run_for_a_moment();
-    ASSERT_NUMBER(agent_cancel(world.agent, 0), ANSWER_YES);
-    CU_ASSERT(wait_for(is_provisioned));
-    ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
-    end();
-}
-
-/* What was wrong with a look is over when the next one is good. */
-static bool is_without_error(const struct status *status) {
-    return status->state == STATE_PROVISIONED && status->error.class[0] == '\0';
-}
-
-static void test_look_is_made_good(void) {
-    struct failure failure = {0};
-    begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=failed-tpm", 1);
-    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
-    CU_ASSERT(wait_for(has_failed));
-    setenv(FAKE_WORKER_VARIABLE, "check=done", 1);
-    CU_ASSERT(wait_for(is_without_error));
-    end();
-}
-
-/* Back by years and forth again: what is due by the date of now is done, once, and nothing else. */
-static void test_clock_jumps(void) {
-    begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
-    set_clock(-8000);
-    run_for_a_moment();
-    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
-    ASSERT_TEXT(read_file("record"), "enroll\ncheck\n");
-    set_dates(-1, 600);
-    set_clock(300); /* by the dates that are known, it is due */
-    CU_ASSERT(wait_for(is_second));
-    set_clock(-8000);
-    run_for_a_moment();
-    set_clock(300);
-    run_for_a_moment();
-    ASSERT_NUMBER(agent_status(world.agent)->state, STATE_PROVISIONED);
-    ASSERT_TEXT(read_file("record"), "enroll\ncheck\nrenew\ncheck\n");
-    ASSERT_NUMBER(is_there("run/provisioned"), 1);
-    end();
-}
-
-/* Due by a clock that nobody has set yet: nothing is sent until somebody has. */
-static void test_clock_set_late(void) {
-    begin(good_configuration);
-    ASSERT_NUMBER(unlinkat(world.top_fd, "clock/synchronized", 0), 0);
-    ahead_s = 300 * DAY;
-    restart("check=done renew=done");
-    expect_state(is_quiet, STATE_PROVISIONED);
-    run_for_a_moment();
-    ASSERT_TEXT(read_file("record"), "check\n");
-    AUTO_CLOSE int told = openat(world.top_fd, "clock/synchronized", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    CU_ASSERT(told >= 0);
-    set_clock(301);
-    CU_ASSERT(wait_for(is_second));
-    end();
-}
-
 /* --- who asks --- */
 
 static void test_asked(void) {
     uint32_t id = 0, same = 0;
     struct failure failure;
     begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=hold", 1);
+    set_workers("check=done renew=hold");
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
     CU_ASSERT(id != 0);
     ASSERT_NUMBER(agent_renew(world.agent, &same, &failure), ANSWER_YES);
@@ -615,12 +339,12 @@ static void test_asked_and_failed(void) {
     uint32_t id = 0;
     struct failure failure;
     begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=failed", 1);
+    set_workers("check=done renew=failed");
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
     CU_ASSERT(wait_for(has_failed_twice));
     restart("check=done renew=failed");
     CU_ASSERT(wait_for(has_failed));
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    set_workers("check=done renew=done");
     ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
     CU_ASSERT(wait_for(is_second));
     CU_ASSERT(wait_for(is_quiet));
@@ -648,7 +372,7 @@ static void test_again_and_again(void) {
     uint32_t id = 0;
     struct failure failure;
     begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    set_workers("check=done renew=done");
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
     CU_ASSERT(wait_for(is_second));
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
@@ -662,7 +386,7 @@ static void test_again_and_again(void) {
 static void test_staged(void) {
     struct failure failure;
     begin(good_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
+    set_workers("check=done renew=done");
     write_file("state/staged.1", "a key that waits");
     ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
     run_for_a_moment();
@@ -670,7 +394,6 @@ static void test_staged(void) {
     set_fact("IMPORTED", "yes");
     ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
     CU_ASSERT(wait_for(is_second));
-    unsetenv(FAKE_FACT_PREFIX "IMPORTED");
     end();
 }
 
@@ -681,7 +404,7 @@ static void test_replaced_is_on_record(void) {
     uint32_t id = 0;
     struct failure failure;
     begin(retiring_configuration);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done retire=failed", 1);
+    set_workers("check=done renew=done retire=failed");
     ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
     CU_ASSERT_FATAL(mkdirat(world.top_fd, "state/generations/2", 0700) == 0);
     write_file("state/generations/2/in-the-way", "");
@@ -690,26 +413,6 @@ static void test_replaced_is_on_record(void) {
     ASSERT_NUMBER(agent_status(world.agent)->generation, 1);
     CU_ASSERT_PTR_NOT_NULL(strstr(read_file("state/retire"), fake_certificate_id(1)));
     end();
-}
-
-/* --- the network --- */
-
-static void test_network(void) {
-    int ends[2];
-    begin(slow_configuration);
-    ahead_s = 300 * DAY;
-    if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
-        exit(99);
-    world.route = ends[0];
-    restart("check=done renew=failed");
-    CU_ASSERT(wait_for(has_failed));
-    set_dates(299, 600);
-    setenv(FAKE_WORKER_VARIABLE, "check=done renew=done", 1);
-    const struct nlmsghdr message = {.nlmsg_len = sizeof message, .nlmsg_type = RTM_NEWROUTE};
-    ASSERT_NUMBER(write(ends[1], &message, sizeof message), sizeof message);
-    CU_ASSERT(wait_for(is_second));
-    end();
-    close(ends[1]);
 }
 
 int main(int argc, char **argv) {
@@ -728,21 +431,12 @@ int main(int argc, char **argv) {
         {"the checkpoint of a renewal", test_checkpoint},
         {"a commit that is not durable", test_commit_is_not_durable},
         {"a configuration that comes meanwhile", test_reloaded_meanwhile},
-        {"a warning by a clock that nobody sets", test_warning},
-        {"an identity that has expired", test_expired},
-        {"a doubtful clock lets none expire", test_expired_by_a_doubtful_clock},
-        {"a clock that was ahead for a while", test_clock_comes_back},
-        {"a clock that comes back in the middle of an enrolment", test_clock_comes_back_meanwhile},
-        {"a look that fails and is made good", test_look_is_made_good},
-        {"a clock that jumps by years", test_clock_jumps},
-        {"a clock that is set late", test_clock_set_late},
         {"somebody asks for it", test_asked},
         {"somebody asks, and it fails", test_asked_and_failed},
         {"somebody asks where it cannot be", test_asked_in_vain},
         {"one after the other", test_again_and_again},
         {"what is staged", test_staged},
         {"what is replaced is on record", test_replaced_is_on_record},
-        {"a new network brings it forward", test_network},
         {NULL, NULL},
     };
     return fake_worker_unit_run("renew", tests, argc, argv);

@@ -67,12 +67,14 @@ static void test_retry_after(void) {
 }
 
 static void test_clamp(void) {
-    ASSERT_NUMBER(schedule_clamp(&network, 20, 500, 1000), 500);
-    ASSERT_NUMBER(schedule_clamp(&network, 20, 1000 + 900000000LL, 1000), 1000 + 900000000LL);
-    ASSERT_NUMBER(schedule_clamp(&network, 20, UINT64_MAX, 1000), 1000 + 900000000LL);
-    ASSERT_NUMBER(schedule_clamp(&network, 1, UINT64_MAX, 1000), 1000 + 2000000LL);
-    ASSERT_NUMBER(schedule_clamp(&network, 3, UINT64_MAX, 1000), 1000 + 8000000LL);
-    ASSERT_NUMBER(schedule_clamp(&network, 3, 1000 + 7000000LL, 1000), 1000 + 7000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 20, 0, 500, 1000), 500);
+    ASSERT_NUMBER(schedule_clamp(&network, 20, 0, 1000 + 900000000LL, 1000), 1000 + 900000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 20, 0, UINT64_MAX, 1000), 1000 + 900000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 1, 0, UINT64_MAX, 1000), 1000 + 2000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 3, 0, UINT64_MAX, 1000), 1000 + 8000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 3, 0, 1000 + 7000000LL, 1000), 1000 + 7000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 1, 30, UINT64_MAX, 1000), 1000 + 30000000LL);
+    ASSERT_NUMBER(schedule_clamp(&network, 20, 30, UINT64_MAX, 1000), 1000 + 900000000LL);
 }
 
 static void test_needs_operator(void) {
@@ -83,16 +85,37 @@ static void test_needs_operator(void) {
 
 static void test_record(void) {
     const struct retry retry = {
-        .attempts = UINT32_MAX, .begun = true, .class = FAILURE_CLOUD_BUSY, .next_usec = UINT64_MAX};
+        .attempts = UINT32_MAX, .begun = true, .class = FAILURE_CLOUD_BUSY, .next_usec = UINT64_MAX, .asked_s = 600};
     struct retry again = {0};
     char text[RETRY_TEXT_MAX];
     retry_format(&retry, text);
-    ASSERT_TEXT(text, "attempts=4294967295\nbegun=yes\nclass=cloud-busy\nnext=18446744073709551615\n");
+    ASSERT_TEXT(text, "attempts=4294967295\nbegun=yes\nclass=cloud-busy\nnext=18446744073709551615\nasked=600\n");
     ASSERT_NUMBER(retry_parse(text, &again), 0);
     ASSERT_NUMBER(again.attempts, retry.attempts);
     ASSERT_NUMBER(again.begun, 1);
     ASSERT_NUMBER(again.class, FAILURE_CLOUD_BUSY);
     ASSERT_NUMBER(again.next_usec == UINT64_MAX, 1);
+    ASSERT_NUMBER(again.asked_s, 600);
+}
+
+static void test_record_of_older_version(void) {
+    struct retry retry = {.asked_s = 7};
+    ASSERT_NUMBER(retry_parse("attempts=2\nbegun=no\nclass=tpm\nnext=5\n", &retry), 0);
+    ASSERT_NUMBER(retry.attempts, 2);
+    ASSERT_NUMBER(retry.asked_s, 0);
+}
+
+/* The times of the rest are good without it. */
+static void test_bad_request_of_a_server(void) {
+    static const char *const bad[] = {"asked=86401\n", "asked=-1\n", "asked=\n", "asked=1\nasked=1\n"};
+    char text[RETRY_TEXT_MAX];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct retry retry = {.asked_s = 7};
+        snprintf(text, sizeof text, "attempts=2\nbegun=no\nclass=tpm\nnext=5\n%s", bad[i]);
+        ASSERT_NUMBER(retry_parse(text, &retry), 0);
+        ASSERT_NUMBER(retry.attempts, 2);
+        ASSERT_NUMBER(retry.asked_s, 0);
+    }
 }
 
 /* An older program must get along with the file of a newer one: an A/B system may go back. */
@@ -149,6 +172,8 @@ int main(int argc, char **argv) {
         {"a time on disk is at most one wait of that attempt away", test_clamp},
         {"classes that need an operator", test_needs_operator},
         {"the record of attempts, there and back", test_record},
+        {"a record of an older version", test_record_of_older_version},
+        {"a record with an absurd pause", test_bad_request_of_a_server},
         {"a record with lines of a newer version", test_record_of_newer_version},
         {"bad records are refused", test_bad_records},
         {NULL, NULL},

@@ -564,106 +564,7 @@ static void test_full(void) {
     tear_down(NULL);
 }
 
-/* --- the record of attempts --- */
-
-static void test_retry(void) {
-    set_up();
-    struct store *store = open_store();
-    struct failure failure = {0};
-    struct retry retry = {.attempts = 3, .begun = true, .class = FAILURE_TPM, .next_usec = 12345}, again;
-    store_load_retry(store, STORE_RETRY, &again);
-    ASSERT_NUMBER(again.attempts, 0);
-    ASSERT_NUMBER(store_save_retry(store, STORE_RETRY, &retry, &failure), 0);
-    ASSERT_NUMBER(mode_of("retry"), 0600);
-    ASSERT_NUMBER(is_there("retry.new"), 0);
-    store_load_retry(store, STORE_RETRY, &again);
-    ASSERT_NUMBER(again.attempts, 3);
-    ASSERT_NUMBER(again.begun, 1);
-    ASSERT_NUMBER(again.class, FAILURE_TPM);
-    store_clear_record(store, STORE_RETRY);
-    store_clear_record(store, STORE_RETRY);
-    ASSERT_NUMBER(is_there("retry"), 0);
-    tear_down(store);
-}
-
-static int save_checkpoint(struct store *store, const char *text, struct failure *failure) {
-    AUTO_CLOSE int file = memfd_create_sealed("checkpoint", text, strlen(text));
-    return store_keep(store, "checkpoint-x", file, failure);
-}
-
-static int open_checkpoint(struct store *store) {
-    struct failure failure = {0};
-    int file = -2;
-    ASSERT_NUMBER(store_open_kept(store, "checkpoint-x", &file, &failure), 0);
-    return file;
-}
-
-static void test_checkpoint(void) {
-    set_up();
-    struct store *store = open_store();
-    struct failure failure = {0};
-    ASSERT_NUMBER(open_checkpoint(store), -1);
-    ASSERT_NUMBER(save_checkpoint(store, "one", &failure), 0);
-    ASSERT_NUMBER(save_checkpoint(store, "two", &failure), 0);
-    ASSERT_NUMBER(mode_of("checkpoint-x"), 0600);
-    ASSERT_NUMBER(is_there("checkpoint-x.new"), 0);
-    ASSERT_TEXT(read_file("checkpoint-x"), "two");
-    AUTO_CLOSE int file = open_checkpoint(store);
-    ASSERT_NUMBER(fcntl(file, F_GETFL) & O_ACCMODE, O_RDONLY);
-    store_drop_kept(store, "checkpoint-x");
-    store_drop_kept(store, "checkpoint-x");
-    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
-    ASSERT_NUMBER(save_checkpoint(store, "three", &failure), 0);
-    write_file("staged", "four");
-    store_drop_all_kept(store);
-    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
-    ASSERT_NUMBER(is_there("staged"), 0);
-    ASSERT_NUMBER(is_there("generations"), 1);
-    tear_down(store);
-}
-
-/* One that no worker could take would fail each attempt for ever. */
-static void test_bad_checkpoint(void) {
-    set_up();
-    struct store *store = open_store();
-    ASSERT_NUMBER(symlinkat("/etc/passwd", top_fd, "checkpoint-x"), 0);
-    ASSERT_NUMBER(open_checkpoint(store), -1);
-    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
-    ASSERT_NUMBER(mkdirat(top_fd, "checkpoint-x", 0700), 0);
-    ASSERT_NUMBER(open_checkpoint(store), -1);
-    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
-    write_file("checkpoint-x", "x");
-    AUTO_CLOSE int file = openat(top_fd, "checkpoint-x", O_WRONLY | O_CLOEXEC);
-    ASSERT_NUMBER(ftruncate(file, MEMFD_SIZE_MAX + 1), 0);
-    ASSERT_NUMBER(open_checkpoint(store), -1);
-    ASSERT_NUMBER(is_there("checkpoint-x"), 0);
-    tear_down(store);
-}
-
-static void test_bad_retry(void) {
-    set_up();
-    struct store *store = open_store();
-    struct retry retry;
-    char large[4096];
-    memset(large, '\n', sizeof large);
-    large[sizeof large - 1] = '\0';
-    write_file("retry", "garbage");
-    store_load_retry(store, STORE_RETRY, &retry);
-    ASSERT_NUMBER(retry.attempts, 0);
-    write_file("retry", large);
-    store_load_retry(store, STORE_RETRY, &retry);
-    ASSERT_NUMBER(retry.attempts, 0);
-    unlinkat(top_fd, "retry", 0);
-    write_file("elsewhere", "attempts=9\nbegun=no\nclass=tpm\nnext=5\n");
-    ASSERT_NUMBER(symlinkat("elsewhere", top_fd, "retry"), 0);
-    store_load_retry(store, STORE_RETRY, &retry);
-    ASSERT_NUMBER(retry.attempts, 0);
-    unlinkat(top_fd, "retry", 0);
-    ASSERT_NUMBER(mkfifoat(top_fd, "retry", 0600), 0);
-    store_load_retry(store, STORE_RETRY, &retry);
-    ASSERT_NUMBER(retry.attempts, 0);
-    tear_down(store);
-}
+/* --- all of it --- */
 
 /* All of it by the store itself, durably; nobody is asked to clear anything before. */
 static void test_forget(void) {
@@ -715,11 +616,7 @@ int main(int argc, char **argv) {
         {"a new file never takes the place of another", test_create_is_new},
         {"a commit that fails changes nothing", test_commit_fails},
         {"a full disk changes nothing", test_full},
-        {"the record of attempts", test_retry},
         {"all is forgotten but what the clock is worth", test_forget},
-        {"the checkpoint", test_checkpoint},
-        {"a checkpoint that cannot be used is removed", test_bad_checkpoint},
-        {"a bad record of attempts counts as none", test_bad_retry},
         {NULL, NULL},
     };
     umask(0077);

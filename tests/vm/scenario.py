@@ -2,6 +2,11 @@
 of the function with hyphens."""
 
 EVERY = {}
+# What a unit may do and what not, by a script in its place.
+TRIES = """
+refused() { if "$@"; then echo "it can: $*"; exit 9; fi; }
+allowed() { "$@" || { echo "it cannot: $*"; exit 9; }; }
+"""
 
 
 def scenario(function):

@@ -4,7 +4,7 @@ import pathlib
 
 import image
 from gateway_machine import SERIAL
-from scenario import expect, provision, scenario
+from scenario import TRIES, expect, provision, scenario
 
 READ_ONLY = {
     "/etc/fstab": """LABEL=root / ext4 ro 0 0
@@ -34,11 +34,6 @@ ExecStart=chmod 0444 /sys/firmware/devicetree/base/serial-number
 
 [Install]
 WantedBy=enrolld.service
-"""
-# What a unit may do and what not, by a script in its place.
-TRIES = """
-refused() { if "$@"; then echo "it can: $*"; exit 9; fi; }
-allowed() { "$@" || { echo "it cannot: $*"; exit 9; }; }
 """
 # Each unit of a worker has the TPM, and can read no identity.
 TRIAL = f"""{TRIES}
