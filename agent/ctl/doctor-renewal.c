@@ -37,6 +37,7 @@ static void add_hindrance(const struct properties *properties, struct findings *
 static const struct property_error *last_failure(const struct properties *properties) {
     const struct property_error *error = &properties->values[PROPERTY_LAST_ERROR].error;
     bool is_of_renewal = error->class != NULL && error->class[0] != '\0' && strcmp(error->step, STEP_RETIRE) != 0 &&
+                         properties->values[PROPERTY_ATTEMPT].number > 0 &&
                          properties->values[PROPERTY_NEXT_ATTEMPT].time > 0 &&
                          properties->values[PROPERTY_REFUSED_SINCE].time == 0;
     return is_of_renewal ? error : NULL;

@@ -143,7 +143,6 @@ static void refused(struct agent *agent, const struct failure *failure, const ch
 }
 
 static void end_proof(struct agent *agent, const char *result, const char *detail) {
-    agent_set_step(agent, "");
     agent_end_operation(agent, result, detail);
     if (agent_has_identity(agent))
         agent_arm_timer(agent, 0);

@@ -158,6 +158,8 @@ static void make_plan(struct agent *agent) {
         plan = (struct renewal_plan){RENEWAL_NEVER, 0};
     status->renew_after_usec = plan.after_usec;
     status_set_text(status->renew_rule, sizeof status->renew_rule, renewal_rule_name(plan.rule));
+    if (provisioned_renewal_waits(agent))
+        status->next_attempt_usec = agent->renewals.retry.next_usec;
 }
 
 /* Its last second is still one of it (RFC 5280, section 4.1.2.5), and checks count in seconds. */
@@ -237,6 +239,10 @@ static const struct {
     {renew_due_usec, renew_begin}, {retire_due_usec, retire_run},
 };
 
+static uint64_t earlier(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 static bool is_foreseen(uint64_t due_usec, uint64_t until_usec) {
     return due_usec > until_usec && due_usec != UINT64_MAX;
 }
@@ -244,8 +250,8 @@ static bool is_foreseen(uint64_t due_usec, uint64_t until_usec) {
 bool provisioned_waits_for_network(struct agent *agent, uint64_t until_usec) {
     const struct proving *proving = &agent->proving;
     const struct retiring *retiring = &agent->retiring;
-    return (proving->no_network && (proving->running || is_foreseen(prove_due_usec(agent), until_usec))) ||
-           (retiring->no_network && (retiring->running || is_foreseen(retire_due_usec(agent), until_usec)));
+    return (proving->no_network && is_foreseen(prove_due_usec(agent), until_usec)) ||
+           (retiring->no_network && is_foreseen(retire_due_usec(agent), until_usec));
 }
 
 /* --- the wall clock --- */
@@ -289,15 +295,22 @@ enum agent_answer provisioned_may_be_asked(struct agent *agent, struct failure *
     return ANSWER_YES;
 }
 
-/* Where a renewal waits, its time; else that of what has failed and comes again: next_usec. */
-static void show_next(struct agent *agent, uint64_t next_usec) {
+/* What has failed beside renewals, and comes again (CLOCK_BOOTTIME). */
+static uint64_t again_usec(struct agent *agent) {
+    const struct proving *proving = &agent->proving;
+    uint64_t next = agent->look ? agent->look_after_usec : UINT64_MAX;
+    uint64_t told = agent->status.error.time_usec; /* 0: nothing has failed */
+    if (proving->refusal.generation != 0 || (told != 0 && proving->told_usec == told))
+        next = earlier(next, prove_due_usec(agent));
+    return agent->retiring.failures > 0 ? earlier(next, retire_due_usec(agent)) : next;
+}
+
+/* Where no renewal waits. */
+static void show_next(struct agent *agent) {
     struct status *status = &agent->status;
-    uint64_t date = 0;
-    if (provisioned_renewal_waits(agent))
-        date = agent->renewals.retry.next_usec;
-    else if (next_usec != UINT64_MAX && status->error.class[0] != '\0')
-        date = agent_now_usec() + next_usec - agent_boottime_usec();
-    if (date - status->next_attempt_usec + SHOWN_USEC < 2 * SHOWN_USEC)
+    uint64_t again = again_usec(agent);
+    uint64_t date = again != UINT64_MAX ? agent_now_usec() + again - agent_boottime_usec() : 0;
+    if (provisioned_renewal_waits(agent) || date - status->next_attempt_usec + SHOWN_USEC < 2 * SHOWN_USEC)
         return;
     status->next_attempt_usec = date;
     bus_publish(agent->bus, status);
@@ -312,6 +325,7 @@ void provisioned_turn(struct agent *agent) {
     arm_date(agent);
     network_listen(agent->network, agent_renewal_lacks_network(agent) || provisioned_waits_for_network(agent, 0));
     if (task_waits(agent)) {
+        network_pause(agent->network); /* what changes meanwhile counts for what has failed meanwhile */
         task_run(agent);
         return;
     }
@@ -319,13 +333,14 @@ void provisioned_turn(struct agent *agent) {
     for (size_t i = 0; i < count; i++) {
         uint64_t due = duties[i].due_usec(agent);
         if (due <= now) {
+            network_pause(agent->network);
             duties[i].run(agent);
             return;
         }
-        next = due < next ? due : next;
+        next = earlier(next, due);
     }
     agent->timer = sd_event_source_disable_unref(agent->timer);
     if (next != UINT64_MAX)
         agent_arm_timer(agent, next - now);
-    show_next(agent, next);
+    show_next(agent);
 }

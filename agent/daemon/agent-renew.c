@@ -68,7 +68,7 @@ void renew_failed(struct agent *agent, const struct failure *failure, enum failu
               "attempt %u to renew failed, certificate %s stays in use: %s (next in %.1f s)", end.number,
               status->identity.certificate_id, detail, (double)end.delay_ms / 1000);
     store_discard(agent->environment.store);
-    status->attempt = end.number;
+    status->attempt = canceled ? 0 : end.number;
     status->next_attempt_usec = end.next_usec;
     agent->next_boottime_usec = agent_boottime_usec() + end.delay_ms * 1000;
     agent_set_state(agent, STATE_PROVISIONED);

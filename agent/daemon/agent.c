@@ -162,6 +162,7 @@ void agent_end_operation(struct agent *agent, const char *result, const char *de
     uint32_t id = agent->operation;
     agent->operation = 0;
     agent->proving.running = false;
+    agent_set_step(agent, "");
     if (id != 0)
         bus_job_removed(agent->bus, id, job_verb_name(agent->verb), result, detail);
 }
@@ -210,7 +211,6 @@ static void look_canceled(struct agent *agent, const struct failure *failure) {
     char detail[DETAIL_MAX];
     agent->look = agent->look || !agent->proving.running;
     agent_describe(failure, detail);
-    agent_set_step(agent, "");
     agent_end_operation(agent, "canceled", detail);
     agent_arm_timer(agent, 0);
 }

@@ -117,3 +117,8 @@ void network_listen(struct network *network, bool on) {
     if (network->source != NULL)
         (void)sd_event_source_set_enabled(network->source, on ? SD_EVENT_ON : SD_EVENT_OFF);
 }
+
+void network_pause(struct network *network) {
+    if (network != NULL && network->source != NULL)
+        (void)sd_event_source_set_enabled(network->source, SD_EVENT_OFF);
+}

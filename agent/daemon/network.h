@@ -19,3 +19,5 @@ struct network *network_free(struct network *network);
 /* Off: what has come so far does not count, and nobody is woken. On: what has come since it was switched off counts, so
  * that nothing is missed that comes in the middle of an attempt. */
 void network_listen(struct network *network, bool on);
+/* What comes from now on waits until it is listened to again. */
+void network_pause(struct network *network);

@@ -185,6 +185,13 @@ static int get_time(sd_bus *bus, const char *path, const char *interface, const 
     return sd_bus_message_append(reply, "t", (uint64_t)strtoull(read_text(property, "0", text), NULL, 10));
 }
 
+static int get_number(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+                      void *data, sd_bus_error *error) {
+    char text[TEXT_MAX];
+    (void)bus, (void)path, (void)interface, (void)data, (void)error;
+    return sd_bus_message_append(reply, "u", (uint32_t)strtoul(read_text(property, "0", text), NULL, 10));
+}
+
 /* CLASS STEP TIME MESSAGE */
 static int get_error(sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
                      void *data, sd_bus_error *error) {
@@ -219,6 +226,7 @@ static const sd_bus_vtable vtable[] = {
     SD_BUS_PROPERTY("RenewMethod", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("RenewHindrance", "s", get_text, 0, 0),
     SD_BUS_PROPERTY("LastError", "(ssst)", get_error, 0, 0),
+    SD_BUS_PROPERTY("Attempt", "u", get_number, 0, 0),
     SD_BUS_PROPERTY("NextAttempt", "t", get_time, 0, 0),
     SD_BUS_PROPERTY("NotAfter", "t", get_time, 0, 0),
     SD_BUS_PROPERTY("RenewAfter", "t", get_time, 0, 0),

@@ -186,13 +186,16 @@ class Fake(harness.TestCase):
     def test_doctor_of_a_failure(self):
         """A renewal that has just failed is not well, whenever it is due."""
         failure = "denied register 1 the hook did not allow it"
-        self.agent.answer(LastError=failure, NextAttempt=usec(self.now + 600))
+        self.agent.answer(LastError=failure, NextAttempt=usec(self.now + 600), Attempt="1")
         row = self.rows(RetireTopic="x", RetireAcknowledged="yes")["renewal"]
         self.assertRow(row, "warning", "rule lifetime, method fleet-claim; but the last attempt has failed: denied at "
                        "step register: the hook did not allow it", "`enrollctl renew`")
         self.assertIn("tried again at 20", row["Advice"])
         self.agent.answer(RenewRule="never", RenewAfter="0", NotAfter=usec(NO_END))
         self.assertRow(self.rows()["renewal"], "warning", "denied at step register")
+        # A look that found no network comes again, and is none.
+        self.agent.answer(LastError="network prove 1 no answer", Attempt="0")
+        self.assertRow(self.rows()["renewal"], "ok", "never")
         # What the cloud said of the identity has a row of its own, and no renewal has failed.
         self.agent.answer(RefusedSince=usec(self.now - 60), LastError="denied prove 1 refused")
         self.assertRow(self.rows(status=1)["renewal"], "ok", "never")

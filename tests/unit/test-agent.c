@@ -354,7 +354,11 @@ static void test_reload_brings_forward(void) {
     tear_down();
 }
 
-/* At once, whatever is going on. */
+static bool is_idle(const struct status *status) {
+    return status->state == STATE_PROVISIONED && status->step[0] == '\0';
+}
+
+/* At once, whatever is going on; and the look at the identity that follows comes to its end. */
 static void test_reload_of_methods(void) {
     struct failure failure;
     set_up(good_configuration);
@@ -364,6 +368,11 @@ static void test_reload_of_methods(void) {
     ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
     ASSERT_NUMBER(agent_status(world.agent)->method_count, 2);
     ASSERT_TEXT(agent_status(world.agent)->methods[1].name, "jitr");
+    expect_state(is_idle, STATE_PROVISIONED);
+    write_file("enrolld.conf", "[Agent]\nMethods=jitp\n[Cloud]\nEndpoint=localhost\nRootCA=/ca.pem\n");
+    ASSERT_NUMBER(agent_reload(world.agent, &failure), ANSWER_YES);
+    ASSERT_NUMBER(agent_status(world.agent)->method_count, 1);
+    ASSERT_TEXT(agent_status(world.agent)->methods[1].name, ""); /* the bus sees by that byte that there is one less */
     tear_down();
 }
 

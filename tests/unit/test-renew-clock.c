@@ -122,6 +122,7 @@ static void test_look_that_waits(void) {
     const struct status *status = agent_status(world.agent);
     uint64_t next_usec = status->next_attempt_usec;
     CU_ASSERT(next_usec > (uint64_t)time(NULL) * 1000000);
+    ASSERT_TEXT(status->step, "");
     set_clock(10);
     set_workers("check=failed-tpm");
     settle();

@@ -214,8 +214,12 @@ static void test_retirement(void) {
     end();
 }
 
+static bool lacked_network(const struct status *status) {
+    return status->state == STATE_PROVISIONED && strcmp(status->error.class, "network") == 0;
+}
+
 static bool is_retiring(const struct status *status) {
-    return strcmp(status->step, "claim") == 0;
+    return status->state == STATE_PROVISIONED && strcmp(status->step, "claim") == 0;
 }
 
 /* What has changed while it ran counts for the next one. */
@@ -243,6 +247,29 @@ static void test_retirement_meanwhile(void) {
         ASSERT_NUMBER(count_runs("retire"), 2);
         pass(40);
     }
+    end();
+}
+
+/* As where a device boots before its network is there: a retirement is on its way, and a renewal waits. */
+static void test_network_after_the_start(void) {
+    struct failure failure = {0};
+    uint32_t id = 0;
+    begin_retiring("check=done renew=done retire=failed-denied");
+    set_workers("check=done prove=done renew=failed-network");
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(lacked_network));
+    settle();
+    connect_kernel();
+    restart("check=done renew=hold retire=fail-at-go");
+    CU_ASSERT(wait_for(is_retiring));
+    CU_ASSERT(waiting_s() > DAY); /* which others see all the time */
+    tell(RTM_NEWADDR);
+    run_for_a_moment();
+    write_file("go", "");
+    settle();
+    CU_ASSERT(waiting_s() <= 8);
+    pass(9);
+    CU_ASSERT(wait_for(is_holding));
     end();
 }
 
@@ -345,6 +372,7 @@ static void test_routine_proof(void) {
     CU_ASSERT(wait_for(is_quiet));
     ask_for_proof();
     ASSERT_TEXT(agent_status(world.agent)->error.class, "network");
+    ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, 0);
     ASSERT_NUMBER(flap("prove", 100), 0);
     tell(RTM_NEWADDR); /* nobody is woken */
     ASSERT_NUMBER(sd_event_run(world.event, 0), 0);
@@ -464,6 +492,7 @@ int main(int argc, char **argv) {
         {"nor of enrolments", test_no_storm_of_enrolments},
         {"a retirement is brought forward, too", test_retirement},
         {"a network that changes in the middle of a retirement", test_retirement_meanwhile},
+        {"a network that comes after the start", test_network_after_the_start},
         {"a retirement that was refused waits", test_retirement_left_alone},
         {"no storm of retirements", test_no_storm_of_retirements},
         {"a proof is brought forward, too", test_proof},

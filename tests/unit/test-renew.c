@@ -331,6 +331,7 @@ static void test_asked(void) {
     run_for_a_moment();
     ASSERT_TEXT(read_file("record"), "");
     ASSERT_NUMBER(agent_status(world.agent)->next_attempt_usec, 0);
+    ASSERT_NUMBER(agent_status(world.agent)->attempt, 0);
     end();
 }
 
