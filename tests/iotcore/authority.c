@@ -1,7 +1,7 @@
 /* Makes the certificates that a stand-in for AWS IoT Core needs before it starts, for iotcore-setup:
  *   iotcore-authority authority aws|private KEY                       a self-signed authority for the key
- *   iotcore-authority issue KEY CERTIFICATE REQUEST [SECONDS]         a certificate as AWS's for the signing request,
- * or one that ends so many seconds from now PEM comes out of standard output. */
+ *   iotcore-authority issue KEY CERTIFICATE REQUEST [SECONDS]         a certificate for the signing request
+ * as AWS's, or one that ends so many seconds from now. PEM comes out of standard output. */
 #include "issuer.h"
 
 #include <openssl/pem.h>
