@@ -163,7 +163,7 @@ class Changes(harness.TestCase):
         self.network.change()
         self.gateway.wait_property("RetirePending", [])
         self.assertEqual(self.cloud.device_certificates()[first], "INACTIVE")
-        self.assertEqual(self.gateway.property("LastError")[0], "")
+        self.gateway.wait_property("LastError", lambda error: error[0] == "")  # when its worker has ended
 
 
 if __name__ == "__main__":
