@@ -296,9 +296,10 @@ static const char *parse_retry(const char *value, size_t offset, struct settings
     static const char wrong[] = "must be two time spans, the first wait and the longest one, like 2s 15min";
     char text[64], *rest = text;
     struct retry_range range;
-    if (strlen(value) >= sizeof text)
+    size_t length = strlen(value);
+    if (length >= sizeof text)
         return wrong;
-    strcpy(text, value);
+    memcpy(text, value, length + 1);
     const char *base = strsep(&rest, " "), *cap = rest != NULL ? rest + strspn(rest, " ") : "";
     if (text_to_span(base, &range.base_ms) < 0 || text_to_span(cap, &range.cap_ms) < 0 || range.base_ms == 0 ||
         range.cap_ms < range.base_ms)

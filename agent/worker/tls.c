@@ -217,7 +217,8 @@ static int context_new(const struct tls_settings *settings, WOLFSSL_CTX **ret, s
 /* wolfSSL compares texts, and writes the address of a certificate without leaving out zeros. */
 static void address_write_out(const struct in6_addr *address, char text[INET6_ADDRSTRLEN]) {
     for (size_t i = 0; i < sizeof address->s6_addr; i += 2)
-        text += sprintf(text, i > 0 ? ":%02X%02X" : "%02X%02X", address->s6_addr[i], address->s6_addr[i + 1]);
+        text += snprintf(text, sizeof ":FFFF", i > 0 ? ":%02X%02X" : "%02X%02X", address->s6_addr[i],
+                         address->s6_addr[i + 1]);
 }
 
 /* An address is not told by SNI (RFC 6066 section 3), and is compared with the addresses of the certificate. */

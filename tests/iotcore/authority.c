@@ -1,7 +1,7 @@
 /* Makes the certificates that a stand-in for AWS IoT Core needs before it starts, for iotcore-setup:
  *   iotcore-authority authority aws|private KEY                       a self-signed authority for the key
- *   iotcore-authority issue KEY CERTIFICATE REQUEST                   a certificate as AWS's for the signing request
- * PEM comes out of standard output. */
+ *   iotcore-authority issue KEY CERTIFICATE REQUEST [SECONDS]         a certificate for the signing request
+ * as AWS's, or one that ends so many seconds from now. PEM comes out of standard output. */
 #include "issuer.h"
 
 #include <openssl/pem.h>
@@ -52,8 +52,14 @@ static X509_REQ *read_request(const char *path) {
     return request;
 }
 
-static int issue(const char *key_path, const char *certificate_path, const char *request_path) {
-    const struct issuer_terms terms = {.profile = ISSUER_AWS, .now = time(NULL)};
+/* seconds: NULL for the validity of AWS's. What has ended already was valid for a day. */
+static int issue(const char *key_path, const char *certificate_path, const char *request_path, const char *seconds) {
+    struct issuer_terms terms = {.profile = ISSUER_AWS, .now = time(NULL)};
+    if (seconds != NULL) {
+        terms.profile = ISSUER_PRIVATE;
+        terms.end = strtoll(seconds, NULL, 10);
+        terms.begin = terms.end > 0 ? 0 : terms.end - 86400;
+    }
     struct issuer issuer = {0};
     X509 *certificate = NULL;
     X509_REQ *request = read_request(request_path);
@@ -67,9 +73,9 @@ static int issue(const char *key_path, const char *certificate_path, const char 
 int main(int argc, char **argv) {
     if (argc == 4 && strcmp(argv[1], "authority") == 0)
         return make_authority(argv[2], argv[3]);
-    if (argc == 5 && strcmp(argv[1], "issue") == 0)
-        return issue(argv[2], argv[3], argv[4]);
+    if ((argc == 5 || argc == 6) && strcmp(argv[1], "issue") == 0)
+        return issue(argv[2], argv[3], argv[4], argv[5]);
     fprintf(stderr, "usage: iotcore-authority authority aws|private KEY\n"
-                    "       iotcore-authority issue KEY CERTIFICATE REQUEST\n");
+                    "       iotcore-authority issue KEY CERTIFICATE REQUEST [SECONDS]\n");
     return 2;
 }
