@@ -196,10 +196,13 @@ static enum exit_code discard(sd_bus *bus, struct discarding *discarding) {
 }
 
 /* The daemon makes the flag that starts this, but whether the claim is kept is root's word. */
-static bool may_discard(const struct configuration *configuration, bool yes) {
+static bool may_discard(const struct configuration *configuration, const char *path, bool yes) {
     if (yes || strcmp(value_of(configuration, "Renewal", "KeepClaim"), "no") == 0)
         return true;
-    fprintf(stderr, "enrollctl: %s: KeepClaim=no is not set, so this takes --yes.\n", what);
+    fprintf(stderr,
+            "enrollctl: %s: KeepClaim=no is not set in %s or its drop-ins, so this takes --yes; or --config=, where "
+            "enrolld has that.\n",
+            what, path != NULL ? path : SYSCONFDIR "/enrolld/enrolld.conf");
     return false;
 }
 
@@ -230,5 +233,5 @@ enum exit_code discard_claim_run(sd_bus *bus, const char *path, bool yes) {
         fprintf(stderr, "enrollctl: %s: %s.\n", what, failure.message);
         return EXIT_CODE_FAILED;
     }
-    return may_discard(configuration, yes) ? discard_by(bus, configuration) : EXIT_CODE_FAILED;
+    return may_discard(configuration, path, yes) ? discard_by(bus, configuration) : EXIT_CODE_FAILED;
 }

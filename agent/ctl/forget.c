@@ -19,7 +19,8 @@ static void print_warning(const struct properties *properties) {
         fprintf(stderr, "Thing %s, certificate %s, generation %" PRIu32 ".\n",
                 properties_text(properties, PROPERTY_THING_NAME), id, properties->values[PROPERTY_GENERATION].number);
     fputs("Key and certificate of this device, those that wait and those of before too, are removed for good.\n"
-          "Applications that belong to enrolld-provisioned.target are stopped, and enrolld enrolls anew.\n",
+          "Applications that belong to enrolld-provisioned.target are stopped, and enrolld enrolls anew.\n"
+          "With KeepClaim=no it cannot come back without a person: the claim is destroyed.\n",
           stderr);
 }
 
@@ -45,7 +46,9 @@ static void print_rest(const struct properties *properties) {
     if (id[0] == '\0')
         return;
     printf("The certificate stays ACTIVE in AWS IoT Core. To take it away there:\n"
-           "aws iot update-certificate --new-status INACTIVE --certificate-id %s\n",
+           "aws iot update-certificate --new-status INACTIVE --certificate-id %s\n"
+           "With the hook of etc/aws the device comes back only when that is done,\n"
+           "with KeepClaim=no only when somebody has given it a claim.\n",
            id);
 }
 

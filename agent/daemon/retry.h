@@ -21,5 +21,6 @@ struct retry {
 
 void retry_format(const struct retry *retry, char text[RETRY_TEXT_MAX]);
 
-/* -EBADMSG if a line is missing or wrong, *ret is then untouched. */
+/* -EBADMSG if a line is missing or wrong, *ret is then untouched; but for asked=, which is 0 then: an older version has
+ * written none. */
 int retry_parse(const char *text, struct retry *ret);

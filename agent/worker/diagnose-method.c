@@ -143,10 +143,12 @@ void diagnose_method(struct diagnosis *diagnosis, const struct diagnosis_subject
     }
     if (options_read(subject->configuration, plugin, subject->method, ENROLLD_USE_ENROLL, &values, &options, &failure) <
         0) {
-        bool destroyed = failure.unusable && subject->provisioned && !subject->settings->keep_claim;
+        bool gone = failure.unusable && !subject->settings->keep_claim, destroyed = gone && subject->provisioned;
         diagnosis_add(diagnosis, row, destroyed ? DIAGNOSIS_SKIPPED : verdict_of(subject),
                       destroyed ? "" : options_advice(&failure), "%s%s", failure.message,
-                      destroyed ? ", as KeepClaim=no says" : "");
+                      destroyed ? ", as KeepClaim=no says"
+                      : gone    ? OPTIONS_CLAIM_GONE
+                                : "");
         return;
     }
     const struct enrolld_method *method = plugin_method(plugin, subject->method);

@@ -358,7 +358,7 @@ static int read_options(struct enrollment *enrollment, const struct configuratio
     }
     int r = options_read(configuration, enrollment->plugin, enrollment->method, use, &values, ret, enrollment->failure);
     if (r < 0 && enrollment->failure->unusable && identity == NULL && !enrollment->settings->keep_claim)
-        failure_append(enrollment->failure, "; KeepClaim=no destroys it once there is an identity: put it there again");
+        failure_append(enrollment->failure, OPTIONS_CLAIM_GONE);
     return r;
 }
 

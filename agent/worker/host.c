@@ -260,11 +260,13 @@ static int host_subscribe(const struct enrolld_host *host, const char *const *fi
         return host_fail(host, ENROLLD_CLASS_INTERNAL, "the plugin subscribes without a connection");
     int r = mqtt_subscribe(enrollment->mqtt, filters, count, SUBSCRIBE_TIMEOUT_S, enrollment->failure);
     bool renews = enrollment->current != NULL;
-    if (r < 0 && enrollment->failure->class == FAILURE_DENIED)
-        failure_append(enrollment->failure,
-                       "; does the %spolicy allow iot:Subscribe to this topicfilter (create/* and create-from-csr/* do "
-                       "not match each other), and is %s= right?",
-                       renews ? "device's " : "", renews ? "RenewTemplate" : "Template");
+    if (r == 0 || enrollment->failure->class != FAILURE_DENIED)
+        return r;
+    failure_append(enrollment->failure, "; does the %spolicy allow iot:Subscribe to this topicfilter?",
+                   renews ? "device's " : "");
+    if (strncmp(filters[0], "$aws/", 5) == 0) /* fleet provisioning */
+        failure_append(enrollment->failure, " create/* and create-from-csr/* do not match each other; is %s= right?",
+                       renews ? "RenewTemplate" : "Template");
     return r;
 }
 

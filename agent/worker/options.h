@@ -8,6 +8,9 @@
 
 #include <enrolld/plugin.h>
 
+/* What is to be added where a method is `unusable` and KeepClaim=no: the file was perhaps never there. */
+#define OPTIONS_CLAIM_GONE "; KeepClaim=no may have destroyed it: put it there"
+
 struct options;
 
 /* Reads what is there for this use, ENROLLD_USE_ENROLL or ENROLLD_USE_RENEW. Class `invalid` with FILE:LINE for a key

@@ -59,8 +59,8 @@ static const char *advice(TSS2_RC code) {
         return ": the TPM is in dictionary attack lockout, wait or run tpm2_dictionarylockout --clear-lockout";
     case TPM2_RC_OBJECT_MEMORY:
     case TPM2_RC_OBJECT_HANDLES:
-        return ": another program left objects in the TPM, use the resource manager (/dev/tpmrm0) or run "
-               "tpm2_flushcontext --transient-object";
+        return ": another program, or a job of enrolld that was cut off, left objects in the TPM, use the resource "
+               "manager (/dev/tpmrm0) or run tpm2_flushcontext --transient-object";
     case TPM2_RC_BAD_AUTH:
     case TPM2_RC_AUTH_FAIL:
         return ": it has a password; make a parent for enrolld without one at 0x81000001 (noda, empty authorization)";

@@ -60,10 +60,13 @@ static bool tells_thing(const struct enrolld_host *host) {
 static const char *advice(const struct enrolld_host *host, const struct rejection *rejection) {
     switch (rejection->status_code) {
     case 403:
-        if (renews(host) && !tells_thing(host))
-            return "; the pre-provisioning hook did not allow this device, or failed: it is told nothing but "
-                   "RenewParameter.NAME=, and RenewParameter.ThingName=%t is not set";
-        return "; the pre-provisioning hook did not allow this device, or failed";
+        if (!renews(host))
+            return "; the hook's log says why: with that of etc/aws perhaps a certificate of the thing is still "
+                   "ACTIVE. Set it INACTIVE, or allow the thing by its attribute reprovision (etc/aws/README.md, "
+                   "A gateway that comes again)";
+        if (!tells_thing(host))
+            return "; the hook is told nothing but RenewParameter.NAME=, and RenewParameter.ThingName=%t is not set";
+        return "; the hook's log says why";
     case 404:
         return "; is there an enabled template of this name in this account and region?";
     default:

@@ -452,7 +452,10 @@ class DiscardClaim(harness.TestCase):
         self.gateway.call("Forget")
         error = self.gateway.wait_property("LastError", lambda error: error[0] != "")
         self.assertEqual(error[:2], ["invalid", "configuration"])
-        self.assertIn(f"Certificate={self.claim} cannot be read: No such file or directory; KeepClaim=no destroys it", error[2])
+        words = "cannot be read: No such file or directory; KeepClaim=no may have destroyed it: put it there"
+        self.assertIn(f"Certificate={self.claim} {words}", error[2])
+        rows = json.loads(self.gateway.enrollctl("doctor", "--json").stdout)
+        self.assertIn(f"Certificate={self.claim} {words}", str(rows))
         shutil.copy(self.cloud.claim_key, self.directory / "credentials/claim-key")
         shutil.copy(self.cloud.claim_certificate, self.claim)
         self.gateway.wait_provisioned()
@@ -463,7 +466,8 @@ class DiscardClaim(harness.TestCase):
         self.gateway.configure()
         self.gateway.start()
         self.gateway.wait_provisioned()
-        self.assertIn("KeepClaim=no is not set, so this takes --yes", self.discard(status=1).stderr)
+        self.assertIn(f"KeepClaim=no is not set in {self.gateway.configuration} or its drop-ins, so this takes --yes",
+                      self.discard(status=1).stderr)
         self.assertTrue(self.claim.exists() and self.key.exists())
         self.discard(f"--config={self.gateway.configuration}", "--yes")
         self.assertFalse(self.claim.exists() or self.key.exists())

@@ -48,7 +48,8 @@ class Forget(Device):
         since = self.gateway.monitor.mark()
         self.cloud.freeze()
         done = self.gateway.enrollctl("forget", "--yes")
-        self.assertForgotten(done, f"\naws iot update-certificate --new-status INACTIVE --certificate-id {id}\n")
+        self.assertForgotten(done, f"\naws iot update-certificate --new-status INACTIVE --certificate-id {id}\n",
+                             "With the hook of etc/aws the device comes back only when that is done", "KeepClaim=no")
         self.assertEqual(self.gateway.wait_signal("IdentityChanged", since), [0])
         self.assertFalse((self.gateway.state / "current").is_symlink())
         self.assertEqual([path for path in self.gateway.files() if path.name in FILES], [])
@@ -142,6 +143,7 @@ class Forget(Device):
                 status, text = self.answer(answer)
                 self.assertEqual(status, 1, text)
                 self.assertIn(f"certificate {self.gateway.identity()['certificateId']}, generation 1", text)
+                self.assertIn("With KeepClaim=no it cannot come back without a person", text)
                 self.assertIn("nothing was forgotten", text)
         self.assertEqual(self.names(), before)
         self.assertEqual(self.gateway.property("State"), "provisioned")

@@ -360,6 +360,9 @@ class Renewal(Scene):
             before = len(self.cloud.events(event="connect", clientId=client))
             self.misbehave(behaviour, "internal", "claim", words)
             self.assertEqual(len(self.cloud.events(event="connect", clientId=client)), before + connects)
+        words = "does the device's policy allow iot:Subscribe to this topicfilter?"
+        self.misbehave("order/subscribe-to-others", "denied", "claim", words)
+        self.assertNotIn("Template", self.gateway.property("LastError")[2], "that is for fleet provisioning")
         self.assertHealed()
 
     def test_beyond_the_process(self):

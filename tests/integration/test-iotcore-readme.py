@@ -119,6 +119,19 @@ class Account(CloudOfTwo):
         self.assertEqual(self.cloud.aws("list-topic-rules")["rules"], [])
         self.assertNotIn("enrolld-renew", self.cloud.registry()["templates"])
 
+    def test_what_is_left(self):
+        """Of the commands of etc/aws, without --hooks and --retire."""
+        self.start()
+        theirs = self.script("Hooks, renewal and retirement: commands")
+        ours = "\n".join(re.findall("(?m)^iot .*", commands("Functions, renewal and retirement")))
+        needed = "\n".join(re.findall("(?m)^(?:hook_of\\(\\)|sed .* retire-rule.json >).*", theirs))
+        self.run_script(f'{needed}\niot() {{ aws iot "$@"; }}\n{ours}\n')
+        registry = self.cloud.registry()
+        for template, function in (("enrolld", "enrolld-hook"), ("enrolld-renew", "enrolld-renewal-hook")):
+            hook = registry["templates"][template]["preProvisioningHook"]
+            self.assertEqual(hook["targetArn"].rpartition(":")[2], function)
+        self.assertEqual(list(registry["rules"]), ["enrolld_retire"])
+
     def own_certificate(self):
         """An INACTIVE one of an authority of the operator's own."""
         authority = Authority(self.directory, "maker")

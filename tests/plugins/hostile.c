@@ -250,6 +250,10 @@ static int disorder(const struct enrolld_host *host, const char *how) {
         return host->try_identity(host, &refusal);
     if (host->connect_current(host) < 0)
         return -1;
+    if (strcmp(how, "subscribe-to-others") == 0) {
+        const char *others[] = {"things/another/secret"};
+        return host->subscribe(host, others, 1);
+    }
     if (strcmp(how, "connect-twice") == 0 && host->connect_current(host) < 0)
         return -1;
     if (strcmp(how, "request-behind-the-end") == 0) {

@@ -350,6 +350,13 @@ static void test_no_storm_of_proofs(void) {
     end();
 }
 
+/* The network is there: one that changes is a reason for nothing, until the next proof fails. */
+static void expect_no_longer_waited_for(void) {
+    ASSERT_NUMBER(flap("prove", 100), 0);
+    tell(RTM_NEWADDR); /* nobody is woken */
+    ASSERT_NUMBER(sd_event_run(world.event, 0), 0);
+}
+
 /* Those that come from time to time as well; but where nobody wants any, none comes. */
 static void test_routine_proof(void) {
     begin(proving);
@@ -365,6 +372,7 @@ static void test_routine_proof(void) {
     pass(31);
     settle();
     ASSERT_NUMBER(count_runs("prove"), 2);
+    expect_no_longer_waited_for();
     end();
     begin(waiting);
     connect_kernel();
@@ -383,6 +391,24 @@ static void test_routine_proof(void) {
     ASSERT_NUMBER(count_runs("prove"), 1);
     ASSERT_NUMBER(flap("prove", 100), 0);
     CU_ASSERT(count_runs("renew") > 0);
+    end();
+}
+
+/* Whatever the one before lacked: the one in use now was proven when it was made. */
+static void test_proof_of_another(void) {
+    struct failure failure = {0};
+    uint32_t id = 0;
+    begin(proving);
+    connect_kernel();
+    restart("check=done prove=failed-network renew=done");
+    CU_ASSERT(wait_for(is_quiet));
+    pass(10 * DAY);
+    settle();
+    ASSERT_NUMBER(count_runs("prove"), 1);
+    ASSERT_NUMBER(agent_renew(world.agent, &id, &failure), ANSWER_YES);
+    CU_ASSERT(wait_for(is_second));
+    settle();
+    expect_no_longer_waited_for();
     end();
 }
 
@@ -499,6 +525,7 @@ int main(int argc, char **argv) {
         {"a proof that was refused waits", test_refused_proof},
         {"no storm of proofs", test_no_storm_of_proofs},
         {"a proof from time to time is brought forward", test_routine_proof},
+        {"a proof that the identity before has missed", test_proof_of_another},
         {"proofs of a device that is started often", test_routine_over_restarts},
         {"what a server asks for is obeyed", test_retry_after},
         {"a quota", test_quota},
