@@ -374,7 +374,7 @@ class Systemd(DeviceTest):
 
     def test_ready_before_the_first_job_ends(self):
         self.start_hanging()
-        self.assertIn("READY=1", self.gateway.notifications.messages)
+        self.assertIsNotNone(self.gateway.notifications.wait("READY=1"))
         self.assertEqual(len(self.gateway.workers()), 1)
 
     def test_watchdog(self):
@@ -399,7 +399,7 @@ class Systemd(DeviceTest):
         (worker,) = self.gateway.workers()
         self.assertEqual(self.gateway.stop(), 0)
         self.assertFalse(pathlib.Path(f"/proc/{worker}/exe").exists())
-        self.assertIn("STOPPING=1", self.gateway.notifications.messages)
+        self.assertIsNotNone(self.gateway.notifications.wait("STOPPING=1"))
 
     def test_termination_while_provisioned(self):
         self.start_provisioned()
