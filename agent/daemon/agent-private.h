@@ -111,6 +111,11 @@ struct agent {
     bool stopping;
 };
 
+/* Of two times, UINT64_MAX for never. */
+static inline uint64_t earlier(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 /* --- agent.c --- */
 
 uint64_t agent_boottime_usec(void);
@@ -204,7 +209,8 @@ bool provisioned_knows_identity(const struct agent *agent);
 enum agent_answer provisioned_may_be_asked(struct agent *agent, struct failure *failure);
 /* One has failed, and is tried again. */
 bool provisioned_renewal_waits(const struct agent *agent);
-/* Whether a proof or a retirement has failed for want of a network, and the next one is foreseen, but later than that. */
+/* Whether a proof or a retirement has failed for want of a network, and the next one is foreseen, but later than that.
+ */
 bool provisioned_waits_for_network(struct agent *agent, uint64_t until_usec);
 /* Has the identity in use checked again after that wait. */
 void provisioned_look(struct agent *agent, uint64_t delay_usec);

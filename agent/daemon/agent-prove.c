@@ -14,10 +14,6 @@ static uint64_t later(uint64_t a, uint64_t b) {
     return a > b ? a : b;
 }
 
-static uint64_t earlier(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
-}
-
 static uint64_t grace_usec(const struct agent *agent) {
     return agent->settings.refused_grace_ms * 1000;
 }

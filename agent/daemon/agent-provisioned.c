@@ -239,10 +239,6 @@ static const struct {
     {renew_due_usec, renew_begin}, {retire_due_usec, retire_run},
 };
 
-static uint64_t earlier(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
-}
-
 static bool is_foreseen(uint64_t due_usec, uint64_t until_usec) {
     return due_usec > until_usec && due_usec != UINT64_MAX;
 }
